@@ -1,0 +1,207 @@
+"""The values every dialect and provider agree on. Frozen; no I/O, no clock.
+
+A call is answered by an iterator of events that ends with exactly one
+``Finished``. Whatever may refuse the call does so before the first event; a
+failure after it is raised out of the iterator.
+
+Token counts follow one convention here, whatever the vendor's: ``input_tokens``
+is the whole prompt and *includes* cached and cache-write tokens (Anthropic's
+``usage.input_tokens`` excludes both); ``output_tokens`` includes reasoning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from llm_service.prices import Price
+
+Role: TypeAlias = Literal["system", "user", "assistant"]
+
+StopReason: TypeAlias = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A run of text: in a message, or in an answer."""
+
+    text: str
+
+
+# The union grows with what can cross between the vendors (images, tools, ...).
+Part: TypeAlias = Text
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Role
+    parts: tuple[Part, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(part.text for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What a client asks for, free of any vendor's format.
+
+    ``max_tokens`` None means the model's own limit. ``temperature`` is on
+    OpenAI's scale, 0 to 2. ``dropped`` names request fields that the reader
+    left out because no other format can express them; the edge tells the
+    caller in ``X-Dropped-Parameters``.
+    """
+
+    messages: tuple[Message, ...]
+    system: tuple[str, ...] = ()
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    stop: tuple[str, ...] = ()
+    user: str | None = None
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call. ``exact`` is False when we counted instead of the vendor."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0  # the part of cache_write_tokens kept for an hour (dearer)
+    reasoning_tokens: int = 0
+    exact: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer.
+
+    ``body`` is the vendor's own JSON object when it travels verbatim (the
+    client speaks the vendor's dialect); then ``parts`` is empty.
+    ``model`` is the model the vendor says it used. ``provider`` and
+    ``cost_nanousd`` (None: unknown price) are stamped on by routing.
+    """
+
+    usage: Usage
+    stop_reason: StopReason | None = None
+    stop_sequence: str | None = None
+    parts: tuple[Part, ...] = ()
+    model: str = ""
+    body: Mapping[str, Any] | None = None
+    provider: str = ""
+    cost_nanousd: int | None = None
+    upstream_request_id: str | None = None
+    dropped: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        return "".join(part.text for part in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An upstream is about to be asked. For the journal; the edge sends nothing for it."""
+
+    provider: str
+    model: str
+    price: Price | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A stream has begun: the first event of every streamed answer.
+
+    ``usage`` is what is known so far (Anthropic tells the input at the start).
+    ``dropped`` names request fields the target cannot express. ``verbatim``: the
+    vendor's own frames follow (``Relay``), its opening ones included.
+    """
+
+    model: str = ""
+    usage: Usage | None = None
+    provider: str = ""
+    upstream_request_id: str | None = None
+    dropped: tuple[str, ...] = ()
+    verbatim: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of the answer's text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """Whole frames of the vendor's own stream, to be sent as they are.
+
+    ``characters`` counts the generated text inside, for an estimate should the
+    stream be cut.
+    """
+
+    data: bytes
+    characters: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Nothing has arrived for a while; the edge may send a keep-alive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of an answer. ``tail`` is what a verbatim stream still has to send."""
+
+    answer: Answer
+    tail: bytes = b""
+
+
+Event: TypeAlias = Attempt | Started | Delta | Relay | Silence | Finished
+
+SILENCE = Silence()
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls: an API key and what its owner may do. Never holds the key itself."""
+
+    key_id: str
+    name: str = ""
+    org: str | None = None
+    user: str | None = None
+    tier: str = "default"
+    rpm: int | None = None
+    models: tuple[str, ...] = ()  # empty: all
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to a model, as the edge read it.
+
+    ``created`` is Unix seconds, ``arrived`` monotonic ones; ``body_bytes`` the size
+    of the request as received.
+
+    ``body`` is the client's JSON object in ``dialect``'s format; a provider that
+    speaks the same dialect sends it on verbatim. ``headers`` holds only the
+    client headers that may travel upstream (lower-case names).
+    """
+
+    id: str
+    request_id: str
+    route: str
+    dialect: str
+    model: str
+    stream: bool
+    body: Mapping[str, Any]
+    caller: Caller
+    created: int = 0
+    arrived: float | None = None
+    body_bytes: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict)
+    client_ip: str = ""

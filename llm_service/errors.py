@@ -1,0 +1,203 @@
+"""Every way a call can fail, as values of one tree.
+
+    ServiceError
+    ├── Refusal                     nothing was sent upstream
+    │   ├── InvalidRequest          400  names the field
+    │   │   └── UnsupportedParameter 400  valid elsewhere, not expressible on this route or model
+    │   ├── Unauthenticated         401
+    │   ├── Forbidden               403
+    │   ├── NotFound                404  no such route or object
+    │   │   └── ModelNotFound       404
+    │   ├── MethodNotAllowed        405
+    │   ├── PayloadTooLarge         413
+    │   ├── UnsupportedMediaType    415
+    │   ├── RateLimited             429  names the limit
+    │   └── Unavailable             503  a part this call needs is down
+    │       └── Stopping            503  the worker is draining
+    ├── UpstreamError               the vendor was asked
+    │   ├── UpstreamRejected        4xx  the vendor refused this very request; asking again cannot help
+    │   ├── UpstreamRateLimited     429
+    │   │   └── UpstreamQuotaExhausted 429  the operator's account is out of credit: waiting cannot help
+    │   ├── UpstreamOverloaded      503
+    │   ├── UpstreamFailed          502
+    │   ├── UpstreamUnreachable     502
+    │   ├── UpstreamTimeout         504
+    │   └── UpstreamBroken          502  the answer ended before its end
+    ├── ClientClosed                499  the caller left
+    └── InternalError               500  a defect of ours
+
+The core raises these; each dialect gives them its own shape (``dialects/*.error``)
+and the edge sends that shape with ``status``. Nothing below the edge knows HTTP
+frameworks.
+
+Privacy: ``message`` is ours or has passed ``scrub.vendor_message``; it never
+holds a prompt, a completion, a key or an upstream URL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class ServiceError(Exception):
+    """A call failed.
+
+    Attributes:
+        message: one sentence for the caller, free of content.
+        code: stable machine-readable name (documented in docs/errors.md).
+        status: HTTP status.
+        param: path of the offending field, e.g. ``messages[2].content``, or None.
+        retry_after: whole seconds to wait, or None.
+        helps_elsewhere: whether another attempt or target may succeed.
+        vendor: ``{"status", "type", "code", "request_id"}`` of the upstream's own
+            error where there was one; every value is an identifier, never text.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    outcome: ClassVar[str] = "refused"
+    helps_elsewhere: bool = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        status: int | None = None,
+        retry_after: int | None = None,
+        limit: Limit | None = None,
+        vendor: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        if code is not None:
+            self.code = code  # type: ignore[misc]
+        if status is not None:
+            self.status = status  # type: ignore[misc]
+        self.retry_after = retry_after
+        self.limit = limit
+        self.vendor = vendor or {}
+        self.headers = headers or {}
+
+
+class Limit:
+    """Which limit of which scope refused, for headers and the log.
+
+    ``name`` e.g. ``requests``; ``scope`` e.g. ``key`` or ``ip``; ``quota`` per
+    ``window`` seconds; ``remaining`` now; ``reset`` in whole seconds from now.
+    """
+
+    __slots__ = ("name", "quota", "remaining", "reset", "scope", "window")
+
+    def __init__(self, name: str, scope: str, quota: int, window: int, remaining: int, reset: int):
+        self.name, self.scope = name, scope
+        self.quota, self.window = quota, window
+        self.remaining, self.reset = remaining, reset
+
+
+class Refusal(ServiceError):
+    """Nothing was sent upstream."""
+
+
+class InvalidRequest(Refusal):
+    status, code = 400, "invalid_request"
+
+
+class UnsupportedParameter(InvalidRequest):
+    code = "unsupported_parameter"
+
+
+class Unauthenticated(Refusal):
+    status, code = 401, "invalid_api_key"
+
+
+class Forbidden(Refusal):
+    status, code = 403, "forbidden"
+
+
+class NotFound(Refusal):
+    status, code = 404, "not_found"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class MethodNotAllowed(Refusal):
+    status, code = 405, "method_not_allowed"
+
+
+class PayloadTooLarge(Refusal):
+    status, code = 413, "request_too_large"
+
+
+class UnsupportedMediaType(Refusal):
+    status, code = 415, "unsupported_media_type"
+
+
+class RateLimited(Refusal):
+    status, code = 429, "rate_limit_exceeded"
+
+
+class Unavailable(Refusal):
+    status, code = 503, "unavailable"
+
+
+class Stopping(Unavailable):
+    """The worker is draining; streams that are still open at its deadline end with this."""
+
+    code, outcome = "service_stopping", "aborted"
+
+
+class UpstreamError(ServiceError):
+    """The vendor was asked."""
+
+    status, code, outcome = 502, "upstream_error", "upstream_error"
+    helps_elsewhere = True
+
+
+class UpstreamRejected(UpstreamError):
+    status, code = 400, "upstream_rejected"
+    helps_elsewhere = False
+
+
+class UpstreamRateLimited(UpstreamError):
+    status, code = 429, "upstream_rate_limited"
+
+
+class UpstreamQuotaExhausted(UpstreamRateLimited):
+    code = "upstream_quota_exhausted"
+
+
+class UpstreamOverloaded(UpstreamError):
+    status, code = 503, "upstream_overloaded"
+
+
+class UpstreamFailed(UpstreamError):
+    status, code = 502, "upstream_failed"
+
+
+class UpstreamUnreachable(UpstreamError):
+    status, code = 502, "upstream_unreachable"
+
+
+class UpstreamTimeout(UpstreamError):
+    status, code, outcome = 504, "upstream_timeout", "timeout"
+
+
+class UpstreamBroken(UpstreamError):
+    """The answer stopped before its terminal event, or was not in the vendor's format."""
+
+    status, code = 502, "upstream_broken"
+
+
+class ClientClosed(ServiceError):
+    status, code, outcome = 499, "client_closed", "client_closed"
+
+
+class InternalError(ServiceError):
+    status, code, outcome = 500, "internal_error", "aborted"

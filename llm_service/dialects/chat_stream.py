@@ -1,0 +1,213 @@
+"""OpenAI Chat Completions, the upstream's streams: read for crossing, tapped for relaying.
+
+Seen in the wild and borne: no usage at all, usage in the finish chunk, comments
+as keep-alives, ``reasoning_content``. Not borne: a stream without ``[DONE]``, or
+``[DONE]`` without a finish reason; that answer was cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from llm_service.conversation import SILENCE, Answer, Call, Delta, Event, Finished, Relay, Started
+from llm_service.dialects import sse, upstream
+from llm_service.dialects.chat_client import DONE, KEEP_ALIVE, usage_object, wants_usage
+from llm_service.dialects.chat_upstream import STOP_REASONS, characters_of, in_band, read_usage
+from llm_service.dialects.upstream import broken
+from llm_service.errors import UpstreamError
+
+
+class _Stream:
+    """What ``Reader`` and ``Tap`` both learn from the chunks of one stream."""
+
+    __slots__ = ("_call", "_characters", "_finish_reason", "_first", "_refused", "_usage", "finished")
+
+    def __init__(self, call: Call | None = None) -> None:
+        self._call = call
+        self._characters = 0
+        self._finish_reason: str | None = None
+        self._first: dict[str, Any] | None = None
+        self._refused = False
+        self._usage: Any = None
+        self.finished = False
+
+    def feed(self, block: bytes) -> list[Event]:
+        """The events of one block."""
+        return list(self.feed_many((block,)))
+
+    def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
+        """The events of one read's blocks. What follows the terminal event is ignored.
+
+        Raises UpstreamBroken, and the vendor's in-band error as an UpstreamError,
+        after the events before it.
+        """
+        raise NotImplementedError
+
+    def _end(self) -> Answer:
+        if self._finish_reason is None:
+            broken("it ended without a finish_reason")
+        self.finished = True
+        return Answer(
+            usage=read_usage(self._usage, self._characters, self._call),
+            stop_reason="refusal" if self._refused else STOP_REASONS.get(self._finish_reason, "other"),
+            model=self._model(),
+        )
+
+    def _model(self) -> str:
+        return upstream.model_name(self._first.get("model")) if self._first else ""
+
+    def _chunk(self, data: bytes) -> dict[str, Any]:
+        """The chunk in ``data``, its usage noted."""
+        chunk = upstream.parse_json(data)
+        if chunk.get("error"):
+            raise in_band(chunk)
+        if type(chunk.get("choices")) is not list:
+            if chunk.get("object") == "error":  # vLLM's way: the error is the object itself
+                raise in_band(chunk)
+            broken("a chunk has no choices")
+        usage = chunk.get("usage")
+        if usage is not None:
+            self._usage = usage
+        return chunk
+
+    def _finish(self, reason: Any) -> None:
+        if type(reason) is not str:
+            broken("a finish_reason is not a string")
+        self._finish_reason = reason
+
+
+def _delta(choice: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A choice and its delta; some servers leave the delta out of the last one."""
+    if type(choice) is not dict:
+        broken("a choice is not an object")
+    delta = choice.get("delta")
+    if delta is None:
+        delta = {}
+    if type(delta) is not dict:
+        broken("a delta is not an object")
+    return choice, delta
+
+
+class Reader(_Stream):
+    """A stream that crosses: the text of its one choice as ``Delta``."""
+
+    __slots__ = ()
+
+    def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
+        for block in blocks:
+            if self.finished:
+                return
+            _, data = sse.parse(block)
+            if not data:
+                if self._first is not None:
+                    yield SILENCE  # a comment: the vendor is alive, and the client should hear so
+            elif data.startswith(b"[DONE]"):
+                yield Finished(self._end())
+            else:
+                yield from self._read(self._chunk(data))
+
+    def _read(self, chunk: dict[str, Any]) -> Iterator[Event]:
+        if self._first is None:
+            self._first = chunk
+            yield Started(model=self._model())
+        for given in chunk["choices"]:
+            choice, delta = _delta(given)
+            if choice.get("index", 0) != 0:
+                broken("it has more than one choice")
+            if delta.get("tool_calls") or delta.get("function_call"):
+                broken("it calls a tool that it was not given")
+            content, refusal = delta.get("content"), delta.get("refusal")
+            text = content or refusal
+            self._refused = self._refused or bool(refusal)
+            self._characters += characters_of(delta)
+            if text:
+                if type(text) is not str:
+                    broken("a delta's content is not a string")
+                if self._finish_reason is not None:
+                    broken("text came after the finish_reason")
+                yield Delta(text)
+            if choice.get("finish_reason") is not None:
+                self._finish(choice["finish_reason"])
+
+
+class Tap(_Stream):
+    """A stream that is relayed as it is; only its usage chunk is held back, to be priced or left out.
+
+    The client gets the usage chunk if it asked for one, from ``Frames``, as the
+    tail of ``Finished``; otherwise also the nulls that announce it are taken out.
+    """
+
+    __slots__ = ("_asked", "_held", "_told", "_usage_frame")
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self._asked = wants_usage(call.body)
+        self._held: list[bytes] = []  # frames not yet relayed
+        self._told = 0  # characters already relayed
+        self._usage_frame: bytes | None = None
+
+    def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
+        if self.finished:
+            return
+        begun = self._first is not None
+        answer: Answer | None = None
+        failure: UpstreamError | None = None
+        try:
+            for block in blocks:
+                _, data = sse.parse(block)
+                if data.startswith(b"[DONE]"):
+                    answer = self._end()
+                    break
+                self._see(block, data)
+        except UpstreamError as error:
+            failure = error
+        if not begun and self._first is not None:
+            yield Started(model=self._model(), verbatim=True)
+        if self._held and self._first is not None:
+            yield self._relay()
+        if failure is not None:
+            raise failure
+        if answer is not None:
+            yield Finished(answer, self._tail(answer))
+
+    def _see(self, block: bytes, data: bytes) -> None:
+        if not data:
+            # Only comments are safe to relay: an event without data breaks the OpenAI SDK.
+            self._held.append(KEEP_ALIVE)
+            return
+        chunk = self._chunk(data)
+        if self._first is None:
+            self._first = chunk
+        choices = chunk["choices"]
+        if not choices and chunk.get("usage") is not None:
+            self._usage_frame = block
+            return
+        for given in choices:
+            choice, delta = _delta(given)
+            content = delta.get("content")
+            self._characters += len(content) if type(content) is str and content else characters_of(delta)
+            reason = choice.get("finish_reason")
+            if reason is not None:
+                self._finish(reason)
+        self._held.append(block)
+
+    def _relay(self) -> Relay:
+        data = b"".join(self._held)
+        self._held.clear()
+        characters, self._told = self._characters - self._told, self._characters
+        if not self._asked:
+            # Only a member can look so: inside a string the quotes are escaped.
+            plain = data.replace(b',"usage":null', b"")
+            data = plain if plain is not data else data.replace(b', "usage": null', b"")
+        return Relay(data, characters)
+
+    def _tail(self, answer: Answer) -> bytes:
+        if not self._asked:
+            return DONE
+        if self._usage_frame is not None:
+            return self._usage_frame + DONE
+        # The client asked and the server never told: it gets what we know in the promised place.
+        assert self._first is not None
+        chunk = {**self._first, "choices": [], "usage": usage_object(answer.usage, None)}
+        return sse.json_frame(chunk) + DONE

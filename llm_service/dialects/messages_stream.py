@@ -1,0 +1,240 @@
+"""Anthropic Messages, the upstream's streams: read for crossing, tapped for relaying.
+
+A stream is whole only with a ``message_stop`` after a ``stop_reason``. Events of
+unknown types are borne anywhere, as Anthropic asks of its clients; known ones
+out of order mean that something between the vendor and us lost a part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from llm_service.conversation import SILENCE, Answer, Call, Delta, Event, Finished, Relay, Started, Usage
+from llm_service.dialects import sse, upstream
+from llm_service.dialects.messages_client import KEEP_ALIVE
+from llm_service.dialects.messages_upstream import (
+    SILENT_BLOCKS,
+    STOP_REASONS,
+    characters_of,
+    in_band,
+    read_usage,
+    stop_sequence,
+)
+from llm_service.dialects.upstream import broken
+from llm_service.errors import UpstreamError
+
+
+class _Stream:
+    """What ``Reader`` and ``Tap`` both learn from the events of one stream."""
+
+    __slots__ = (
+        "_begun",
+        "_call",
+        "_characters",
+        "_model",
+        "_open",
+        "_opening",
+        "_stop_reason",
+        "_stop_sequence",
+        "_usage",
+        "finished",
+    )
+
+    def __init__(self, call: Call | None = None) -> None:
+        self._call = call
+        self._begun = False
+        self._model = ""
+        self._open = 0  # content blocks begun and not stopped
+        self._characters = 0
+        self._opening = Usage()  # as told by message_start
+        self._usage: dict[str, Any] = {}
+        self._stop_reason: str | None = None
+        self._stop_sequence: str | None = None
+        self.finished = False
+
+    def feed(self, block: bytes) -> list[Event]:
+        """The events of one block."""
+        return list(self.feed_many((block,)))
+
+    def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
+        """The events of one read's blocks. What follows the terminal event is ignored.
+
+        Raises UpstreamBroken, and the vendor's in-band error as an UpstreamError,
+        after the events before it.
+        """
+        raise NotImplementedError
+
+    def _follow(self, event: dict[str, Any]) -> str:
+        """Take note of ``event``; its type."""
+        kind = event.get("type")
+        if kind == "content_block_delta":
+            delta = event.get("delta")
+            if self._open < 1 or type(delta) is not dict:
+                broken("a delta came outside a content block")
+            text = delta.get("text")
+            self._characters += len(text) if type(text) is str else characters_of(delta)
+        elif kind == "content_block_start":
+            if not self._begun:
+                broken("a content block came before message_start")
+            self._open += 1
+        elif kind == "content_block_stop":
+            self._open -= 1
+            if self._open < 0:
+                broken("a content block ended that had not begun")
+        elif kind == "message_start":
+            self._start(event.get("message"))
+        elif kind == "message_delta":
+            self._close(event)
+        elif kind == "message_stop":
+            if self._stop_reason is None:
+                broken("it ended without a stop_reason")
+            self.finished = True
+        elif kind == "error":
+            raise in_band(event)
+        elif type(kind) is not str:
+            broken("an event has no type")
+        return kind
+
+    def _start(self, message: Any) -> None:
+        if self._begun or type(message) is not dict:
+            broken("message_start is not the one first event")
+        self._begun = True
+        self._model = upstream.model_name(message.get("model"))
+        self._note_usage(message.get("usage"))
+        self._opening = self._counted()
+        # It only counts the first piece: without a message_delta's word the output is estimated.
+        self._usage.pop("output_tokens", None)
+
+    def _close(self, event: Mapping[str, Any]) -> None:
+        delta = event.get("delta")
+        if not self._begun or type(delta) is not dict:
+            broken("a message_delta came out of order")
+        self._note_usage(event.get("usage"))
+        reason = delta.get("stop_reason")
+        if reason is not None:
+            if type(reason) is not str:
+                broken("a stop_reason is not a string")
+            self._stop_reason, self._stop_sequence = reason, stop_sequence(delta)
+
+    def _note_usage(self, usage: Any) -> None:
+        """What message_delta tells is cumulative and wins over message_start."""
+        if type(usage) is dict:
+            self._usage.update((name, value) for name, value in usage.items() if value is not None)
+
+    def _started(self, *, verbatim: bool) -> Started:
+        return Started(model=self._model, usage=self._opening, verbatim=verbatim)
+
+    def _counted(self) -> Usage:
+        return read_usage(self._usage, self._characters, self._call)
+
+    def _answer(self) -> Answer:
+        return Answer(
+            usage=self._counted(),
+            stop_reason=STOP_REASONS.get(self._stop_reason or "", "other"),
+            stop_sequence=self._stop_sequence,
+            model=self._model,
+        )
+
+
+class Reader(_Stream):
+    """A stream that crosses: its text as ``Delta``."""
+
+    __slots__ = ("_blocks", "_speaking")
+
+    def __init__(self, call: Call | None = None) -> None:
+        super().__init__(call)
+        self._blocks = 0
+        self._speaking = False  # whether the open block is text
+
+    def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
+        for block in blocks:
+            if self.finished:
+                return
+            _, data = sse.parse(block)
+            if data:
+                yield from self._read(upstream.parse_json(data))
+            elif self._begun:
+                yield SILENCE
+
+    def _read(self, event: dict[str, Any]) -> Iterator[Event]:
+        match self._follow(event):
+            case "content_block_delta":
+                text = self._text(event)
+                if text:
+                    yield Delta(text)
+            case "content_block_start":
+                text = self._open_block(event)
+                if text:
+                    yield Delta(text)
+            case "message_start":
+                yield self._started(verbatim=False)
+            case "message_stop":
+                yield Finished(self._answer())
+            case "ping" if self._begun:
+                yield SILENCE  # the vendor is alive, and the client should hear so
+
+    def _open_block(self, event: Mapping[str, Any]) -> str:
+        """A block begins: its first text, usually none."""
+        block = event.get("content_block")
+        if type(block) is not dict or self._open > 1 or event.get("index") != self._blocks:
+            broken("its content blocks are out of order")
+        self._blocks += 1
+        self._speaking = block.get("type") == "text"
+        if not self._speaking and block.get("type") not in SILENT_BLOCKS:
+            broken("it has a content block that is not text")
+        text = block.get("text") if self._speaking else ""
+        if type(text) is not str:
+            broken("a text is not a string")
+        self._characters += len(text)
+        return text
+
+    def _text(self, event: Mapping[str, Any]) -> str:
+        delta = event["delta"]
+        if self._stop_reason is not None or event.get("index") != self._blocks - 1:
+            broken("its content blocks are out of order")
+        if delta.get("type") != "text_delta":
+            return ""
+        text = delta.get("text")
+        if type(text) is not str or not self._speaking:
+            broken("a text came outside a text block")
+        return text
+
+
+class Tap(_Stream):
+    """A stream that is relayed as it is. ``message_stop`` is held back as the tail of ``Finished``."""
+
+    __slots__ = ("_held", "_told")
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self._held: list[bytes] = []  # frames not yet relayed
+        self._told = 0  # characters already relayed
+
+    def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
+        if self.finished:
+            return
+        begun, failure, tail = self._begun, None, b""
+        try:
+            for block in blocks:
+                _, data = sse.parse(block)
+                if not data:
+                    self._held.append(KEEP_ALIVE)
+                elif self._follow(upstream.parse_json(data)) == "message_stop":
+                    tail = block
+                    break
+                else:
+                    self._held.append(block)
+        except UpstreamError as error:
+            failure = error
+        if self._begun and not begun:
+            yield self._started(verbatim=True)
+        if self._begun and self._held:
+            data, characters = b"".join(self._held), self._characters - self._told
+            self._held.clear()
+            self._told = self._characters
+            yield Relay(data, characters)
+        if failure is not None:
+            raise failure
+        if tail:
+            yield Finished(self._answer(), tail)

@@ -1,0 +1,37 @@
+"""The path of a call. Read this file first.
+
+    edge (api/) reads a Call
+      -> Gateway.answer: one journal entry around
+           routing: targets, retries, fallback until the first event
+             -> providers: one vendor's answer as events
+      <- edge writes the events in the client's dialect
+
+Streamed and plain are the same path: a plain answer is an iterator of one
+``Finished``. Whatever may refuse the call does so before the first event.
+Success, failure and a caller that hangs up all leave through the entry's
+``__exit__``, so every call has its row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from llm_service.cancellation import Cancel
+from llm_service.conversation import Call, Event
+from llm_service.journal import Journal
+from llm_service.routing import Router
+
+
+class Gateway:
+    def __init__(self, journal: Journal, router: Router) -> None:
+        self._journal, self._router = journal, router
+
+    def answer(self, call: Call, cancel: Cancel) -> Iterator[Event]:
+        """The call's events, ending with one ``Finished``.
+
+        Raises, out of the iterator: any ``ServiceError``.
+        """
+        with self._journal.entry(call, call.arrived) as entry:
+            for event in self._router.events(call, cancel):
+                entry.see(event)
+                yield event

@@ -1,0 +1,50 @@
+"""Upstreams. A provider answers a call with the events of ``conversation``:
+
+``events(call, target, cancel)`` yields ``Attempt`` right before it asks, then the
+answer's events ending with one ``Finished``; it raises ``Refusal`` before the
+``Attempt`` for what the target cannot express and ``UpstreamError`` for
+everything the vendor or the way to it does wrong.
+
+One file per SDK (``anthropic``, ``openai``), ``echo`` without one; what they
+share is in ``exchange``, the HTTP below them in ``transport``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Protocol
+
+from llm_service import catalog
+from llm_service.cancellation import Cancel
+from llm_service.conversation import Call, Event
+
+
+class Provider(Protocol):
+    def events(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]: ...
+
+
+def connect(row: catalog.Provider, *, tick: float, echo_delay: float) -> Provider:
+    """The provider of a catalogue row. Its SDK is imported with the first call, unless ``load`` came before:
+    a CLI command needs none (1 s for Anthropic's)."""
+    return _Connected(row, tick, echo_delay)
+
+
+def load(catalogue: catalog.Catalog) -> None:
+    """Import the SDKs of the configured providers now, so that no call pays for it."""
+    for row in catalogue.providers.values():
+        if row.configured:
+            import_module(f"llm_service.providers.{row.kind}")
+
+
+class _Connected:
+    def __init__(self, row: catalog.Provider, tick: float, echo_delay: float) -> None:
+        self._row, self._tick, self._echo_delay = row, tick, echo_delay
+        self._provider: Provider | None = None
+
+    def events(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]:
+        if self._provider is None:
+            module = import_module(f"llm_service.providers.{self._row.kind}")
+            self._provider = module.connect(self._row, tick=self._tick, echo_delay=self._echo_delay)
+        provider: Provider = self._provider
+        return provider.events(call, target, cancel)

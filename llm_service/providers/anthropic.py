@@ -1,0 +1,81 @@
+"""Anthropic through the official SDK: as ``openai``, with the API version chosen per call.
+
+Version 2026-10-21 (the SDK's default) refuses ``temperature``, ``top_p`` and
+``top_k``; 2023-06-01 takes them on the models that do. A client's own version
+travels on when its body does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import anthropic
+import httpx2
+
+from llm_service import catalog
+from llm_service.cancellation import Cancel
+from llm_service.conversation import Call, Event
+from llm_service.dialects import messages
+from llm_service.providers import exchange
+from llm_service.providers.clients import http_client
+
+DEFAULT_BASE_URL = "https://api.anthropic.com"
+SAMPLING_VERSION = "2023-06-01"
+_SAMPLING = ("temperature", "top_p", "top_k")
+
+
+def connect(row: catalog.Provider, *, tick: float, echo_delay: float) -> Anthropic:
+    return Anthropic(row, tick)
+
+
+class Anthropic:
+    def __init__(self, row: catalog.Provider, tick: float) -> None:
+        self._row = row
+        self._client: anthropic.Anthropic | None = None
+        self._vendor = exchange.Vendor(
+            dialect=messages,
+            path="/v1/messages",
+            post=self._post,
+            headers=_headers,
+            status_error=anthropic.APIStatusError,
+            connection_error=anthropic.APIConnectionError,
+            tick=tick,
+        )
+
+    def events(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]:
+        return exchange.events(self._vendor, call, target, cancel)
+
+    def _post(self, path: str, body: bytes, headers: Mapping[str, str]) -> httpx2.Response:
+        if self._client is None:
+            base_url = self._row.base_url or DEFAULT_BASE_URL
+            # open_telemetry: the SDK would trace by itself and send trace headers to the vendor.
+            self._client = anthropic.Anthropic(
+                api_key=self._row.key or "none",
+                base_url=base_url,
+                max_retries=0,
+                http_client=http_client(base_url),
+                open_telemetry=False,
+            )
+        response: Any = self._client.post(
+            path,
+            cast_to=httpx2.Response,
+            content=body,
+            options={"headers": dict(headers)},
+            stream=True,
+            stream_cls=anthropic.Stream[object],
+        )
+        assert isinstance(response, httpx2.Response)
+        return response
+
+
+def _headers(call: Call, body: Mapping[str, Any], verbatim: bool) -> Mapping[str, str]:
+    headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+    if verbatim:
+        # The API requires a version; a bare curl without one means the long-standing one.
+        headers["anthropic-version"] = call.headers.get("anthropic-version", SAMPLING_VERSION)
+        if "anthropic-beta" in call.headers:
+            headers["anthropic-beta"] = call.headers["anthropic-beta"]
+    elif any(name in body for name in _SAMPLING):
+        headers["anthropic-version"] = SAMPLING_VERSION
+    return headers

@@ -1,0 +1,92 @@
+"""A model that repeats the last user message. Deterministic, no network; for trying out and for tests.
+
+It counts honestly by its own rule: one token per word (a run of non-space
+characters), in and out. It obeys ``max_tokens`` and ``stop`` and streams word by
+word with a delay between two words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from llm_service import catalog
+from llm_service.cancellation import Cancel
+from llm_service.conversation import (
+    SILENCE,
+    Answer,
+    Attempt,
+    Call,
+    Conversation,
+    Delta,
+    Event,
+    Finished,
+    Started,
+    StopReason,
+    Text,
+    Usage,
+)
+from llm_service.dialects import registry
+
+_WORD = re.compile(r"\s*\S+\s*?(?=\s|$)")
+
+
+def connect(row: catalog.Provider, *, tick: float, echo_delay: float) -> Echo:
+    return Echo(tick, echo_delay)
+
+
+class Echo:
+    def __init__(self, tick: float, delay: float) -> None:
+        self._tick, self._delay = tick, delay
+
+    def events(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]:
+        conversation = registry.BY_NAME[call.dialect].read_request(call.body, call.headers)
+        words, stop_reason, stop_sequence = _reply(conversation)
+        usage = Usage(input_tokens=_count(conversation), output_tokens=len(words))
+        yield Attempt(target.provider.name, target.model, target.price)
+        if call.stream:
+            yield Started(model=target.model, usage=Usage(usage.input_tokens), dropped=conversation.dropped)
+            for number, word in enumerate(words):
+                if number:
+                    yield from self._pause(cancel)
+                yield Delta(word)
+        text = "".join(words)
+        yield Finished(
+            Answer(
+                usage=usage,
+                stop_reason=stop_reason,
+                stop_sequence=stop_sequence,
+                parts=(Text(text),) if text else (),
+                model=target.model,
+                dropped=conversation.dropped,
+            )
+        )
+
+    def _pause(self, cancel: Cancel) -> Iterator[Event]:
+        left = self._delay
+        while left > self._tick:
+            cancel.sleep(self._tick)
+            left -= self._tick
+            yield SILENCE
+        cancel.sleep(left)
+
+
+def _reply(conversation: Conversation) -> tuple[list[str], StopReason, str | None]:
+    said = [message.text for message in conversation.messages if message.role == "user"]
+    text = said[-1] if said else ""
+    stop_reason: StopReason = "end_turn"
+    stop_sequence = None
+    hits = [(text.index(stop), stop) for stop in conversation.stop if stop and stop in text]
+    if hits:
+        end, stop_sequence = min(hits)
+        text, stop_reason = text[:end], "stop_sequence"
+    words = _WORD.findall(text)
+    limit = conversation.max_tokens
+    if limit is not None and len(words) > limit:
+        words, stop_reason, stop_sequence = words[:limit], "max_tokens", None
+    return words, stop_reason, stop_sequence
+
+
+def _count(conversation: Conversation) -> int:
+    texts = [*conversation.system, *(message.text for message in conversation.messages)]
+    return sum(len(text.split()) for text in texts)

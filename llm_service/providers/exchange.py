@@ -1,0 +1,229 @@
+"""One request to a vendor and the reading of its answer: what both SDK providers share.
+
+When the client speaks the vendor's dialect the body travels verbatim and the
+bytes of a stream are relayed as they arrive (``Tap``); otherwise the
+conversation is written into the vendor's format and its answer read back
+(``Reader``).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx2
+import orjson
+
+from llm_service import scrub
+from llm_service.cancellation import Cancel
+from llm_service.catalog import Target
+from llm_service.conversation import SILENCE, Attempt, Call, Event, Finished, Started
+from llm_service.dialects import registry, sse
+from llm_service.dialects.upstream import VendorError
+from llm_service.errors import (
+    ServiceError,
+    UpstreamBroken,
+    UpstreamError,
+    UpstreamFailed,
+    UpstreamOverloaded,
+    UpstreamQuotaExhausted,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from llm_service.providers.transport import Scope, scope
+
+# Error codes of vendors' 429s that mean "out of credit", not "too fast"
+# (anthropic error.details.error_code; openai error.code).
+_QUOTA_CODES = {
+    "insufficient_quota",
+    "credit_balance_exhausted",
+    "enforced_spend_limit_reached",
+    "contract_spend_limit_reached",
+}
+_FIELD_PATH = re.compile(r"[A-Za-z0-9_.\[\]-]{1,128}\Z")
+
+# (path, body, headers) -> the unread response; raises the SDK's own errors.
+Post = Callable[[str, bytes, Mapping[str, str]], httpx2.Response]
+
+
+@dataclass(frozen=True, slots=True)
+class Vendor:
+    """What differs between the SDKs: their dialect, path, headers and error classes."""
+
+    dialect: Any
+    path: str
+    post: Post
+    headers: Callable[[Call, Mapping[str, Any], bool], Mapping[str, str]]
+    status_error: type[Exception]
+    connection_error: type[Exception]
+    tick: float
+
+
+def events(vendor: Vendor, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
+    verbatim = call.dialect == vendor.dialect.NAME
+    dropped: tuple[str, ...] = ()
+    if verbatim:
+        body = vendor.dialect.forward(call, target)
+    else:
+        conversation = registry.BY_NAME[call.dialect].read_request(call.body, call.headers)
+        body, lost = vendor.dialect.write_request(call, conversation, target)
+        dropped = (*conversation.dropped, *lost)
+    yield Attempt(target.provider.name, target.model, target.price)
+    response = _send(vendor, call, target, cancel, body, verbatim)
+    request_id = scrub.identifier(response.headers.get("request-id") or response.headers.get("x-request-id") or "")
+    try:
+        if call.stream:
+            for event in _stream(vendor, call, response, verbatim):
+                if type(event) is Started:
+                    event = replace(event, upstream_request_id=request_id, dropped=dropped)
+                elif type(event) is Finished:
+                    event = replace(
+                        event, answer=replace(event.answer, upstream_request_id=request_id, dropped=dropped)
+                    )
+                yield event
+            drain = getattr(response.stream, "drain", None)
+            if drain is not None:
+                drain()
+        else:
+            reply = _json(_read(response))
+            answer = (vendor.dialect.read_verbatim if verbatim else vendor.dialect.read_reply)(reply, call)
+            yield Finished(replace(answer, upstream_request_id=request_id, dropped=dropped))
+    except httpx2.HTTPError as error:  # only from httpx2's own transport, behind a proxy
+        raise _network_error(error) from None
+    finally:
+        response.close()
+
+
+def _send(
+    vendor: Vendor, call: Call, target: Target, cancel: Cancel, body: Mapping[str, Any], verbatim: bool
+) -> httpx2.Response:
+    token = scope.set(Scope(target.timeouts, cancel, vendor.tick))
+    try:
+        return vendor.post(vendor.path, orjson.dumps(body), vendor.headers(call, body, verbatim))
+    except vendor.status_error as error:
+        raise _status_error(vendor, call, error) from None
+    except vendor.connection_error as error:
+        raise _network_error(error.__cause__ or error) from None
+    finally:
+        scope.reset(token)
+
+
+def _stream(vendor: Vendor, call: Call, response: httpx2.Response, verbatim: bool) -> Iterator[Event]:
+    if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
+        raise UpstreamBroken("The provider did not answer with an event stream.")
+    splitter = sse.Splitter()
+    reader = vendor.dialect.Tap(call) if verbatim else vendor.dialect.Reader(call)
+    for data in _chunks(response):
+        if not data:
+            yield SILENCE
+            continue
+        blocks = splitter.feed(data)
+        if blocks:
+            yield from reader.feed_many(blocks)
+            if reader.finished:
+                return
+    raise UpstreamBroken("The provider's stream ended without its terminal event.")
+
+
+def _chunks(response: httpx2.Response) -> Iterator[bytes]:
+    """The body as it arrives. Read below httpx2 so that ticks of silence (b"") come through,
+    unless the vendor compressed although asked not to."""
+    if response.headers.get("content-encoding", "identity").lower() in ("", "identity"):
+        assert isinstance(response.stream, httpx2.SyncByteStream)
+        return iter(response.stream)
+    return response.iter_bytes()
+
+
+def _read(response: httpx2.Response) -> bytes:
+    try:
+        return response.read()
+    except httpx2.DecodingError:
+        raise UpstreamBroken("The provider's answer is not in its declared encoding.") from None
+
+
+def _json(body: bytes) -> dict[str, Any]:
+    try:
+        reply = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise UpstreamBroken("The provider's answer is not JSON.") from None
+    if not isinstance(reply, dict):
+        raise UpstreamBroken("The provider's answer is not a JSON object.")
+    return reply
+
+
+def _network_error(error: BaseException) -> ServiceError:
+    if isinstance(error, ServiceError):  # of our own transport, or the reason of the call's Cancel
+        return error
+    if isinstance(error, httpx2.TimeoutException):
+        return UpstreamTimeout("The provider did not answer in time.")
+    if isinstance(error, httpx2.RemoteProtocolError):
+        return UpstreamBroken("The provider broke off its answer.")
+    return UpstreamUnreachable("The provider could not be reached.")
+
+
+def _status_error(vendor: Vendor, call: Call, error: Any) -> UpstreamError:
+    """The vendor's refusal as ours. Its text passes only through ``scrub``."""
+    response: httpx2.Response = error.response
+    status = response.status_code
+    try:
+        parsed = orjson.loads(response.content)
+    except (orjson.JSONDecodeError, httpx2.HTTPError):
+        parsed = None
+    content = scrub.request_text(call.body)
+    told = _without_content(vendor.dialect.read_error(parsed, status), content)
+    request_id = response.headers.get("request-id") or response.headers.get("x-request-id") or ""
+    facts = {"status": status, "type": told.type, "code": told.code, "request_id": scrub.identifier(request_id)}
+    param = told.param if told.param and _FIELD_PATH.match(told.param) else None
+    message = scrub.vendor_message(told.message, content) if told.message else ""
+    retry_after = _retry_after(response.headers.get("retry-after"))
+    common: dict[str, Any] = {"vendor": {"dialect": vendor.dialect.NAME, **facts}, "retry_after": retry_after}
+    if status in (401, 403):
+        text = "The provider refused this service's own credentials; the operator must look at its API key."
+        return UpstreamRejected(text, status=status, code="upstream_authentication", **common)
+    if status == 429 and (told.code in _QUOTA_CODES or told.type in _QUOTA_CODES):
+        return UpstreamQuotaExhausted("This service's account with the provider is out of credit.", **common)
+    if status == 429:
+        return UpstreamRateLimited(message or "The provider's own rate limit was reached.", **common)
+    if status in (503, 529):
+        return UpstreamOverloaded("The provider is overloaded.", **common)
+    if status == 408:
+        return UpstreamTimeout("The provider timed out.", **common)
+    if status == 409:
+        return UpstreamFailed(message or "The provider reported a conflict.", status=409, **common)
+    if 400 <= status < 500:
+        return UpstreamRejected(message or "The provider refused the request.", status=status, param=param, **common)
+    if status >= 500:
+        return UpstreamFailed("The provider failed.", status=status if status < 600 else 502, **common)
+    return UpstreamFailed("The provider answered with a redirect, which is not followed.", **common)
+
+
+def _without_content(told: VendorError, content: str) -> VendorError:
+    """Identifiers and paths only as far as they quote nothing of the request."""
+
+    def kept(text: str | None) -> str | None:
+        return text if text is None or scrub.vendor_message(text, content) == text else None
+
+    return replace(told, type=kept(told.type), code=kept(told.code), param=kept(told.param))
+
+
+def _retry_after(text: str | None) -> int | None:
+    """Whole seconds from a Retry-After header (RFC 9110 section 10.2.3: seconds or a date)."""
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            seconds = (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
+        except (TypeError, ValueError):
+            return None
+    if not math.isfinite(seconds) or seconds < 0:
+        return None
+    return min(math.ceil(seconds), 86_400)

@@ -1,0 +1,193 @@
+"""``flask keys``: the API keys of the callers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+from flask import current_app
+
+from llm_service.cli import output
+from llm_service.cli import parameters as read
+from llm_service.store import keys
+from llm_service.store.keys import Issued, StoredKey
+
+group = output.Group("keys", help="Create and manage API keys.")
+_key_argument = click.argument("key", metavar="KEY")
+
+# The same word clears a field in `update` and leaves it unset in `create`.
+_LABELS: tuple[tuple[str, Any, str], ...] = (
+    ("--org", read.OPTIONAL_LABEL, "Organisation the key's calls are counted for; none for no organisation."),
+    ("--user", read.OPTIONAL_LABEL, "User the key's calls are counted for; none for no user."),
+    ("--tier", read.LABEL, "Tier of the catalogue, which sets the limits."),
+    ("--rpm", read.RPM, "Requests per minute, instead of the tier's; none for the tier's."),
+    ("--models", read.MODELS, "Comma-separated models or patterns the key may use; all for every model."),
+    ("--expires", read.EXPIRY, "When it ends: 30d, 24h, a time in ISO 8601, or never."),
+)
+
+
+def _label_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for name, kind, text in reversed(_LABELS):
+        function = click.option(name, type=kind, help=text)(function)
+    return function
+
+
+@group.command()
+@click.option("--name", type=read.LABEL, required=True, help="What people call the key.")
+@_label_options
+@output.json_option
+def create(as_json: bool, name: str, **given: Any) -> None:
+    """Create a key and print it, once: only its digest is stored."""
+    service = current_app.extensions["llm_service"]
+    tier = _known_tier(given["tier"] or service.catalog.default_tier)
+    if keys.matching(name):
+        click.echo(f"Warning: another key is called {output.cell(name)}; commands will need its id.", err=True)
+    issued = keys.issue(
+        service.settings.hmac_key,
+        name=name,
+        org=given["org"],
+        user=given["user"],
+        tier=tier,
+        rpm=given["rpm"],
+        models=given["models"] or (),
+        expires_at=given["expires"],
+    )
+    _say_issued(issued, as_json, "Created")
+
+
+@group.command("list")
+@output.json_option
+def list_(as_json: bool) -> None:
+    """List all keys, revoked and expired ones too, oldest first."""
+    found = [describe(stored) for stored in keys.list_all()]
+    if as_json:
+        output.echo_json(found)
+        return
+    columns = ("id", "name", "org", "user", "tier", "rpm", "models", "status", "expires_at", "created_at")
+    output.echo_table(columns, [[row[name] for name in columns] for row in found], numbers=("rpm",))
+
+
+@group.command()
+@_key_argument
+@output.json_option
+def show(key: str, as_json: bool) -> None:
+    """Show one key: KEY is its id, or its name where that is the only one."""
+    _say(chosen(key), as_json)
+
+
+@group.command()
+@_key_argument
+@click.option("--name", type=read.LABEL, help="What people call the key.")
+@_label_options
+@output.json_option
+def update(key: str, as_json: bool, **given: Any) -> None:
+    """Change a key; what is not named stays."""
+    ctx = click.get_current_context()
+    given["expires_at"] = given.pop("expires")
+    sources = {"expires_at": "expires"}
+    # None is a value here (--rpm none): what was typed decides, not what it means.
+    typed = {
+        name: value
+        for name, value in given.items()
+        if ctx.get_parameter_source(sources.get(name, name)) is click.core.ParameterSource.COMMANDLINE
+    }
+    if not typed:
+        raise click.UsageError("Nothing to change: name at least one option.")
+    if "tier" in typed:
+        _known_tier(typed["tier"])
+    stored = chosen(key)
+    try:
+        _say(keys.change(stored.id, typed), as_json)
+    except keys.KeyRevoked:
+        raise _revoked(stored) from None
+
+
+@group.command()
+@_key_argument
+@click.option("--grace", type=read.DURATION, default="0s", help="How long the old secret stays valid, e.g. 24h.")
+@output.json_option
+def rotate(key: str, grace: timedelta, as_json: bool) -> None:
+    """Give a key a new secret and print it, once. The id, name and limits stay."""
+    stored = chosen(key)
+    try:
+        issued = keys.rotate(stored.id, current_app.extensions["llm_service"].settings.hmac_key, grace)
+    except keys.KeyRevoked:
+        raise _revoked(stored) from None
+    _say_issued(issued, as_json, "Rotated")
+
+
+@group.command()
+@_key_argument
+@output.json_option
+def revoke(key: str, as_json: bool) -> None:
+    """Refuse a key from now on. Final."""
+    _say(keys.revoke(chosen(key).id), as_json)
+
+
+def chosen(reference: str) -> StoredKey:
+    """The one key that ``reference`` means.
+
+    Raises:
+        click.ClickException: none, or several by this name (it lists their ids).
+    """
+    found = keys.matching(reference)
+    if not found:
+        # Not quoted: a mistyped key is still most of a secret.
+        raise click.ClickException("There is no key with this id or name; `flask --app wsgi keys list` shows them.")
+    if len(found) > 1:
+        ids = ", ".join(stored.id for stored in found)
+        raise click.ClickException(f"Several keys have this name; use one of the ids: {ids}.")
+    return found[0]
+
+
+def describe(stored: StoredKey) -> dict[str, Any]:
+    """A key as every command prints it; never its digest."""
+    caller = stored.caller
+    return {
+        "id": stored.id,
+        "name": caller.name,
+        "org": caller.org,
+        "user": caller.user,
+        "tier": caller.tier,
+        "rpm": caller.rpm,
+        "models": list(caller.models),
+        "status": stored.status(datetime.now(UTC)),
+        "expires_at": stored.expires_at,
+        "revoked_at": stored.revoked_at,
+        "previous_until": stored.previous_until,
+        "created_at": stored.created_at,
+    }
+
+
+def _known_tier(name: str) -> str:
+    known = current_app.extensions["llm_service"].catalog.tiers
+    if name not in known:
+        names = ", ".join(sorted(known)) or "none"
+        raise click.BadParameter(f"is not in the catalogue; known tiers: {names}", param_hint="--tier")
+    return name
+
+
+def _revoked(stored: StoredKey) -> click.ClickException:
+    return click.ClickException(f"Key {stored.id} is revoked, which is final; create a new one.")
+
+
+def _say(stored: StoredKey, as_json: bool) -> None:
+    fields = describe(stored)
+    if as_json:
+        output.echo_json(fields)
+    else:
+        output.echo_fields(list(fields.items()))
+
+
+def _say_issued(issued: Issued, as_json: bool, done: str) -> None:
+    stored = issued.stored
+    if as_json:
+        fields = describe(stored)
+        output.echo_json({"id": fields.pop("id"), "key": issued.text, **fields})
+        return
+    click.echo(f"{done} key {stored.id} ({output.cell(stored.caller.name)}):\n\n  {issued.text}\n")
+    click.echo("This is the only time it is shown: store it now.")
+    if stored.previous_until is not None:
+        click.echo(f"The secret before it stays valid until {output.cell(stored.previous_until)} UTC.")

@@ -1,0 +1,149 @@
+"""``flask models``: what the catalogue says, and whether it can be true."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import click
+from flask import current_app
+
+from llm_service.catalog import Catalog, Target
+from llm_service.cli import output
+from llm_service.settings import SettingsError
+
+group = output.Group("models", help="Look at the catalogue of models.")
+
+
+@group.command("list")
+@output.json_option
+def list_(as_json: bool) -> None:
+    """List the names callers can use now: aliases and models of configured providers."""
+    catalog: Catalog = current_app.extensions["llm_service"].catalog
+    rows = [{"id": name, **_target(target), **_size(target)} for name, target in catalog.names()]
+    if as_json:
+        output.echo_json(rows)
+        return
+    columns = ("id", "target", "context", "max_output", "price_source")
+    table = [[row[name] for name in columns] + [_price_text(row["price"])] for row in rows]
+    output.echo_table((*columns, "price"), table, numbers=("context", "max_output"))
+
+
+@group.command()
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@output.json_option
+def check(file: Path | None, as_json: bool) -> None:
+    """Read the catalogue (or FILE) and print every alias and target with its price; exit 1 when something is wrong."""
+    service = current_app.extensions["llm_service"]
+    catalog: Catalog = service.catalog
+    if file is not None:
+        try:
+            catalog = Catalog.load(replace(service.settings, models=file))
+        except SettingsError as error:
+            raise click.ClickException(str(error)) from None
+    targets = list(_targets(catalog))
+    problems, warnings = list(_problems(catalog)), list(_warnings(catalog, targets))
+    if as_json:
+        output.echo_json(
+            {
+                "ok": not problems,
+                "source": catalog.source,
+                "targets": targets,
+                "problems": problems,
+                "warnings": warnings,
+            }
+        )
+    else:
+        columns = ("alias", "target", "configured", "price_source")
+        table = [[row[name] for name in columns] + [_price_text(row["price"])] for row in targets]
+        output.echo_table((*columns, "price"), table)
+        for text in warnings:
+            click.echo(f"Warning: {text}", err=True)
+        for text in problems:
+            click.echo(f"Error: {text}", err=True)
+    if problems:
+        raise click.exceptions.Exit(1)
+
+
+def _targets(catalog: Catalog) -> Iterator[dict[str, Any]]:
+    """Every target of every alias, in order, then the models listed by name."""
+    for alias, names in catalog.aliases.items():
+        for name in names:
+            yield {"alias": alias, **_target(_named(catalog, name))}
+    aliased = {name for names in catalog.aliases.values() for name in names}
+    for pattern in catalog.patterns:
+        provider, _, model = pattern.partition("/")
+        if model and provider in catalog.providers and not set(pattern) & set("*?[") and pattern not in aliased:
+            yield {"alias": None, **_target(_named(catalog, pattern))}
+
+
+def _named(catalog: Catalog, name: str) -> Target:
+    provider, _, model = name.partition("/")
+    return catalog.target(catalog.providers[provider], model)
+
+
+def _target(target: Target) -> dict[str, Any]:
+    """Prices are dollars per million tokens; None: unknown."""
+    price = target.price
+    rates = None
+    if price is not None:
+        rates = {kind: None if rate is None else float(rate) for kind, rate in price.rates().items()}
+    return {
+        "target": target.name,
+        "provider": target.provider.name,
+        "model": target.model,
+        "configured": target.provider.configured,
+        "price": rates,
+        "price_source": None if price is None else price.source,
+    }
+
+
+def _size(target: Target) -> dict[str, Any]:
+    return {"context": target.context, "max_output": target.max_output}
+
+
+def _problems(catalog: Catalog) -> Iterator[str]:
+    """What can never work, whatever is configured."""
+    if catalog.default_tier not in catalog.tiers:
+        yield f"[defaults] tier = {catalog.default_tier}: there is no [tiers.{catalog.default_tier}]"
+    if not _resolvable(catalog, catalog.default_model):
+        yield f"[defaults] model = {catalog.default_model}: no alias, target or provider serves this name"
+    for alias, names in catalog.aliases.items():
+        if not names:
+            yield f"[aliases.{alias}]: has no targets"
+        if "/" in alias:
+            yield f"[aliases.{alias}]: an alias with a slash hides the target of that name"
+        for name in names:
+            if not name.partition("/")[2]:
+                yield f"[aliases.{alias}]: {name} must be provider/model"
+    for pattern in catalog.patterns:
+        provider, _, model = pattern.partition("/")
+        if not model or not any(fnmatchcase(name, provider) for name in catalog.providers):
+            yield f'[models."{pattern}"]: matches no provider/model, so what it says is never used'
+
+
+def _resolvable(catalog: Catalog, name: str) -> bool:
+    if name in catalog.aliases:
+        return True
+    provider, slash, model = name.partition("/")
+    if slash:
+        return bool(model) and provider in catalog.providers
+    return any(fnmatchcase(name, pattern) for row in catalog.providers.values() for pattern in row.serves)
+
+
+def _warnings(catalog: Catalog, targets: list[dict[str, Any]]) -> Iterator[str]:
+    """What does not work here and now, and may be meant so."""
+    for alias, names in catalog.aliases.items():
+        if names and not any(_named(catalog, name).provider.configured for name in names):
+            yield f"alias {alias} cannot be used: none of its providers has a key"
+    for name in dict.fromkeys(row["target"] for row in targets if row["configured"] and row["price"] is None):
+        yield f"{name} has no known price: its calls are logged without a cost"
+
+
+def _price_text(rates: dict[str, float | None] | None) -> str:
+    if rates is None:
+        return "unknown"
+    return ", ".join(f"{kind} {rate:g}" for kind, rate in rates.items() if rate is not None)

@@ -1,0 +1,131 @@
+"""How commands speak: JSON for programs, tables for people, one sentence for failures.
+
+rich is imported when a table is drawn: a ``--json`` call does not pay for it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from flask.cli import AppGroup
+from sqlalchemy.exc import SQLAlchemyError
+
+from llm_service.store.engine import schema_missing
+
+# Seconds one statement of a command may take: people wait longer than calls do.
+PATIENCE = 600.0
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+
+
+class _Explained:
+    """A command or group whose database failures are one sentence."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)  # type: ignore[misc]
+        except SQLAlchemyError as error:
+            if schema_missing(error):
+                raise click.ClickException("The database is not prepared: run `flask --app wsgi db upgrade`.") from None
+            cause = type(getattr(error, "orig", None) or error).__name__
+            raise click.ClickException(f"The database did not do it ({cause}).") from None
+
+
+class Group(_Explained, AppGroup):
+    pass
+
+
+class Command(_Explained, click.Command):
+    pass
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON has it: times in ISO 8601, UTC, with Z."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if isinstance(value, tuple):
+        return list(value)
+    return value
+
+
+def json_line(data: Any) -> str:
+    # ASCII: stdout may be in an encoding that has no room for a name.
+    return json.dumps(data, default=plain)
+
+
+def echo_json(data: Any) -> None:
+    click.echo(json_line(data))
+
+
+def cell(value: Any) -> str:
+    """``value`` for a person; control characters (a name may hold a terminal's escape codes) made visible."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, (list, tuple)):
+        return ", ".join(cell(item) for item in value) or "all"
+    text = f"{value:,}" if isinstance(value, int) else str(value)
+    return "".join("\ufffd" if unicodedata.category(char) in ("Cc", "Cf", "Cs") else char for char in text)
+
+
+def dollars(nanodollars: int | None) -> str:
+    """``-`` when unknown."""
+    if nanodollars is None:
+        return "-"
+    from llm_service.prices import as_dollars
+
+    return f"${as_dollars(nanodollars):,.6f}"
+
+
+def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Iterable[str] = ()) -> None:
+    """``numbers`` are the columns set flush right."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
+    # In a pipe there is no width to keep to: an id cut in two is of no use.
+    console = Console(file=sys.stdout, markup=False, emoji=False, highlight=False, width=None if terminal else 10_000)
+    table = Table(box=None if not terminal else _box(), header_style="bold", pad_edge=terminal)
+    right = set(numbers)
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=not terminal, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell(value)) for value in row))
+    if terminal:
+        console.print(table)
+        return
+    with console.capture() as capture:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def _box() -> Any:
+    from rich import box
+
+    return box.SIMPLE_HEAD
+
+
+def echo_fields(fields: Sequence[tuple[str, Any]]) -> None:
+    width = max(len(name) for name, _ in fields)
+    for name, value in fields:
+        click.echo(f"{name:<{width}}  {cell(value)}")
+
+
+def follow(lines: Iterable[Any], say: Callable[[Any], None]) -> None:
+    """Print what comes until Ctrl-C, which is the way to end and no failure."""
+    try:
+        for line in lines:
+            say(line)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        pass

@@ -1,0 +1,105 @@
+"""What may be typed: durations, moments, names, limits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Generic, TypeVar
+
+import click
+
+T = TypeVar("T")
+
+_DURATION = re.compile(r"(\d{1,6})([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_LABEL_LENGTH = 200
+_HIGHEST_RPM = 1_000_000
+
+
+class Read(click.ParamType[T], Generic[T]):
+    """A parameter read by ``function``, whose ValueError is the message."""
+
+    def __init__(self, name: str, function: Callable[[str], T]) -> None:
+        self.name = name
+        self._function = function
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> T:
+        try:
+            return self._function(value)
+        except (ValueError, OverflowError) as error:
+            self.fail(str(error), param, ctx)
+
+
+def duration(text: str) -> timedelta:
+    """``15s``, ``90m``, ``24h``, ``30d``, ``2w``."""
+    match = _DURATION.fullmatch(text.strip())
+    if not match:
+        raise ValueError("must be a duration such as 15s, 90m, 24h, 30d or 2w")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def moment(text: str) -> datetime:
+    """ISO 8601, in UTC when it names no zone."""
+    try:
+        read = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise ValueError("must be a duration such as 24h, or a time such as 2026-01-31T12:00:00Z") from None
+    return read.replace(tzinfo=UTC) if read.tzinfo is None else read.astimezone(UTC)
+
+
+def past(text: str) -> datetime:
+    """A moment, or how long ago."""
+    if _DURATION.fullmatch(text.strip()):
+        return datetime.now(UTC) - duration(text)
+    return moment(text)
+
+
+def expiry(text: str) -> datetime | None:
+    """A moment to come, how long from now, or ``never``."""
+    if text.strip() == "never":
+        return None
+    at = datetime.now(UTC) + duration(text) if _DURATION.fullmatch(text.strip()) else moment(text)
+    if at <= datetime.now(UTC):
+        raise ValueError("must be in the future")
+    return at
+
+
+def label(text: str) -> str:
+    """A name people give: one line, not empty, at most 200 characters."""
+    text = text.strip()
+    if not text or len(text) > _LABEL_LENGTH:
+        raise ValueError(f"must have 1 to {_LABEL_LENGTH} characters")
+    if not text.isprintable():
+        raise ValueError("must not hold control characters")
+    return text
+
+
+def optional_label(text: str) -> str | None:
+    """A label, or ``none``."""
+    return None if text.strip() == "none" else label(text)
+
+
+def requests_per_minute(text: str) -> int | None:
+    """A whole number, or ``none`` to leave the limit to the tier."""
+    if text.strip() == "none":
+        return None
+    if not text.strip().isdecimal() or not 1 <= int(text) <= _HIGHEST_RPM:
+        raise ValueError(f"must be a whole number from 1 to {_HIGHEST_RPM}, or none for the tier's")
+    return int(text)
+
+
+def model_names(text: str) -> list[str]:
+    """Comma-separated names or patterns; ``all`` is no restriction."""
+    if text.strip() == "all":
+        return []
+    return [label(name) for name in text.split(",")]
+
+
+DURATION = Read("duration", duration)
+PAST = Read("time", past)
+EXPIRY = Read("time", expiry)
+LABEL = Read("text", label)
+OPTIONAL_LABEL = Read("text", optional_label)
+RPM = Read("number", requests_per_minute)
+MODELS = Read("names", model_names)

@@ -1,0 +1,118 @@
+"""``flask requests``: the request log. It holds no content, so nothing here can show any."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+import click
+
+from llm_service.cli import output
+from llm_service.cli import parameters as read
+from llm_service.store import keys, requests
+from llm_service.store.models import OUTCOMES
+
+group = output.Group("requests", help="Read the request log.")
+
+_since = click.option("--since", type=read.PAST, help="From then on: 24h, 7d, or a time in ISO 8601.")
+_SHOWN = (
+    "created_at",
+    "id",
+    "key_id",
+    "route",
+    "model",
+    "status",
+    "outcome",
+    "input_tokens",
+    "output_tokens",
+    "cost",
+    "latency_ms",
+)
+_NUMBERS = ("status", "input_tokens", "output_tokens", "cost", "latency_ms")
+
+
+def _filters(function: Callable[..., Any]) -> Callable[..., Any]:
+    function = click.option("--outcome", type=click.Choice(OUTCOMES), help="Only calls that ended so.")(function)
+    return click.option("--key", help="Only calls of this key: its id or name.")(function)
+
+
+@group.command("list")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most so many.")
+@_since
+@_filters
+@output.json_option
+def list_(limit: int, since: datetime | None, key: str | None, outcome: str | None, as_json: bool) -> None:
+    """List the newest calls, newest first."""
+    rows = requests.recent(limit, since, _key_id(key), outcome, patience=output.PATIENCE)
+    if as_json:
+        output.echo_json(rows)
+        return
+    output.echo_table(_SHOWN, [_shown(row) for row in rows], numbers=_NUMBERS)
+
+
+@group.command()
+@click.option("--last", type=click.IntRange(0, 10_000), default=10, show_default=True, help="Begin with so many.")
+@_filters
+@output.json_option
+def tail(last: int, key: str | None, outcome: str | None, as_json: bool) -> None:
+    """Print calls as they end, until Ctrl-C. With --json: one object per line."""
+    rows = requests.follow(_key_id(key), outcome, last=last)
+    if as_json:
+        output.follow(rows, output.echo_json)
+        return
+    output.follow(rows, lambda row: click.echo("  ".join(output.cell(value) for value in _shown(row))))
+
+
+@group.command()
+@click.option("--format", "form", type=click.Choice(["csv", "jsonl"]), default="jsonl", show_default=True)
+@_since
+@_filters
+@output.json_option
+def export(form: str, since: datetime | None, key: str | None, outcome: str | None, as_json: bool) -> None:
+    """Write all calls to stdout, oldest first, as CSV or JSON lines (--json means the latter)."""
+    rows = requests.export(since, _key_id(key), outcome, patience=output.PATIENCE)
+    if form == "csv" and not as_json:
+        _write_csv(rows)
+        return
+    for row in rows:
+        output.echo_json(row)
+
+
+def _write_csv(rows: Iterator[dict[str, Any]]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(requests.COLUMNS)
+    for row in rows:
+        writer.writerow([_spreadsheet(row[name]) for name in requests.COLUMNS])
+
+
+def _spreadsheet(value: Any) -> Any:
+    """A text that a spreadsheet would run as a formula gets an apostrophe in front.
+
+    The names callers choose end up here (owasp.org/www-community/attacks/CSV_Injection).
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    value = output.plain(value)
+    if isinstance(value, str) and value.lstrip(" ").startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
+        return "'" + value
+    return value
+
+
+def _key_id(reference: str | None) -> str | None:
+    """A key's id from its id or name. One the table does not know may be of API_KEYS: it is taken as it is."""
+    if reference is None:
+        return None
+    found = keys.matching(reference)
+    if len(found) > 1:
+        ids = ", ".join(stored.id for stored in found)
+        raise click.ClickException(f"Several keys have this name; use one of the ids: {ids}.")
+    return found[0].id if found else reference
+
+
+def _shown(row: dict[str, Any]) -> list[Any]:
+    served = f"{row['provider']}/{row['model_served']}" if row["provider"] and row["model_served"] else None
+    extra = {"model": served or row["model_asked"], "cost": output.dollars(row["cost_nanousd"])}
+    return [extra[name] if name in extra else row[name] for name in _SHOWN]

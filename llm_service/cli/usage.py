@@ -1,0 +1,50 @@
+"""``flask usage``: who used how much."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import click
+from flask.cli import with_appcontext
+
+from llm_service.cli import output
+from llm_service.cli import parameters as read
+from llm_service.store import keys, requests
+
+_COUNTS = ("calls", "input_tokens", "output_tokens", "cached_tokens")
+
+
+@click.command("usage", cls=output.Command)
+@click.option("--by", type=click.Choice(requests.BY), default="key", show_default=True)
+@click.option("--since", type=read.PAST, help="From then on: 24h, 7d, or a time in ISO 8601.")
+@output.json_option
+@with_appcontext
+def command(by: Any, since: datetime | None, as_json: bool) -> None:
+    """Sum calls, tokens and cost per key, org, user, model or UTC day.
+
+    A cost that is not known is shown as "-" and never counted as 0:
+    unpriced_calls says how many calls a sum leaves out.
+    """
+    found = requests.usage(by, since, patience=output.PATIENCE)
+    rows = [{**_label(by, item.group), **_numbers(item)} for item in found]
+    if by == "key":
+        names = {stored.id: stored.caller.name for stored in keys.list_all()}
+        rows = [{"key_id": row["key_id"], "key_name": names.get(row["key_id"]), **row} for row in rows]
+    if as_json:
+        output.echo_json(rows)
+        return
+    numbers = (*_COUNTS, "cost", "unpriced_calls")
+    labels = ("key_id", "key_name") if by == "key" else (by,)
+    for row in rows:
+        row["cost"] = output.dollars(row["cost_nanousd"])
+    columns = (*labels, *numbers)
+    output.echo_table(columns, [[row[name] for name in columns] for row in rows], numbers=numbers)
+
+
+def _label(by: str, group: str | None) -> dict[str, Any]:
+    return {"key_id" if by == "key" else by: group}
+
+
+def _numbers(item: requests.Sums) -> dict[str, Any]:
+    return {name: getattr(item, name) for name in (*_COUNTS, "cost_nanousd", "unpriced_calls")}

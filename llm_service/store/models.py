@@ -1,0 +1,112 @@
+"""The tables. Each change here is a new file in ``migrations/versions``.
+
+There is no column that could hold content: no prompt, no completion, no tool
+arguments, no headers, no key.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Index, String, TypeDecorator
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from llm_service.extensions import db
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """An aware datetime in, an aware UTC datetime out, on every database.
+
+    SQLite keeps no zone: there it is stored as UTC without one.
+    """
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a datetime without a zone is ambiguous")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    metadata = db.metadata
+
+
+class ApiKey(Base):
+    """A key as stored: its HMAC-SHA-256 digest, never the key.
+
+    ``previous_digest`` is valid until ``previous_until``: the grace period of a rotation.
+    """
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(String(8), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), index=True)
+    org: Mapped[str | None] = mapped_column(String(200))
+    user: Mapped[str | None] = mapped_column(String(200))
+    tier: Mapped[str] = mapped_column(String(64))
+    rpm: Mapped[int | None]
+    models: Mapped[list[str]] = mapped_column(JSON(none_as_null=True))
+    expires_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    revoked_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    digest: Mapped[str] = mapped_column(String(64))
+    previous_digest: Mapped[str | None] = mapped_column(String(64))
+    previous_until: Mapped[datetime | None] = mapped_column(UTCDateTime)
+
+
+class RequestRow(Base):
+    """One call. The columns are those of the request log in docs; unknown is null, never 0.
+
+    Token counts are BigInteger because they are a vendor's claim: one absurd
+    number must not make PostgreSQL refuse the row.
+    """
+
+    __tablename__ = "requests"
+
+    id: Mapped[str] = mapped_column(String(26), primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    key_id: Mapped[str | None] = mapped_column(String(64))
+    org: Mapped[str | None] = mapped_column(String(200))
+    user: Mapped[str | None] = mapped_column(String(200))
+    route: Mapped[str | None] = mapped_column(String(64))
+    dialect: Mapped[str | None] = mapped_column(String(32))
+    stream: Mapped[bool | None]
+    model_asked: Mapped[str | None] = mapped_column(String(200))
+    provider: Mapped[str | None] = mapped_column(String(64))
+    model_served: Mapped[str | None] = mapped_column(String(200))
+    attempts: Mapped[int | None]
+    status: Mapped[int | None]
+    outcome: Mapped[str] = mapped_column(String(32))
+    error_type: Mapped[str | None] = mapped_column(String(100))
+    input_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    output_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    cached_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    cache_write_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    reasoning_tokens: Mapped[int | None] = mapped_column(BigInteger)
+    usage_exact: Mapped[bool | None]
+    cost_nanousd: Mapped[int | None] = mapped_column(BigInteger)
+    latency_ms: Mapped[int | None]
+    ttft_ms: Mapped[int | None]
+    prompt_hmac: Mapped[str | None] = mapped_column(String(64))
+    request_id: Mapped[str | None] = mapped_column(String(128))
+    upstream_request_id: Mapped[str | None] = mapped_column(String(128))
+    client_ip_hmac: Mapped[str | None] = mapped_column(String(64))
+
+    # Two indexes serve every listing and every usage query with a start; each more would slow the writer.
+    __table_args__ = (
+        Index(None, "created_at"),
+        Index(None, "key_id", "created_at"),
+    )
+
+
+OUTCOMES = ("ok", "refused", "upstream_error", "timeout", "client_closed", "aborted", "cached", "replayed")

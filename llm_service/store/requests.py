@@ -1,0 +1,176 @@
+"""Reading the request log. Rows are dicts with the names of the columns, times aware in UTC.
+
+Needs an application context for ``db.engine``. ``patience`` is how many seconds
+one statement may take instead of the service's own limit (PostgreSQL).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, TypeAlias, get_args
+
+from sqlalchemy import ColumnElement, Select, String, Table, and_, case, func, literal_column, or_, select
+
+from llm_service.extensions import db
+from llm_service.store import engine
+from llm_service.store.models import RequestRow
+
+Row: TypeAlias = dict[str, Any]
+By: TypeAlias = Literal["key", "org", "user", "model", "day"]
+
+_TABLE: Table = RequestRow.metadata.tables[RequestRow.__tablename__]
+_C = _TABLE.c
+COLUMNS: tuple[str, ...] = tuple(_C.keys())
+BY: tuple[str, ...] = get_args(By)
+
+_PAGE = 1000
+# A row is written when its call ends but dated when it began, so a follower looks back: often over the last
+# two minutes, now and then over an hour for the calls that took longer.
+_NEAR, _FAR, _FAR_EVERY = timedelta(minutes=2), timedelta(hours=1), 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """The calls of one group added up.
+
+    ``group`` None: the calls that have none (no org; no model was reached).
+    ``cost_nanousd`` sums the known costs and is None when there are only unknown
+    ones; ``unpriced_calls`` counts the calls of unknown cost. A refused call
+    never reached a vendor: its cost is none, not unknown.
+    """
+
+    group: str | None
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    cost_nanousd: int | None
+    unpriced_calls: int
+
+
+def _conditions(since: datetime | None, key: str | None, outcome: str | None) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if since is not None:
+        conditions.append(_C.created_at >= since)
+    if key is not None:
+        conditions.append(_C.key_id == key)
+    if outcome is not None:
+        conditions.append(_C.outcome == outcome)
+    return conditions
+
+
+def _filtered(since: datetime | None, key: str | None, outcome: str | None) -> Select[Any]:
+    return select(_TABLE).where(*_conditions(since, key, outcome))
+
+
+def recent(
+    limit: int = 50,
+    since: datetime | None = None,
+    key: str | None = None,
+    outcome: str | None = None,
+    *,
+    patience: float | None = None,
+) -> list[Row]:
+    """The newest ``limit`` rows, newest first; ``key`` is a key's id."""
+    statement = _filtered(since, key, outcome).order_by(_C.created_at.desc(), _C.id.desc()).limit(limit)
+    with engine.reading(db.engine, patience) as connection:
+        return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+def export(
+    since: datetime | None = None,
+    key: str | None = None,
+    outcome: str | None = None,
+    *,
+    patience: float | None = None,
+) -> Iterator[Row]:
+    """All rows, oldest first, a page at a time from the database's own cursor. Close it when you stop early."""
+    statement = _filtered(since, key, outcome).order_by(_C.created_at, _C.id)
+    with engine.reading(db.engine, patience) as connection:
+        with connection.execution_options(yield_per=_PAGE).execute(statement) as result:
+            for row in result.mappings():
+                yield dict(row)
+
+
+def follow(key: str | None = None, outcome: str | None = None, *, last: int = 10, every: float = 1.0) -> Iterator[Row]:
+    """The ``last`` rows, then each one as it is written, for ever; looks every ``every`` seconds.
+
+    Calls longer than an hour are not seen, nor those of a host whose clock is minutes behind.
+    """
+    seen = {row["id"]: row["created_at"] for row in _window(key, outcome, far=True)}
+    for row in reversed(recent(last, key=key, outcome=outcome)):
+        seen[row["id"]] = row["created_at"]
+        yield row
+    far_at = time.monotonic() + _FAR_EVERY
+    while True:
+        time.sleep(every)
+        far = time.monotonic() >= far_at
+        if far:
+            far_at = time.monotonic() + _FAR_EVERY
+            kept = datetime.now(UTC) - 2 * _FAR
+            seen = {row_id: created for row_id, created in seen.items() if created > kept}
+        for row in _window(key, outcome, far=far):
+            if row["id"] not in seen:
+                seen[row["id"]] = row["created_at"]
+                yield row
+
+
+def _window(key: str | None, outcome: str | None, *, far: bool) -> list[Row]:
+    now = datetime.now(UTC)
+    near = _C.created_at >= now - _NEAR
+    # What is older than the near window and was not seen in it took at least most of it.
+    slow = or_(_C.latency_ms >= _NEAR.total_seconds() * 500, _C.latency_ms.is_(None))
+    where = or_(near, and_(_C.created_at >= now - _FAR, slow)) if far else near
+    statement = _filtered(None, key, outcome).where(where).order_by(_C.created_at, _C.id)
+    with engine.reading(db.engine) as connection:
+        return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+def usage(
+    by: By = "key", since: datetime | None = None, key: str | None = None, *, patience: float | None = None
+) -> list[Sums]:
+    """Sums per key (its id), org, user, model (``provider/model`` as served) or UTC day; ``key`` is a key's id.
+
+    Days in their order, others by cost, the dearest first.
+
+    Raises:
+        ValueError: an unknown ``by``.
+    """
+    group = _group(by)
+    unpriced = case((and_(_C.cost_nanousd.is_(None), _C.outcome != "refused"), 1))
+    sums = [func.coalesce(func.sum(_C[name]), 0) for name in ("input_tokens", "output_tokens", "cached_tokens")]
+    statement = (
+        select(group, func.count(), *sums, func.sum(_C.cost_nanousd), func.count(unpriced))
+        .where(*_conditions(since, key, None))
+        .group_by(group)
+    )
+    with engine.reading(db.engine, patience) as connection:
+        found = [_sums(*row) for row in connection.execute(statement)]
+    if by == "day":
+        return sorted(found, key=lambda item: item.group or "")
+    return sorted(found, key=lambda item: (-(item.cost_nanousd or 0), -item.calls, item.group or ""))
+
+
+def _group(by: str) -> ColumnElement[Any]:
+    # Literals, not parameters: PostgreSQL takes two parameters for two different expressions.
+    if by == "key":
+        return _C.key_id
+    if by in ("org", "user"):
+        return _C[by]
+    if by == "model":
+        return _C.provider + literal_column("'/'") + _C.model_served
+    if by == "day":
+        if db.engine.dialect.name == "sqlite":
+            return func.substr(_C.created_at, literal_column("1"), literal_column("10"), type_=String)
+        zoned = func.timezone(literal_column("'UTC'"), _C.created_at)
+        return func.to_char(zoned, literal_column("'YYYY-MM-DD'"), type_=String)
+    raise ValueError(f"by must be one of {', '.join(BY)}")
+
+
+def _sums(group: str | None, calls: int, read: Any, made: Any, cached: Any, cost: Any, unpriced: int) -> Sums:
+    known = 0 if cost is None and not unpriced else cost
+    # PostgreSQL sums bigint as numeric.
+    return Sums(group, calls, int(read), int(made), int(cached), None if known is None else int(known), unpriced)

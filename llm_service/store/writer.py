@@ -1,0 +1,309 @@
+"""The request log's writer: ``put`` never blocks and never raises; a batch loop does the rest.
+
+Invariants, each with its test in tests/store/test_writer.py:
+
+* every row put is counted once, in ``queued``, ``written`` or ``dropped``;
+* a row leaves the queue only when it is committed or is itself at fault;
+* a database that is away or locked loses nothing until ``capacity`` rows wait;
+* nothing is lost silently: whatever is dropped is logged, by id and class of
+  the error, never by value.
+
+The loop starts with the first ``put`` of a process (a worker forked later
+starts its own) and is a greenlet where gevent has replaced threads. A batch is
+what arrives within 50 ms or the first 200 rows, in one transaction; of a backlog,
+1,000. Rows are inserted by id once: repeating a batch whose commit was not heard
+is harmless.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from llm_service.store.sinks import TABLE, Row, Sink, sink_for
+
+BATCH_ROWS = 200
+BACKLOG_ROWS = 1_000
+GATHER_SECONDS = 0.05
+CAPACITY = 100_000
+FIRST_RETRY, LAST_RETRY = 0.05, 5.0
+AT_EXIT_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
+
+_LIMITS = {column.name: getattr(column.type, "length", None) for column in TABLE.columns}
+# PostgreSQL refuses both in text.
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+class NotARow(ValueError):
+    """The message names the field and holds no value."""
+
+
+def cleaned(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of ``row`` in a form every database takes.
+
+    NUL and lone surrogates become U+FFFD, and what is too long ends in "…":
+    a row must not be refused for what a caller called its model.
+
+    Raises:
+        NotARow: no id, or a field that is no column.
+    """
+    if not row.get("id"):
+        raise NotARow("it has no id")
+    clean: dict[str, Any] = {}
+    for name, value in row.items():
+        if name not in _LIMITS:
+            raise NotARow(f"{name[:64]} is not a column")
+        if isinstance(value, str):
+            value = _UNSTORABLE.sub("\ufffd", value)
+            limit = _LIMITS[name]
+            if limit is not None and len(value) > limit:
+                value = value[: limit - 1] + "…"
+        clean[name] = value
+    return clean
+
+
+class Writer:
+    """Writes rows of the request log in batches, from any greenlet or thread of the process.
+
+    Attributes:
+        dropped: rows given up: at fault themselves, beyond ``capacity``, or put after ``close``.
+    """
+
+    def __init__(self, url: str, *, capacity: int = CAPACITY) -> None:
+        """``url``: ``store.database_url(settings)``. Opens nothing yet."""
+        self._url = url
+        self._capacity = capacity
+        self._loop: _Loop | None = None
+        self._starting = threading.Lock()
+        self._closed = False
+        self._complaints = _Complaints()
+
+    @property
+    def queued(self) -> int:
+        """Rows waiting or being written."""
+        loop = self._own()
+        return loop.waiting if loop else 0
+
+    @property
+    def written(self) -> int:
+        loop = self._own()
+        return loop.written if loop else 0
+
+    @property
+    def dropped(self) -> int:
+        loop = self._own()
+        return self._complaints.count + (loop.lost if loop else 0)
+
+    def put(self, row: Mapping[str, Any]) -> bool:
+        """Queue ``row``; whether it was taken. A row that is not is counted and logged."""
+        try:
+            if self._closed:
+                self._complaints.add("the writer is closed")
+                return False
+            loop = self._loop
+            if loop is None or loop.dead or loop.pid != os.getpid():
+                loop = self._start()
+            if loop.waiting >= self._capacity:
+                self._complaints.add("too many rows wait for the database")
+            else:
+                loop.add(cleaned(row))
+                return True
+        except Exception as error:  # noqa: BLE001 - a call must not fail because its row does
+            self._complaints.add(str(error) if isinstance(error, NotARow) else type(error).__name__)
+        return False
+
+    def close(self, deadline_seconds: float = AT_EXIT_SECONDS) -> int:
+        """Write everything that waits, for at most ``deadline_seconds``; the number of rows not written.
+
+        Later rows are refused. A row whose commit was under way at the deadline
+        counts as not written.
+        """
+        self._closed = True
+        atexit.unregister(self.close)
+        loop = self._own()
+        if loop is None:
+            return 0
+        if loop.dead and loop.waiting:
+            loop = self._start()
+        left = loop.stop(deadline_seconds)
+        if left:
+            log.error("request log: %d rows were not written before the deadline", left)
+        return left
+
+    def _own(self) -> _Loop | None:
+        """The loop of this process: a forked child sees its parent's, whose rows are the parent's to write."""
+        loop = self._loop
+        return loop if loop is not None and loop.pid == os.getpid() else None
+
+    def _start(self) -> _Loop:
+        with self._starting:
+            loop = self._own()
+            if loop is None:
+                self._complaints = _Complaints()
+                atexit.register(self.close)
+            if loop is None or loop.dead:
+                # A killed loop leaves its rows to the next one.
+                self._loop = loop = _Loop(self._url, loop)
+            return loop
+
+
+class _Complaints:
+    """Counts rows that were not taken and says so at most once a second."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._lock = threading.Lock()
+        self._said_at = -1.0
+
+    def add(self, reason: str) -> None:
+        with self._lock:
+            self.count += 1
+            now = time.monotonic()
+            if 0 <= now - self._said_at < 1.0:
+                return
+            self._said_at = now
+        log.error("request log: a row was not taken (%s); %d so far", reason, self.count)
+
+
+class _Loop:
+    """One process's queue and the greenlet or thread that empties it."""
+
+    def __init__(self, url: str, before: _Loop | None = None) -> None:
+        self.pid = os.getpid()
+        self.dead = False
+        self.written: int = before.written if before else 0
+        self.lost: int = before.lost if before else 0
+        self._queue: deque[Row] = before._queue if before else deque()
+        self._batch: list[Row] = before._batch if before else []
+        self._url = url
+        self._outage = _Outage()
+        self._some, self._many = threading.Event(), threading.Event()
+        self._closing, self._abandoned = threading.Event(), threading.Event()
+        if self.waiting:
+            self._some.set()
+        self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._queue) + len(self._batch)
+
+    def add(self, row: Row) -> None:
+        self._queue.append(row)
+        # Looking first keeps the common case free of locks; the loop clears before it takes.
+        if not self._some.is_set():
+            self._some.set()
+        if len(self._queue) >= BATCH_ROWS and not self._many.is_set():
+            self._many.set()
+
+    def stop(self, deadline_seconds: float) -> int:
+        self._closing.set()
+        self._some.set()
+        self._many.set()
+        self._thread.join(max(0.0, deadline_seconds))
+        self._abandoned.set()
+        return self.waiting
+
+    def _run(self) -> None:
+        sink: Sink | None = None
+        try:
+            while self._working():
+                try:
+                    sink = sink or sink_for(self._url)
+                    self._work(sink)
+                except Exception as error:  # noqa: BLE001 - a defect of ours: rows wait, nothing is lost
+                    log.error("request log: the writer stumbled (%s)", type(error).__name__)
+                    self._abandoned.wait(1.0)
+        finally:
+            self.dead = True
+            if sink is not None and self.pid == os.getpid():
+                sink.close()
+
+    def _working(self) -> bool:
+        """Until closed and empty, or abandoned. gevent copies a running greenlet into a forked child: not there."""
+        if self._abandoned.is_set() or self.pid != os.getpid():
+            return False
+        return self.waiting > 0 or not self._closing.is_set()
+
+    def _work(self, sink: Sink) -> None:
+        if not self.waiting:
+            self._some.wait()
+        self._some.clear()
+        while self.waiting and self._working():
+            self._gather()
+            self._deliver(sink)
+
+    def _gather(self) -> None:
+        if len(self._queue) < BATCH_ROWS and not self._batch:
+            self._many.wait(GATHER_SECONDS)
+        self._many.clear()
+        while self._queue and len(self._batch) < BACKLOG_ROWS:
+            self._batch.append(self._queue[0])  # first kept, then taken: never uncounted
+            self._queue.popleft()
+
+    def _deliver(self, sink: Sink) -> None:
+        """Write ``_batch``, in ever smaller portions around a row that is at fault. Returns early when abandoned."""
+        size = BACKLOG_ROWS
+        while self._batch and self._working():
+            portion = self._batch[:size]
+            try:
+                sink.write(portion)
+            except Exception as error:  # noqa: BLE001 - the sink knows whose fault it is
+                if not sink.blames_a_row(error):
+                    self._pause(error)
+                    continue
+                if len(portion) > 1:
+                    size = max(1, len(portion) // 8)
+                    continue
+                self.lost += 1
+                log.error("request log: row %s cannot be written (%s)", portion[0]["id"], _class_of(error))
+            else:
+                self.written += len(portion)
+                size *= 2
+                self._outage.over()
+            del self._batch[: len(portion)]
+
+    def _pause(self, error: Exception) -> None:
+        delay = self._outage.seen(error, self.waiting)
+        if self._closing.is_set():
+            self._abandoned.wait(min(delay, 0.25))
+        else:
+            self._closing.wait(delay)
+
+
+class _Outage:
+    """How long the database has been away: the next delay, and a log line when it matters."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._said_at: float | None = None
+        self._delay = FIRST_RETRY
+
+    def seen(self, error: Exception, waiting: int) -> float:
+        now = time.monotonic()
+        self._since = now if self._since is None else self._since
+        # A lock of a moment is not news.
+        if now - self._since >= 1.0 and (self._said_at is None or now - self._said_at >= 30.0):
+            self._said_at = now
+            log.warning("request log: the database does not take rows (%s); %d wait", _class_of(error), waiting)
+        delay, self._delay = self._delay, min(self._delay * 2, LAST_RETRY)
+        return delay
+
+    def over(self) -> None:
+        if self._said_at is not None:
+            log.info("request log: the database takes rows again")
+        self._since = self._said_at = None
+        self._delay = FIRST_RETRY
+
+
+def _class_of(error: Exception) -> str:
+    return type(getattr(error, "orig", None) or error).__name__

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from flask import Flask
+from sqlalchemy import inspect, text
+
+from llm_service import store
+from llm_service.extensions import db
+from llm_service.settings import Settings
+from llm_service.store import schema
+from llm_service.store.engine import database_url
+from llm_service.store.models import Base, RequestRow
+
+INTERFACES = """
+id created_at key_id org user route dialect stream model_asked provider model_served attempts status outcome
+error_type input_tokens output_tokens cached_tokens cache_write_tokens reasoning_tokens usage_exact cost_nanousd
+latency_ms ttft_ms prompt_hmac request_id upstream_request_id client_ip_hmac
+"""
+
+
+def config() -> Config:
+    made = Config()
+    made.set_main_option("script_location", str(schema.MIGRATIONS))
+    return made
+
+
+def test_the_request_log_has_exactly_the_documented_columns() -> None:
+    assert [column.name for column in RequestRow.__table__.columns] == INTERFACES.split()
+
+
+def test_the_head_known_without_alembic_is_alembics() -> None:
+    assert ScriptDirectory.from_config(config()).get_heads() == [schema.HEAD]
+
+
+def test_migrating_up_from_nothing_gives_exactly_the_models(app: Flask) -> None:
+    with db.engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True, "target_metadata": Base.metadata}
+        )
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_down_to_base_leaves_no_table_and_up_again_works(app: Flask) -> None:
+    command.downgrade(config(), "base")
+    assert set(inspect(db.engine).get_table_names()) <= {"alembic_version"}
+    assert schema.current(db.engine) is None
+    assert store.upgrade(app) is True
+    assert "requests" in inspect(db.engine).get_table_names()
+
+
+def test_an_upgrade_with_nothing_to_do_does_nothing(settings: Settings, bare_app) -> None:
+    app = bare_app(settings)
+    assert store.upgrade(app) is True
+    assert store.upgrade(app) is False
+
+
+def test_a_database_of_a_newer_version_is_refused_by_revision(app: Flask) -> None:
+    with db.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(schema.SchemaError, match="9999"):
+        store.upgrade(app)
+
+
+def test_a_migration_that_fails_half_way_leaves_nothing(settings: Settings, bare_app) -> None:
+    app = bare_app(settings)
+    with app.app_context():
+        with db.engine.begin() as connection:
+            connection.execute(text("CREATE TABLE requests (id INTEGER)"))  # 0001 makes api_keys first, then fails
+        with pytest.raises(Exception, match="requests"):
+            store.upgrade(app)
+        assert inspect(db.engine).get_table_names() == ["requests"]
+
+
+UPGRADE = """
+import sys, logging
+from flask import Flask
+from llm_service import store
+from llm_service.settings import Settings
+app = Flask("test")
+store.configure(app, Settings(database_url=sys.argv[1]))
+handlers = list(logging.getLogger().handlers)
+changed = store.upgrade(app)
+assert logging.getLogger().handlers == handlers
+assert not logging.getLogger("sqlalchemy").handlers
+print(changed, "alembic" in sys.modules)
+"""
+
+
+def test_processes_that_start_at_once_migrate_once(settings: Settings, bare_app) -> None:
+    run = [sys.executable, "-c", UPGRADE, database_url(settings)]
+    processes = [subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    said = [process.communicate(timeout=50) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0, 0], said
+    assert all(err == "" for _, err in said)
+    with bare_app(settings).app_context():
+        assert schema.current(db.engine) == schema.HEAD
+    again = subprocess.run(run, capture_output=True, text=True, timeout=30, check=True)
+    assert again.stdout.split() == ["False", "False"]  # nothing done, and alembic not even imported
+
+
+def test_every_migration_says_how_to_go_back_and_names_no_type_of_ours() -> None:
+    for path in Path(schema.MIGRATIONS, "versions").glob("*.py"):
+        source = path.read_text()
+        assert re.search(r"def downgrade\(\) -> None:\n    (?!pass)", source), path.name
+        assert "llm_service" not in source, path.name

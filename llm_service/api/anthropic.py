@@ -1,0 +1,18 @@
+"""Anthropic's API, for its SDKs and everything built on them."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from llm_service.api.auth import require_key
+from llm_service.api.intake import read_call
+from llm_service.api.reply import respond
+
+blueprint = Blueprint("anthropic", __name__)
+blueprint.before_request(require_key)
+
+
+@blueprint.post("/v1/messages")
+def messages() -> Response:
+    """Messages, as Anthropic's; any model of this service."""
+    return respond(read_call())

@@ -1,0 +1,62 @@
+"""What is known of a request before it is a call: its id, its caller, its route's dialect.
+
+Runs as the application's first ``before_request``, so that the key is resolved
+before Flask-Limiter's own hook asks for it: an error raised inside that hook
+would count as a dead limit storage.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+
+from flask import Flask, g, request
+
+from llm_service import ids
+from llm_service.api import auth
+from llm_service.journal import Arrival
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
+
+# Longest prefix first. Management routes answer errors as the simple API does.
+_DIALECTS = (
+    ("/v1/messages", "messages"),
+    ("/v1/complete", "simple"),
+    ("/v1/stream", "simple"),
+    ("/v1/chat/", "chat"),
+    ("/v1/chat", "simple"),
+    ("/v1/usage", "simple"),
+    ("/v1/key", "simple"),
+    ("/v1/", "chat"),
+)
+
+
+def dialect_of(path: str) -> str:
+    """The dialect of a path, known or not, so that a 404 or a 405 has its neighbours' shape."""
+    if path.startswith("/v1/") and not path.startswith("/v1/completions"):
+        for prefix, name in _DIALECTS[:-1]:
+            if path == prefix or path.startswith(prefix if prefix.endswith("/") else prefix + "/"):
+                return name
+    if path.startswith("/v1/"):
+        return "messages" if "anthropic-version" in request.headers else "chat"
+    return "simple"
+
+
+def begin() -> None:
+    given = request.headers.get("X-Request-Id") or request.headers.get("X-Correlation-Id") or ""
+    call_id = ids.new_id()
+    g.arrival = Arrival(
+        id=call_id,
+        request_id=given if _REQUEST_ID.match(given) else call_id,
+        route=request.url_rule.rule if request.url_rule else "",
+        dialect=dialect_of(request.path),
+        client_ip=request.remote_addr or "",
+        started=time.monotonic(),
+    )
+    if request.method != "OPTIONS":
+        g.identity = auth.identify(request)
+        g.arrival.caller = g.identity.caller
+
+
+def init_app(app: Flask) -> None:
+    app.before_request(begin)

@@ -1,0 +1,157 @@
+"""``/openapi.json`` from the marshmallow schemas and the routes themselves, and Swagger UI from local files."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from flask import Blueprint, Flask, Response, current_app, jsonify, send_from_directory
+from marshmallow import Schema
+
+from llm_service import __version__
+from llm_service.api import schemas
+from llm_service.api.auth import open_to_all
+from llm_service.dialects import chat, messages, simple
+
+blueprint = Blueprint("docs", __name__)
+blueprint.before_request(open_to_all)
+
+ASSETS = Path(__file__).with_name("static") / "swagger"
+# The page's only script of its own is a file too, so that the policy can forbid inline scripts.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'"
+)
+
+REQUESTS: dict[str, type[Schema]] = {
+    "completion.complete": simple.RequestSchema,
+    "streaming.stream": simple.RequestSchema,
+    "openai.chat_completions": chat.RequestSchema,
+    "anthropic.messages": messages.RequestSchema,
+}
+REPLIES: dict[str, type[Schema]] = {
+    "completion.complete": schemas.Completion,
+    "account.key": schemas.Key,
+    "account.usage": schemas.Usage,
+    "health.health": schemas.Health,
+    "health.ready": schemas.Ready,
+}
+# Routes whose reply is a vendor's, or no JSON: described in words.
+DESCRIBED = {
+    "streaming.stream": ("text/event-stream", 'data: {"delta": ...} lines, one with "done": true, then [DONE]'),
+    "openai.chat_completions": ("application/json", "a chat.completion, or text/event-stream of its chunks"),
+    "anthropic.messages": ("application/json", "a message, or text/event-stream of its events"),
+    "models.models": ("application/json", "the list in OpenAI's shape; in Anthropic's with anthropic-version"),
+    "models.model": ("application/json", "one model in OpenAI's shape; in Anthropic's with anthropic-version"),
+    "health.metrics": ("text/plain", "Prometheus text format"),
+}
+_HIDDEN = {"docs.openapi", "docs.page", "docs.asset"}
+_ERRORS = {
+    "400": "the body is wrong; the error names the field",
+    "401": "no key, or not a valid one",
+    "403": "this key may not use this model",
+    "404": "unknown model",
+    "413": "the body is too large",
+    "429": "a rate limit, of this service or the provider; Retry-After says when",
+    "502": "the provider failed",
+    "503": "not now; Retry-After says when",
+    "504": "the provider timed out",
+}
+
+
+@blueprint.get("/openapi.json")
+def openapi() -> Response:
+    """This document."""
+    return jsonify(document(current_app._get_current_object()))  # type: ignore[attr-defined]
+
+
+@blueprint.get("/docs")
+def page() -> Response:
+    """Swagger UI."""
+    return _file("index.html")
+
+
+@blueprint.get("/docs/<path:name>")
+def asset(name: str) -> Response:
+    """Swagger UI's files."""
+    return _file(name)
+
+
+def _file(name: str) -> Response:
+    response = send_from_directory(ASSETS, name, max_age=3600)
+    response.headers["Content-Security-Policy"] = POLICY
+    return response
+
+
+@cache
+def document(app: Flask) -> dict[str, Any]:
+    """OpenAPI 3.1."""
+    spec = APISpec(
+        title="llm_service",
+        version=__version__,
+        openapi_version="3.1.0",
+        info={
+            "description": "A self-hosted LLM gateway: Claude and OpenAI behind one API.",
+            "license": {"name": "MIT"},
+        },
+        plugins=[MarshmallowPlugin(schema_name_resolver=_schema_name)],
+    )
+    spec.components.security_scheme("bearer", {"type": "http", "scheme": "bearer"})
+    spec.components.security_scheme("x_api_key", {"type": "apiKey", "in": "header", "name": "X-API-Key"})
+    open_blueprints = app.extensions["llm_service_open"]
+    for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
+        if rule.endpoint in _HIDDEN or rule.endpoint == "static":
+            continue
+        is_open = rule.endpoint.partition(".")[0] in open_blueprints
+        for method in sorted((rule.methods or set()) & {"GET", "POST"}):
+            path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+            spec.path(path, operations={method.lower(): _operation(app, rule, is_open)})
+    return spec.to_dict()
+
+
+def _schema_name(schema: Any) -> str:
+    """Every dialect has a ``RequestSchema``: named with its dialect, or apispec would number them."""
+    kind: type[Schema] = schema if isinstance(schema, type) else type(schema)
+    name = kind.__name__.removesuffix("Schema")
+    return kind.__module__.rpartition(".")[2].partition("_")[0].title() + name if name == "Request" else name
+
+
+def _operation(app: Flask, rule: Any, is_open: bool) -> dict[str, Any]:
+    text = (app.view_functions[rule.endpoint].__doc__ or "").strip()
+    operation: dict[str, Any] = {
+        "summary": text.splitlines()[0],
+        "description": text,
+        "tags": [rule.endpoint.partition(".")[0]],
+        "operationId": re.sub(r"\W+", "_", f"{rule.endpoint}_{rule.rule}").strip("_"),
+        "responses": {"200": _reply(rule.endpoint)},
+        "security": [] if is_open else [{"bearer": []}, {"x_api_key": []}],
+    }
+    if rule.arguments:
+        operation["parameters"] = [
+            {"in": "path", "name": name, "required": True, "schema": {"type": "string"}}
+            for name in sorted(rule.arguments)
+        ]
+    if rule.endpoint in REQUESTS:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": REQUESTS[rule.endpoint]}},
+        }
+    if not is_open:
+        simple_shape = {"content": {"application/problem+json": {"schema": schemas.Problem}}}
+        ours = rule.endpoint.partition(".")[0] in {"completion", "streaming", "account"}
+        for status, meaning in _ERRORS.items():
+            operation["responses"][status] = {"description": meaning, **(simple_shape if ours else {})}
+    return operation
+
+
+def _reply(endpoint: str) -> dict[str, Any]:
+    if endpoint in REPLIES:
+        return {"description": "done", "content": {"application/json": {"schema": REPLIES[endpoint]}}}
+    kind, words = DESCRIBED[endpoint]
+    return {
+        "description": words,
+        "content": {kind: {"schema": {"type": "string" if kind.startswith("text/") else "object"}}},
+    }

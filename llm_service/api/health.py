@@ -1,0 +1,67 @@
+"""Liveness, readiness and metrics. Open to all: they say nothing about any caller."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, current_app, jsonify
+from limits.errors import StorageError
+from redis import RedisError
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from llm_service.api.auth import open_to_all
+from llm_service.extensions import db
+from llm_service.service import current
+from llm_service.store import engine
+
+blueprint = Blueprint("health", __name__)
+blueprint.before_request(open_to_all)
+
+
+@blueprint.get("/health")
+def health() -> Response:
+    """The process answers. Always cheap."""
+    return jsonify({"status": "ok"})
+
+
+@blueprint.get("/ready")
+def ready() -> tuple[Response, int]:
+    """Whether to send calls here: 200 or 503, with the state of every part.
+
+    Providers are reported from recent calls only, and do not decide: a vendor's
+    outage is no reason to take the gateway out, and a probe would cost money.
+    """
+    service = current()
+    parts: dict[str, Any] = {"database": _database(), "redis": _redis()}
+    # Without Redis the limits go on from memory, so only the database and a drain decide.
+    is_ready = parts["database"] == "ok" and not service.draining
+    status = "draining" if service.draining else "ready" if is_ready else "unavailable"
+    providers = {
+        name: service.telemetry.reachability(name) for name, row in service.catalog.providers.items() if row.configured
+    }
+    return jsonify({"status": status, **parts, "providers": providers}), 200 if is_ready else 503
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """Prometheus text format."""
+    body, content_type = current().telemetry.render()
+    return Response(body, content_type=content_type)
+
+
+def _database() -> str:
+    try:
+        with engine.reading(db.engine) as connection:
+            connection.execute(text("SELECT 1"))
+    except SQLAlchemyError:
+        return "unreachable"
+    return "ok"
+
+
+def _redis() -> str:
+    try:
+        reachable = current_app.extensions["llm_service_limiter"].storage.check()
+    except (RedisError, StorageError, OSError):
+        reachable = False
+    return "ok" if reachable else "unreachable"

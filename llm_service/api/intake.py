@@ -1,0 +1,80 @@
+"""From an HTTP request to a ``Call``: one reader for every dialect's route."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from flask import g, request
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+
+from llm_service.api import auth
+from llm_service.conversation import Call
+from llm_service.dialects import json_body, registry
+from llm_service.errors import ClientClosed, PayloadTooLarge, UnsupportedMediaType
+from llm_service.service import current
+
+# Client headers that a vendor may see. Everything else stops here.
+_TRAVELLING = ("anthropic-version", "anthropic-beta")
+
+
+def read_call(*, stream: bool | None = None) -> Call:
+    """The request as a call in its route's dialect. ``stream`` overrides the body's.
+
+    Raises:
+        InvalidRequest: naming the field; PayloadTooLarge; UnsupportedMediaType; ClientClosed.
+    """
+    arrival = g.arrival
+    dialect = registry.BY_NAME[arrival.dialect]
+    raw = read_body()
+    body = json_body.load_json(raw)
+    if isinstance(model := body.get("model"), str):
+        arrival.model_asked = model
+    body = dialect.check(body)
+    model = body.get("model") or current().catalog.default_model
+    streams = bool(body.get("stream")) if stream is None else stream
+    arrival.model_asked, arrival.stream = model, streams
+    return Call(
+        id=arrival.id,
+        request_id=arrival.request_id,
+        route=arrival.route,
+        dialect=arrival.dialect,
+        model=model,
+        stream=streams,
+        body=body,
+        caller=auth.caller(),
+        created=int(time.time()),
+        arrived=arrival.started,
+        body_bytes=len(raw),
+        headers=_travelling(request.headers),
+        client_ip=arrival.client_ip,
+    )
+
+
+def read_body() -> bytes:
+    """The request's body, within the limit and in time."""
+    limit = current().settings.max_body_bytes
+    if request.content_length is not None and request.content_length > limit:
+        raise _too_large(limit)
+    content_type = request.mimetype
+    if content_type and content_type != "application/json" and not content_type.endswith("+json"):
+        # curl -d without a header says this, and means JSON; nothing else is taken for it.
+        if content_type != "application/x-www-form-urlencoded":
+            raise UnsupportedMediaType("Send the body as application/json.")
+    request.max_content_length = limit
+    try:
+        # Not get_data(): for a form content type that would parse a form and leave nothing.
+        return request.stream.read()
+    except RequestEntityTooLarge:
+        raise _too_large(limit) from None
+    except (ClientDisconnected, OSError):
+        raise ClientClosed("The client closed the connection, or stopped sending, inside its request.") from None
+
+
+def _too_large(limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(f"The request body is larger than {limit} bytes.")
+
+
+def _travelling(headers: Mapping[str, Any]) -> dict[str, str]:
+    return {name: headers[name] for name in _TRAVELLING if name in headers}

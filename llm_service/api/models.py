@@ -1,0 +1,88 @@
+"""``GET /v1/models``: one list in both vendors' shapes.
+
+In Anthropic's when the request carries ``anthropic-version`` (its SDKs always
+send it), else in OpenAI's. The list is what the caller's key may use.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request
+
+from llm_service.api.auth import caller, require_key
+from llm_service.catalog import Target
+from llm_service.errors import InvalidRequest
+from llm_service.service import current
+
+blueprint = Blueprint("models", __name__)
+blueprint.before_request(require_key)
+
+# The catalogue knows no release dates; both vendors' types want one, so: the epoch, not an invented day.
+_CREATED = 0
+_CREATED_AT = "1970-01-01T00:00:00Z"
+_MAX_PAGE = 1000
+
+
+@blueprint.get("/v1/models")
+def models() -> Response:
+    """The models this key may use."""
+    listed = current().catalog.names(caller())
+    if "anthropic-version" in request.headers:
+        return jsonify(_page([_anthropic(name, target) for name, target in listed]))
+    return jsonify({"object": "list", "data": [_openai(name, target) for name, target in listed]})
+
+
+@blueprint.get("/v1/models/<path:name>")
+def model(name: str) -> Response:
+    """One model by the name a call may use."""
+    target = current().catalog.resolve(name, caller())[0]
+    return jsonify(_anthropic(name, target) if "anthropic-version" in request.headers else _openai(name, target))
+
+
+def _openai(name: str, target: Target) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": _CREATED, "owned_by": target.provider.name}
+
+
+def _anthropic(name: str, target: Target) -> dict[str, Any]:
+    return {
+        "type": "model",
+        "id": name,
+        "display_name": name,
+        "created_at": _CREATED_AT,
+        "lifecycle": "active",
+        "max_input_tokens": target.context,
+        "max_tokens": target.max_output,
+        "capabilities": None,
+    }
+
+
+def _page(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """Anthropic's cursors: ``limit``, ``after_id``, ``before_id``."""
+    limit = _limit(request.args.get("limit", "20"))
+    ids = [item["id"] for item in items]
+    start, end = 0, len(items)
+    if (after := request.args.get("after_id")) is not None:
+        start = _index(ids, after, "after_id") + 1
+    if (before := request.args.get("before_id")) is not None:
+        end = _index(ids, before, "before_id")
+        start = max(start, end - limit)
+    page = items[start : min(end, start + limit)]
+    return {
+        "data": page,
+        "has_more": (start > 0) if before is not None else start + limit < end,
+        "first_id": page[0]["id"] if page else None,
+        "last_id": page[-1]["id"] if page else None,
+    }
+
+
+def _limit(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= _MAX_PAGE):
+        raise InvalidRequest(f"limit: must be a whole number from 1 to {_MAX_PAGE}.", param="limit")
+    return int(text)
+
+
+def _index(ids: list[str], cursor: str, param: str) -> int:
+    if cursor not in ids:
+        raise InvalidRequest(f"{param}: is no model of this list.", param=param)
+    return ids.index(cursor)

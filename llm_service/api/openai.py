@@ -1,0 +1,18 @@
+"""OpenAI's API, for its SDKs and everything built on them."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from llm_service.api.auth import require_key
+from llm_service.api.intake import read_call
+from llm_service.api.reply import respond
+
+blueprint = Blueprint("openai", __name__)
+blueprint.before_request(require_key)
+
+
+@blueprint.post("/v1/chat/completions")
+def chat_completions() -> Response:
+    """Chat completions, as OpenAI's; any model of this service."""
+    return respond(read_call())

@@ -1,0 +1,20 @@
+"""The simple API, streamed: server-sent events, ready for ``curl -N``."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from llm_service.api.auth import require_key
+from llm_service.api.intake import read_call
+from llm_service.api.reply import respond
+
+blueprint = Blueprint("streaming", __name__)
+blueprint.before_request(require_key)
+
+
+@blueprint.post("/v1/stream")
+@blueprint.post("/stream")
+@blueprint.post("/complete/stream")
+def stream() -> Response:
+    """Complete a prompt or a list of messages, word by word."""
+    return respond(read_call(stream=True))

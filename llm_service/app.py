@@ -1,0 +1,94 @@
+"""The application factory: reads as the inventory of the service."""
+
+from __future__ import annotations
+
+from flask import Flask, Response, g
+from flask_cors import CORS
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from llm_service import cli, embedded_redis, providers, store
+from llm_service.api import (
+    account,
+    anthropic,
+    arrival,
+    auth,
+    completion,
+    docs,
+    failures,
+    health,
+    limits,
+    models,
+    openai,
+    streaming,
+)
+from llm_service.catalog import Catalog
+from llm_service.dialects import registry
+from llm_service.gateway import Gateway
+from llm_service.journal import Journal
+from llm_service.routing import Router
+from llm_service.service import Service
+from llm_service.settings import Settings
+from llm_service.store.writer import Writer
+from llm_service.telemetry import Telemetry
+
+BLUEPRINTS = (
+    completion.blueprint,
+    streaming.blueprint,
+    openai.blueprint,
+    anthropic.blueprint,
+    models.blueprint,
+    account.blueprint,
+    health.blueprint,
+    docs.blueprint,
+)
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The service as a WSGI application: to serve, or to mount inside another.
+
+    Opens no connection and starts nothing, so it may run before a fork and for
+    every CLI command; ``launch.prepare`` brings the database up to date.
+
+    Raises:
+        SettingsError: a setting or the catalogue is wrong; the message names it.
+    """
+    settings = settings or Settings.load()
+    catalog = Catalog.load(settings)
+    app = Flask(__name__, static_folder=None)
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    store.configure(app, settings)
+
+    telemetry = Telemetry(catalog.providers)
+    writer = Writer(store.database_url(settings))
+    journal = Journal(writer, telemetry, settings.hmac_key, registry.prompt_of, registry.status_of)
+    upstreams = {
+        name: providers.connect(row, tick=settings.keep_alive, echo_delay=settings.echo_delay)
+        for name, row in catalog.providers.items()
+        if row.configured
+    }
+    gateway = Gateway(journal, Router(catalog, upstreams))
+    app.extensions["llm_service"] = Service(settings, catalog, gateway, journal, telemetry, writer)
+    app.extensions["llm_service_guard"] = auth.Guard(settings.hmac_key, settings.api_keys)
+
+    if settings.trusted_proxies:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies)  # type: ignore[method-assign]
+    arrival.init_app(app)  # first: it resolves the key that the limits are counted by
+    app.extensions["llm_service_open"] = {health.blueprint.name, docs.blueprint.name}
+    limits.build(app, settings.redis_url or embedded_redis.url(settings.instance_path), settings.workers)
+    failures.init_app(app)
+    for blueprint in BLUEPRINTS:
+        app.register_blueprint(blueprint)
+    if settings.cors_origins:
+        CORS(app, origins=list(settings.cors_origins), expose_headers=["X-Request-Id", "Retry-After", "RateLimit"])
+    app.after_request(_identify)
+    cli.register(app)
+    return app
+
+
+def _identify(response: Response) -> Response:
+    arrived = g.get("arrival")
+    if arrived is not None:
+        response.headers["X-Request-Id"] = arrived.request_id
+        if arrived.dialect == "messages":
+            response.headers["request-id"] = arrived.request_id
+    return response

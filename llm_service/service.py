@@ -1,0 +1,80 @@
+"""The parts of one running service, and its end.
+
+``create_app`` builds one and puts it at ``app.extensions["llm_service"]``;
+blueprints and commands read it with ``current()``.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from flask import current_app
+
+from llm_service.cancellation import Cancel
+from llm_service.catalog import Catalog
+from llm_service.errors import Stopping
+from llm_service.gateway import Gateway
+from llm_service.journal import Journal
+from llm_service.settings import Settings
+from llm_service.store.writer import Writer
+from llm_service.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Service:
+    settings: Settings
+    catalog: Catalog
+    gateway: Gateway
+    journal: Journal
+    telemetry: Telemetry
+    writer: Writer
+    draining: bool = False
+    _live: set[Cancel] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def live(self, cancel: Cancel) -> Iterator[None]:
+        """A call is live inside: a drain that runs out of time ends it."""
+        self.enter(cancel)
+        try:
+            yield
+        finally:
+            self.leave(cancel)
+
+    def enter(self, cancel: Cancel) -> None:
+        with self._lock:
+            self._live.add(cancel)
+
+    def leave(self, cancel: Cancel) -> None:
+        with self._lock:
+            self._live.discard(cancel)
+
+    def drain(self, seconds: float) -> None:
+        """Fail readiness, wait for live calls, and end those that are left after ``seconds`` in-band."""
+        self.draining = True
+        deadline = time.monotonic() + seconds
+        while self._live and time.monotonic() < deadline:
+            time.sleep(0.05)
+        with self._lock:
+            left = list(self._live)
+        if left:
+            log.warning("drain deadline reached: %d calls are ended", len(left))
+        for cancel in left:
+            cancel.set(Stopping("The service is restarting; send the request again.", retry_after=1))
+
+    def close(self, deadline: float) -> int:
+        """Write what the journal still holds, within ``deadline`` seconds; returns how many rows were not."""
+        return self.writer.close(deadline)
+
+
+def current() -> Service:
+    """The service of the current application."""
+    service: Service = current_app.extensions["llm_service"]
+    return service

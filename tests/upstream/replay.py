@@ -1,0 +1,78 @@
+"""Recordings, sent as they were recorded.
+
+``Step(replay="anthropic/streaming/tool_use_response.sse")`` or, for a file of request and response pairs,
+``"anthropic/recorded/NAME.json#1"`` for the second response.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.upstream.answer import Event
+
+FIXTURES = Path(__file__).parent.parent / "fixtures" / "upstream"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """``events`` for a stream, else ``body``. ``reply`` is a JSON object that holds the last known usage."""
+
+    status: int
+    events: list[Event] | None
+    body: bytes
+    reply: dict[str, Any]
+
+
+def load(name: str) -> Recording:
+    """Raises FileNotFoundError; ValueError for a name outside the fixtures."""
+    name, _, number = name.partition("#")
+    path = (FIXTURES / name).resolve()
+    if FIXTURES.resolve() not in path.parents:
+        raise ValueError("not a fixture")
+    status, content = 200, path.read_bytes()
+    if path.suffix == ".json":
+        document = json.loads(content)
+        if isinstance(document, list):
+            response = document[int(number or 0)]["response"]
+            status, document = response["status_code"], response["body"]
+        if not isinstance(document, str):
+            return Recording(status, None, json.dumps(document).encode(), document)
+        content = document.encode()
+    return _stream(status, content)
+
+
+def _stream(status: int, content: bytes) -> Recording:
+    events: list[Event] = []
+    usage: dict[str, Any] = {}
+    blocks = content.replace(b"\r\n", b"\n").split(b"\n\n")
+    for block in blocks:
+        if not block.strip():
+            continue
+        value = _data(block)
+        usage |= (value.get("message") or {}).get("usage") or value.get("usage") or {}
+        text = _text(value)
+        events.append(Event(block.lstrip(b"\n") + b"\n\n", 1 if text else 0, text))
+    return Recording(status, events, b"", {"usage": usage})
+
+
+def _data(block: bytes) -> dict[str, Any]:
+    for line in block.split(b"\n"):
+        if line.startswith(b"data:"):
+            try:
+                value = json.loads(line[5:])
+            except ValueError:
+                return {}
+            return value if isinstance(value, dict) else {}
+    return {}
+
+
+def _text(value: dict[str, Any]) -> str:
+    """The text of one event, either vendor's."""
+    delta = value.get("delta")
+    if isinstance(delta, dict):
+        return delta.get("text") or ""
+    choices = value.get("choices") or [{}]
+    return (choices[0].get("delta") or {}).get("content") or ""

@@ -1,0 +1,248 @@
+"""Which path is answered how. The table at the end is open for more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tests.upstream import anthropic_rules, openai_rules, replay
+from tests.upstream.answer import answer as make_answer
+from tests.upstream.answer import count_prompt
+from tests.upstream.anthropic_wire import Anthropic, compact
+from tests.upstream.http1 import Connection, Request
+from tests.upstream.ledger import Seen
+from tests.upstream.openai_wire import OpenAI
+from tests.upstream.perform import Stage
+from tests.upstream.refusal import House, Refused
+from tests.upstream.steps import Step
+from tests.upstream.wire import Vendor
+
+if TYPE_CHECKING:
+    from tests.upstream.server import Upstream
+
+JSON = "application/json"
+EVENTS = "text/event-stream; charset=utf-8"
+ANTHROPIC_BODY_LIMIT = 32 * 1024 * 1024
+MODELS = {
+    "openai": ("gpt-4o", "gpt-4o-mini", "gpt-5", "gpt-5-mini", "text-embedding-3-small"),
+    "anthropic": ("claude-opus-4-8", "claude-sonnet-4-6", "claude-haiku-4-5-20251001"),
+}
+
+
+class Exchange:
+    """One request on its way through a route."""
+
+    def __init__(
+        self, upstream: Upstream, connection: Connection, request: Request, seen: Seen, vendor: Vendor
+    ) -> None:
+        self.upstream, self.connection, self.request = upstream, connection, request
+        self.seen, self.vendor = seen, vendor
+        self.house: House = upstream.house
+        seen.request_id = vendor.request_id(seen.id)
+        self.headers = vendor.headers(seen.request_id, seen.id)
+
+    def stage(self, step: Step) -> Stage:
+        return Stage(self.connection, self.seen, self.upstream.ledger, self.vendor, step)
+
+    def refuse(self, refused: Refused, step: Step | None = None) -> None:
+        """An HTTP error in the vendor's own shape."""
+        step = step or Step()
+        if self.vendor.name == "anthropic" and (refused.status == 429 or refused.status >= 500):
+            self.headers.setdefault("x-should-retry", "true")
+        body = self.vendor.error(refused, self.seen.request_id) if step.body is None else step.body.encode()
+        headers = {**self.headers, "content-type": step.content_type or JSON, **step.headers}
+        self.stage(step).plain(refused.status, headers, body, "refused")
+
+    def reply(self, document: dict[str, Any]) -> None:
+        self.stage(Step()).plain(200, {**self.headers, "content-type": JSON}, compact(document), "answered")
+
+    def generate(self, body: dict[str, Any], step: Step) -> None:
+        """Play the step: an error, a recording, a stream or a plain answer."""
+        vendor, seen = self.vendor, self.seen
+        asked = vendor.asked(body)
+        stage = self.stage(step)
+        stage.prompt = asked.last_user
+        streaming = bool(body.get("stream"))
+        if step.fault != "error" and step.status is not None and step.status >= 300:
+            self.refuse(stage.refusal(step.status), step)
+            return
+        if step.fault == "error" and not streaming:
+            self.refuse(stage.refusal(step.status or 500), step)
+            return
+        seen.answer_id = step.id or vendor.answer_id(seen.id)
+        headers = {**self.headers, **step.headers}
+        if step.replay is not None:
+            self._replay(stage, step, headers)
+            return
+        answer = make_answer(step, asked, body)
+        if streaming and step.body is None:
+            headers = {"content-type": step.content_type or EVENTS, "cache-control": "no-cache", **headers}
+            stage.stream(headers, vendor.events(body, step, answer, seen.answer_id), answer.bill)
+            return
+        headers = {"content-type": step.content_type or JSON, **headers}
+        reply = (
+            step.body.encode() if step.body is not None else compact(vendor.reply(body, step, answer, seen.answer_id))
+        )
+        seen.text_sent = answer.text
+        stage.plain(step.status or 200, headers, reply, "answered", answer.bill)
+
+    def _replay(self, stage: Stage, step: Step, headers: dict[str, str]) -> None:
+        recording = replay.load(step.replay or "")
+        bill = self.vendor.bill(recording.reply)
+        if recording.events is not None:
+            headers = {"content-type": EVENTS, "cache-control": "no-cache", **headers}
+            stage.stream(headers, recording.events, bill)
+            return
+        outcome = "answered" if recording.status < 400 else "refused"
+        stage.plain(recording.status, {"content-type": JSON, **headers}, recording.body, outcome, bill)
+
+
+Route = Callable[[Exchange], None]
+
+
+def _with_step(
+    exchange: Exchange, body: dict[str, Any], check: Callable[[], None], then: Callable[[Step], None]
+) -> None:
+    """Take the step, let the vendor refuse the request first, then play it."""
+    model = body.get("model")
+    try:
+        step = exchange.upstream.take(model if isinstance(model, str) else None, exchange.request.path)
+    except ValueError as error:
+        raise Refused(400, "invalid_request_error", str(error), "model") from None
+    if not step.lenient:
+        try:
+            check()
+        except Refused:
+            exchange.upstream.give_back(step)
+            raise
+    then(step)
+
+
+def messages(exchange: Exchange) -> None:
+    anthropic_rules.check_access(exchange.request, exchange.house)
+    if len(exchange.request.body) > ANTHROPIC_BODY_LIMIT:
+        raise Refused(413, "request_too_large", "Request exceeds the maximum size")
+    body = anthropic_rules.read_body(exchange.request)
+    _with_step(
+        exchange,
+        body,
+        lambda: anthropic_rules.check_body(exchange.request, body, exchange.house),
+        lambda step: exchange.generate(body, step),
+    )
+
+
+def count_tokens(exchange: Exchange) -> None:
+    anthropic_rules.check_access(exchange.request, exchange.house)
+    body = anthropic_rules.read_body(exchange.request)
+
+    def count(step: Step) -> None:
+        if step.status is not None and step.status >= 300:
+            exchange.refuse(exchange.stage(step).refusal(step.status), step)
+            return
+        tokens = step.input_tokens if step.input_tokens is not None else count_prompt(body)
+        headers = {**exchange.headers, "content-type": JSON, **step.headers}
+        exchange.stage(step).plain(200, headers, compact({"input_tokens": tokens}), "answered")
+
+    _with_step(
+        exchange, body, lambda: anthropic_rules.check_body(exchange.request, body, exchange.house, counting=True), count
+    )
+
+
+def chat(exchange: Exchange) -> None:
+    openai_rules.check_access(exchange.request, exchange.house)
+    body = openai_rules.read_body(exchange.request)
+    _with_step(
+        exchange,
+        body,
+        lambda: openai_rules.check_chat(body, exchange.house),
+        lambda step: exchange.generate(body, step),
+    )
+
+
+def compatible_chat(exchange: Exchange) -> None:
+    """Ollama, vLLM and their like: no checks but the shape."""
+    body = openai_rules.read_body(exchange.request)
+    if not isinstance(body.get("messages"), list):
+        raise Refused(422, "invalid_request_error", "Field required: messages")
+    _with_step(exchange, body, lambda: None, lambda step: exchange.generate(body, step))
+
+
+def _anthropic_model(name: str) -> dict[str, Any]:
+    return {
+        "type": "model",
+        "id": name,
+        "display_name": name.replace("-", " ").title(),
+        "created_at": "2026-02-04T00:00:00Z",
+        "lifecycle": "active",
+        "max_input_tokens": 200000,
+        "max_tokens": 64000,
+    }
+
+
+def _openai_model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 1715367049, "owned_by": "system"}
+
+
+def models(exchange: Exchange) -> None:
+    """Both vendors serve /v1/models; anthropic-version tells them apart."""
+    wanted = exchange.request.path.partition("/models")[2].strip("/")
+    names = MODELS[exchange.vendor.name]
+    if exchange.vendor.name == "anthropic":
+        anthropic_rules.check_access(exchange.request, exchange.house)
+        if wanted:
+            if wanted not in names:
+                raise Refused(404, "not_found_error", f"model: {wanted}")
+            exchange.reply(_anthropic_model(wanted))
+            return
+        data = [_anthropic_model(name) for name in names]
+        exchange.reply({"data": data, "has_more": False, "first_id": names[0], "last_id": names[-1]})
+        return
+    openai_rules.check_access(exchange.request, exchange.house)
+    if wanted:
+        if wanted not in names:
+            raise Refused(
+                404, "invalid_request_error", f"The model '{wanted}' does not exist", "model", "model_not_found"
+            )
+        exchange.reply(_openai_model(wanted))
+        return
+    exchange.reply({"object": "list", "data": [_openai_model(name) for name in names]})
+
+
+#: (method, path) -> (vendor, route). A path ending in "/" is a prefix. None: told by anthropic-version.
+ROUTES: dict[tuple[str, str], tuple[Vendor | None, Route]] = {
+    ("POST", "/v1/messages"): (Anthropic(), messages),
+    ("POST", "/v1/messages/count_tokens"): (Anthropic(), count_tokens),
+    ("POST", "/v1/chat/completions"): (OpenAI(), chat),
+    ("POST", "/compatible/v1/chat/completions"): (OpenAI(plain=True), compatible_chat),
+    ("GET", "/v1/models"): (None, models),
+    ("GET", "/v1/models/"): (None, models),
+}
+
+
+def answer(upstream: Upstream, connection: Connection, request: Request, seen: Seen) -> None:
+    """Answer one request.
+
+    Raises:
+        ClientGone, OSError: the connection is over.
+    """
+    told = Anthropic() if "anthropic-version" in request.headers else OpenAI()
+    found = ROUTES.get((request.method, request.path))
+    if found is None:
+        prefixes = [place for place in ROUTES if place[1].endswith("/") and request.path.startswith(place[1])]
+        found = ROUTES[prefixes[0]] if prefixes and prefixes[0][0] == request.method else None
+    vendor = (found and found[0]) or told
+    exchange = Exchange(upstream, connection, request, seen, vendor)
+    try:
+        if request.too_large:
+            raise Refused(413, "request_too_large", "Request exceeds the maximum size")
+        if found is None:
+            raise Refused(404, *_unknown(vendor, request))
+        found[1](exchange)
+    except Refused as refused:
+        exchange.refuse(refused)
+
+
+def _unknown(vendor: Vendor, request: Request) -> tuple[str, str]:
+    if vendor.name == "anthropic":
+        return "not_found_error", "Not found"
+    return "invalid_request_error", f"Invalid URL ({request.method} {request.path})"

@@ -1,0 +1,293 @@
+"""The scripted vendor: a threaded HTTP/1.1 server that answers as api.anthropic.com and api.openai.com do.
+
+One thread per connection; it works beside the tests in their process (``with Upstream() as upstream``) or on its own
+(``python -m tests.upstream``). ``Upstream`` is what tests hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from tests.upstream import routes
+from tests.upstream.http1 import ClientGone, Connection, Malformed, Request, head
+from tests.upstream.ledger import Bill, Ledger, Seen
+from tests.upstream.refusal import House, parse
+from tests.upstream.steps import Step, for_model
+
+ANTHROPIC_KEY = "sk-ant-scripted-vendor-key"
+OPENAI_KEY = "sk-scripted-vendor-key"
+MAX_BODY = 64 * 1024 * 1024
+
+
+class Upstream:
+    """Thread-safe. ``keys`` None accepts the two keys above; an empty set accepts any key."""
+
+    def __init__(self, port: int = 0, keys: Iterable[str] | None = None, ledger_limit: int | None = None) -> None:
+        self.keys = {ANTHROPIC_KEY, OPENAI_KEY} if keys is None else set(keys)
+        self.ledger = Ledger(ledger_limit)
+        self.house = House(keys=set(self.keys))
+        self.connections_seen = 0
+        self._lock = threading.Lock()
+        self._steps: list[list[Any]] = []  # [step, requests left]
+        self._default = Step()
+        self._drop = 0
+        self._open: dict[int, Connection] = {}
+        self._busy: set[int] = set()
+        self._listener: socket.socket | None = None
+        self._port = port
+
+    # ---- life
+
+    def start(self) -> Upstream:
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", self._port))
+        listener.listen(1024)
+        self._port = listener.getsockname()[1]
+        self._listener = listener
+        threading.Thread(target=self._accept, args=(listener,), name="upstream", daemon=True).start()
+        return self
+
+    def stop(self) -> None:
+        """Refuse connections and reset the open ones; ``start`` listens on the same port again."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        self.close_connections(idle_only=False)
+
+    def __enter__(self) -> Upstream:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def listening(self) -> bool:
+        return self._listener is not None
+
+    @property
+    def url(self) -> str:
+        """As ANTHROPIC_BASE_URL wants it."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def openai_url(self) -> str:
+        """As OPENAI_BASE_URL wants it."""
+        return f"{self.url}/v1"
+
+    @property
+    def compatible_url(self) -> str:
+        """The base URL of an OpenAI-compatible server: any model, any key or none, none of the vendor's extras."""
+        return f"{self.url}/compatible/v1"
+
+    # ---- script
+
+    def script(self, *steps: Step) -> None:
+        """Queue steps; each serves the first request it fits, in order."""
+        with self._lock:
+            self._steps += [[step, step.times or -1] for step in steps]
+
+    def always(self, step: Step) -> None:
+        """What requests get that no script and no model name says anything about."""
+        self._default = step
+
+    def allow(self, *fields: str) -> None:
+        """Accept these body fields too, as a vendor does the day after a release."""
+        self.house.fields |= set(fields)
+
+    def serve(self, *models: str) -> None:
+        """Models with unusual names that exist here."""
+        self.house.models |= set(models)
+
+    def drop_connections(self, count: int) -> None:
+        """Reset the next ``count`` connections as soon as they are made."""
+        with self._lock:
+            self._drop = count
+
+    def close_connections(self, idle_only: bool = True) -> None:
+        """Close kept-alive connections, as vendors do whenever they like."""
+        with self._lock:
+            victims = [
+                connection for number, connection in self._open.items() if not idle_only or number not in self._busy
+            ]
+        for connection in victims:
+            connection.closing = True
+            with contextlib.suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def clear_script(self) -> None:
+        with self._lock:
+            self._steps.clear()
+            self._default, self._drop = Step(), 0
+
+    def reset(self) -> None:
+        """As new, but for the connections."""
+        self.clear_script()
+        self.ledger.clear()
+        self.house = House(keys=set(self.keys))
+
+    @property
+    def unused_steps(self) -> list[Step]:
+        with self._lock:
+            return [step for step, left in self._steps if left > 0]
+
+    # ---- ledger
+
+    @property
+    def requests(self) -> list[Seen]:
+        """Every request so far, in order of arrival."""
+        return self.ledger.all()
+
+    @property
+    def last(self) -> Seen:
+        return self.ledger.all()[-1]
+
+    @property
+    def open_connections(self) -> int:
+        with self._lock:
+            return len(self._open)
+
+    def wait_requests(self, count: int, timeout: float = 5.0) -> list[Seen]:
+        """Until ``count`` requests have arrived. Raises TimeoutError, as all of these."""
+        return self.ledger.wait(lambda seen: seen, count, timeout, "requests")
+
+    def wait_closed(self, count: int = 1, timeout: float = 5.0) -> list[Seen]:
+        """Until ``count`` requests have ended because the client left; their ``gone_at`` says when."""
+        return self.ledger.wait(
+            lambda seen: [entry for entry in seen if entry.outcome == "client_gone"],
+            count,
+            timeout,
+            "abandoned requests",
+        )
+
+    def wait_ended(self, count: int, timeout: float = 5.0) -> list[Seen]:
+        """Until ``count`` requests are over, however."""
+        return self.ledger.wait(
+            lambda seen: [entry for entry in seen if entry.outcome != "open"], count, timeout, "ended requests"
+        )
+
+    def billed(self) -> Bill:
+        """The sum of everything that would be on the vendor's bill."""
+        total = Bill()
+        for seen in self.requests:
+            for name, value in vars(seen.billed or Bill()).items():
+                setattr(total, name, getattr(total, name) + value)
+        return total
+
+    # ---- connections
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                sock, _ = listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                self.connections_seen += 1
+                connection = Connection(sock, self.connections_seen, MAX_BODY)
+                dropped = self._drop > 0
+                self._drop -= dropped
+                if not dropped:
+                    self._open[connection.number] = connection
+            if dropped:
+                connection.reset()
+                continue
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: Connection) -> None:
+        try:
+            while not connection.closing:
+                request = connection.read_request()
+                if request is None:
+                    break
+                connection.closing = not request.keep_alive
+                with self._lock:
+                    self._busy.add(connection.number)
+                self._answer(connection, request)
+                with self._lock:
+                    self._busy.discard(connection.number)
+        except (OSError, ClientGone):
+            pass
+        except Malformed:
+            with contextlib.suppress(OSError):
+                connection.sock.sendall(head(400, {"content-length": "0", "connection": "close"}))
+        finally:
+            with self._lock:
+                self._busy.discard(connection.number)
+                self._open.pop(connection.number, None)
+            connection.close()
+
+    def _answer(self, connection: Connection, request: Request) -> None:
+        if request.path.startswith("/_"):
+            self._control(connection, request)
+            return
+        seen = self.ledger.open(
+            lambda number: Seen(
+                id=number,
+                connection=connection.number,
+                method=request.method,
+                path=request.path,
+                query=request.query,
+                headers=request.headers,
+                body=parse(request.body),
+                arrived=request.arrived,
+                raw=request.body,
+            )
+        )
+        try:
+            routes.answer(self, connection, request, seen)
+        except ClientGone:
+            self.ledger.end(seen, "client_gone")
+            raise
+        except OSError:
+            self.ledger.end(seen, "client_gone")
+            raise
+        finally:
+            self.ledger.end(seen, "defect")
+
+    # ---- for routes
+
+    def take(self, model: str | None, path: str) -> Step:
+        """The step for this request. Raises ValueError when the model's name asks for nonsense."""
+        with self._lock:
+            for item in self._steps:
+                step, left = item
+                if step.serves(model, path):
+                    item[1] = left - 1 if left > 0 else left
+                    if item[1] == 0:
+                        self._steps.remove(item)
+                    return step
+        return for_model(model) or self._default
+
+    def give_back(self, step: Step) -> None:
+        """The vendor refused the request itself: the step waits for the next one."""
+        if step is not self._default and step.times:
+            with self._lock:
+                self._steps.insert(0, [step, 1])
+
+    def _control(self, connection: Connection, request: Request) -> None:
+        status, document = 200, {}  # type: tuple[int, Any]
+        where = (request.method, request.path)
+        try:
+            if where == ("POST", "/_script"):
+                self.script(*[Step.from_json(item) for item in json.loads(request.body)])
+            elif where == ("DELETE", "/_script"):
+                self.clear_script()
+            elif where == ("GET", "/_ledger"):
+                document = [seen.to_json() for seen in self.requests]
+            elif where == ("DELETE", "/_ledger"):
+                self.ledger.clear()
+            else:
+                status = 404
+        except (ValueError, TypeError) as error:
+            status, document = 400, {"error": str(error)}
+        body = json.dumps(document, default=repr).encode()
+        headers = {"content-type": "application/json", "content-length": str(len(body))}
+        connection.send(head(status, headers) + body)

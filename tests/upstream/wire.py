@@ -1,0 +1,73 @@
+"""What the server needs from a vendor: one object per vendor, no state."""
+
+from __future__ import annotations
+
+import string
+from typing import Any, Protocol
+
+from tests.upstream.answer import Answer, Asked, Event
+from tests.upstream.ledger import Bill
+from tests.upstream.refusal import Refused
+from tests.upstream.steps import Step
+
+_ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
+
+#: The dated names under which vendors serve these aliases.
+DATED = {
+    "gpt-4o": "gpt-4o-2024-08-06",
+    "gpt-4o-mini": "gpt-4o-mini-2024-07-18",
+    "gpt-5": "gpt-5-2025-08-07",
+    "gpt-5-mini": "gpt-5-mini-2025-08-07",
+    "gpt-5-nano": "gpt-5-nano-2025-08-07",
+    "claude-haiku-4-5": "claude-haiku-4-5-20251001",
+    "claude-sonnet-4-5": "claude-sonnet-4-5-20250929",
+    "claude-opus-4-5": "claude-opus-4-5-20251101",
+}
+
+
+class Vendor(Protocol):
+    name: str
+
+    def asked(self, body: dict[str, Any]) -> Asked: ...
+
+    def headers(self, request_id: str, serial: int) -> dict[str, str]: ...
+
+    def request_id(self, serial: int) -> str: ...
+
+    def answer_id(self, serial: int) -> str: ...
+
+    def reply(self, body: dict[str, Any], step: Step, answer: Answer, answer_id: str) -> dict[str, Any]: ...
+
+    def events(self, body: dict[str, Any], step: Step, answer: Answer, answer_id: str) -> list[Event]: ...
+
+    def terminal(self, event: bytes) -> bool: ...
+
+    def error(self, refused: Refused, request_id: str) -> bytes: ...
+
+    def error_event(self, refused: Refused, request_id: str) -> bytes: ...
+
+    def event(self, kind: str, data: bytes) -> bytes: ...
+
+    def kind_of(self, status: int) -> tuple[str, str, str | None]: ...
+
+    def bill(self, reply: dict[str, Any]) -> Bill: ...
+
+
+def identifier(prefix: str, serial: int, length: int) -> str:
+    """``prefix`` and ``length`` characters that look random, differ for every serial and are always the same."""
+    number = serial * 0x9E3779B97F4A7C15 % 2**64 * 0xD1B54A32D192ED03 + serial
+    characters = []
+    for _ in range(length - 5):
+        number, digit = divmod(number * 6364136223846793005 % 2**128 + 1442695040888963407, 62)
+        characters.append(_ALPHABET[digit])
+    tail = ""
+    for _ in range(5):
+        serial, digit = divmod(serial, 62)
+        tail = _ALPHABET[digit] + tail
+    return prefix + "".join(characters) + tail
+
+
+def overlay(usage: dict[str, Any], step: Step) -> dict[str, Any]:
+    """The step's own usage values over the honest ones; the value "absent" takes the key away."""
+    merged = {**usage, **(step.usage or {})}
+    return {name: value for name, value in merged.items() if value != "absent"}

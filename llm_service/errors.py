@@ -50,8 +50,8 @@ class ServiceError(Exception):
         param: path of the offending field, e.g. ``messages[2].content``, or None.
         retry_after: whole seconds to wait, or None.
         helps_elsewhere: whether another attempt or target may succeed.
-        vendor: ``{"status", "type", "code", "request_id"}`` of the upstream's own
-            error where there was one; every value is an identifier, never text.
+        vendor: ``{"dialect", "status", "type", "code", "request_id"}`` of the upstream's
+            own error where there was one; every value is an identifier, never text.
     """
 
     status: ClassVar[int] = 500

@@ -174,7 +174,8 @@ class Tap(_Stream):
     def _see(self, block: bytes, data: bytes) -> None:
         if not data:
             # Only comments are safe to relay: an event without data breaks the OpenAI SDK.
-            self._held.append(KEEP_ALIVE)
+            if self._first is not None:
+                self._held.append(KEEP_ALIVE)
             return
         chunk = self._chunk(data)
         if self._first is None:

@@ -219,7 +219,8 @@ class Tap(_Stream):
             for block in blocks:
                 _, data = sse.parse(block)
                 if not data:
-                    self._held.append(KEEP_ALIVE)
+                    if self._begun:
+                        self._held.append(KEEP_ALIVE)
                 elif self._follow(upstream.parse_json(data)) == "message_stop":
                     tail = block
                     break

@@ -1,0 +1,70 @@
+"""What both official clients' tests ask for, and what is asked of both vendors."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tests.support.server import Server
+from tests.support.sse import Frame, read_sse
+from tests.upstream import Seen, Step
+from tests.upstream.replay import FIXTURES
+
+GPT, CLAUDE, ECHO = "openai/gpt-4o-mini", "anthropic/claude-haiku-4-5", "echo/echo"
+
+# What a body must not lose on its way: types, limits, escapes and everything that does not look like English.
+AWKWARD: dict[str, Any] = {
+    "numbers": [0, -1, 2**63 - 1, -(2**63), 2**64 - 1, 0.1, 1e-7, 1e300, -0.5],
+    "texts": ["", "naïve", "日本語", "🦓", "\u2028 \\ \" / \t\n", "null", "\u0000"],
+    "empty": [None, {}, [], False],
+    "Übergröße": {"a b": 1, "": 2},
+}
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+
+def failing(status: int, **more: Any) -> Step:
+    """An error that is told at once: it asks for a longer wait than the service is ready for."""
+    return Step(status=status, headers={"retry-after": "30"}, **more)
+
+
+def fixture(name: str) -> bytes:
+    return (FIXTURES / name).read_bytes()
+
+
+def recordings(folder: str, ending: str) -> list[str]:
+    names = sorted(path.relative_to(FIXTURES).as_posix() for path in (FIXTURES / folder).glob(f"*{ending}"))
+    assert names
+    return names
+
+
+def frames(service: Server, path: str, body: dict[str, Any], **headers: str) -> list[Frame]:
+    """The blocks of a streamed answer."""
+    with service.http().stream("POST", path, json=body, headers=headers) as response:
+        assert response.status_code == 200, response.read()
+        assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert response.headers["cache-control"] == "no-cache"
+        assert response.headers["x-accel-buffering"] == "no"
+        return list(read_sse(response))
+
+
+def blocks(stream: bytes) -> list[bytes]:
+    return [block for block in stream.replace(b"\r\n", b"\n").split(b"\n\n") if block.strip()]
+
+
+def assert_no_header_of_the_caller_travelled(seen: Seen, key: str) -> None:
+    """The vendor hears the service's own key and no word of the caller's headers."""
+    told = json.dumps(seen.headers)
+    for word in (key, "callers-own", "x-request-id", "x-forwarded", "x-real-ip", "x-api-key"):
+        assert word not in told.lower(), word
+
+
+CALLERS_HEADERS = {
+    "X-Request-Id": "callers-own-request",
+    "X-Forwarded-For": "203.0.113.9",
+    "X-Real-Ip": "203.0.113.9",
+    "Cookie": "session=callers-own",
+    "OpenAI-Organization": "callers-own",
+    "OpenAI-Project": "callers-own",
+    "Idempotency-Key": "callers-own",
+    "User-Agent": "callers-own",
+}

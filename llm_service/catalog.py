@@ -266,10 +266,11 @@ def _timeouts(base: Timeouts, row: Mapping[str, Any], where: str) -> Timeouts:
 
 
 def _rates(row: Mapping[str, Any]) -> Rates:
-    known = {"input", "output", "cache_read", "cache_write", "cache_write_1h"}
-    if set(row) - known or not {"input", "output"} <= set(row):
+    known = ("input", "output", "cache_read", "cache_write", "cache_write_1h")
+    if set(row) - set(known) or not {"input", "output"} <= set(row):
         raise ValueError("price: needs input and output; may have cache_read, cache_write, cache_write_1h")
     values = {name: Decimal(str(value)) for name, value in row.items()}
     if any(not value.is_finite() or value < 0 for value in values.values()):
         raise ValueError("price: rates are dollars per million tokens and not negative")
-    return Rates(**values)
+    cached = values.get("cache_read"), values.get("cache_write"), values.get("cache_write_1h")
+    return Rates(values["input"], values["output"], *cached)

@@ -124,7 +124,8 @@ class LibraryPrice:
 
 
 def _base(price: Any) -> Decimal | None:
-    return getattr(price, "base", price)
+    base: Decimal | None = getattr(price, "base", price)
+    return base
 
 
 def _flat(prices: Any) -> Rates | None:
@@ -139,7 +140,8 @@ def _flat(prices: Any) -> Rates | None:
         return None
     if any(value is not None and not isinstance(value, Decimal) for value in values):
         return None
-    return Rates(*values, source=LibraryPrice.source)
+    read, made, cache_read, cache_write, cache_write_1h = values
+    return Rates(read, made, cache_read, cache_write, cache_write_1h, LibraryPrice.source)
 
 
 def library_price(provider: str, model: str) -> LibraryPrice | None:

@@ -261,7 +261,7 @@ def _discard_body(req: Any) -> None:
             gevent.sleep(0)
             if left <= 0 or time.monotonic() > deadline:
                 raise StopIteration
-    except OSError:
+    except (OSError, errors.ParseException):  # ParseException: broken chunks
         raise StopIteration from None
 
 

@@ -88,9 +88,9 @@ def test_only_settings_reads_the_environment() -> None:
     readers = []
     for path in ROOT.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            reads = isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}
-            if reads and isinstance(node.value, ast.Name) and node.value.id == "os":
-                readers.append(path.name)
+            if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}:
+                if isinstance(node.value, ast.Name) and node.value.id == "os":
+                    readers.append(path.name)
     assert set(readers) <= {"settings.py"}
 
 

@@ -215,7 +215,7 @@ def test_a_folder_that_others_may_write_to_is_refused_for_the_socket(instance: P
 
 
 def test_a_path_with_spaces_quotes_and_percent_signs_works(instance: Path) -> None:
-    odd = instance / "it's 100% \"odd\""
+    odd = instance / 'it\'s 100% "odd"'
     odd.mkdir()
     server = embedded_redis.ensure(odd)
     with connect(server) as redis:

@@ -40,7 +40,12 @@ class Running:
         environ |= settings
         with open(self._out, "wb") as out, open(self._err, "wb") as err:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn"], cwd=ROOT, env=environ, stdout=out, stderr=err, start_new_session=True
+                [sys.executable, "-m", "gunicorn"],
+                cwd=ROOT,
+                env=environ,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
             )
 
     @property
@@ -228,9 +233,7 @@ def test_a_port_in_use_is_one_clear_line_and_leaves_nothing_running(start: Calla
         ({"LLM_SERVICE_INSTANCE": "/proc/nowhere"}, "/proc/nowhere"),
     ],
 )
-def test_a_wrong_setting_is_one_clear_line(
-    start: Callable[..., Running], settings: dict[str, str], words: str
-) -> None:
+def test_a_wrong_setting_is_one_clear_line(start: Callable[..., Running], settings: dict[str, str], words: str) -> None:
     service = start(**settings)
     service.process.wait(20)
     assert service.process.returncode not in (0, None)
@@ -360,7 +363,9 @@ def test_a_stream_that_outlasts_the_drain_ends_with_an_error_in_band_and_a_row(s
 
 
 @pytest.mark.parametrize("whole_group", [False, True])
-def test_sigint_ends_live_streams_in_band_and_keeps_their_rows(start: Callable[..., Running], whole_group: bool) -> None:
+def test_sigint_ends_live_streams_in_band_and_keeps_their_rows(
+    start: Callable[..., Running], whole_group: bool
+) -> None:
     service = start(LLM_SERVICE_ECHO_DELAY="0.1").ready()
     replies = [service.stream() for _ in range(4)]
     if whole_group:

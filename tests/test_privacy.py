@@ -26,7 +26,13 @@ OPENAI, ANTHROPIC = "openai/gpt-4o-mini", "anthropic/claude-haiku-4-5"
 
 
 def simple(model: str, stream: bool) -> dict[str, Any]:
-    return {"model": model, "system": f"sys {MARKER}", "prompt": f"say {MARKER}", "stop": [f"stop{MARKER}"], "max_tokens": 50}
+    return {
+        "model": model,
+        "system": f"sys {MARKER}",
+        "prompt": f"say {MARKER}",
+        "stop": [f"stop{MARKER}"],
+        "max_tokens": 50,
+    }
 
 
 def chat(model: str, stream: bool) -> dict[str, Any]:
@@ -43,7 +49,9 @@ def chat_rich(model: str, stream: bool) -> dict[str, Any]:
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "call_1", "content": f"found {MARKER}"},
     ]
-    tools = [{"type": "function", "function": {"name": "look", "description": MARKER, "parameters": {"type": "object"}}}]
+    tools = [
+        {"type": "function", "function": {"name": "look", "description": MARKER, "parameters": {"type": "object"}}}
+    ]
     return chat(model, stream) | {"messages": messages, "tools": tools, "metadata": {"note": MARKER}}
 
 
@@ -56,7 +64,10 @@ def messages_rich(model: str, stream: bool) -> dict[str, Any]:
     source = {"type": "text", "media_type": "text/plain", "data": f"data {MARKER}"}
     turns = [
         {"role": "user", "content": [{"type": "document", "title": f"{MARKER}.txt", "source": source}]},
-        {"role": "assistant", "content": [{"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"q": MARKER}}]},
+        {
+            "role": "assistant",
+            "content": [{"type": "tool_use", "id": "toolu_1", "name": "look", "input": {"q": MARKER}}],
+        },
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": f"found {MARKER}"}]},
     ]
     tools = [{"name": "look", "description": MARKER, "input_schema": {"type": "object"}}]
@@ -82,7 +93,9 @@ ENDINGS = {
     "hostile 500": Step(status=500, message="crashed on {prompt}", times=0),
     "hostile 401": Step(status=401, message="who is {key}? {prompt}"),
     "hostile 429": Step(status=429, message="slow down with {prompt}", headers={"retry-after": "900"}),
-    "error in the stream": Step(text=f"well {MARKER} and so on and on", fault="error", after=5, message="{completion} {prompt}"),
+    "error in the stream": Step(
+        text=f"well {MARKER} and so on and on", fault="error", after=5, message="{completion} {prompt}"
+    ),
     "malformed": Step(text=f"well {MARKER}", fault="inject", after=4, data=f"data: {{{MARKER}\n\n"),
     "cut": Step(text=f"well {MARKER} and so on", fault="end", after=4),
     "reset": Step(text=f"well {MARKER} and so on", fault="reset", after=4),
@@ -133,7 +146,9 @@ def private(
 
 def requests() -> Iterator[tuple[str, dict[str, Any]]]:
     for route, bodies in ROUTES.items():
-        streams = [True] if "stream" in route else [False, True] if "/v1/m" in route or "completions" in route else [False]
+        streams = (
+            [True] if "stream" in route else [False, True] if "/v1/m" in route or "completions" in route else [False]
+        )
         for make, model, stream in itertools.product(bodies, (OPENAI, ANTHROPIC, "echo"), streams):
             yield route, make(model, stream)
 
@@ -185,7 +200,8 @@ def test_no_content_is_left_by_bad_input(private: Server, route: str) -> None:
         f'{{"model": "secret {MARKER}", "prompt": 1, "max_tokens": 1}}'.encode(),
         f'{{"model": "echo", "messages": [{{"role": "{MARKER}", "content": "{MARKER}"}}], "max_tokens": 5}}'.encode(),
         f'{{"model": "echo", "messages": "{MARKER}", "max_tokens": "{MARKER}"}}'.encode(),
-        f'{{"model": "{OPENAI}", "messages": [{{"role": "user", "content": [{{"type": "{MARKER}"}}]}}], "max_tokens": 5}}'.encode(),
+        f'{{"model": "{OPENAI}", "max_tokens": 5, "messages": [{{"role": "user", "content": '.encode()
+        + f'[{{"type": "{MARKER}"}}]}}]}}'.encode(),
     ]
     for body in bad:
         response = private.http().post(route, content=body, headers={"Content-Type": "application/json"})

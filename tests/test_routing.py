@@ -190,7 +190,7 @@ def test_pauses_grow_and_stay_bounded() -> None:
     for number in range(1, 12):
         state = RetryCallState(Retrying(), None, (), {})
         state.attempt_number = number
-        state.set_exception((UpstreamFailed, UpstreamFailed("x"), None))  # type: ignore[arg-type]
+        state.set_exception((UpstreamFailed, UpstreamFailed("x"), None))
         pauses.append(routed._wait(state))
     assert 0.5 <= pauses[0] <= 0.75 and 1 <= pauses[1] <= 1.25
     assert max(pauses) <= 8.25

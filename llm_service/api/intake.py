@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
 
 from flask import g, request
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from llm_service.api import auth
 from llm_service.conversation import Call
 from llm_service.dialects import json_body, registry
-from llm_service.errors import ClientClosed, PayloadTooLarge, UnsupportedMediaType
+from llm_service.errors import ClientClosed, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
 from llm_service.service import current
 
 # Client headers that a vendor may see. Everything else stops here.
@@ -70,11 +69,13 @@ def read_body() -> bytes:
         raise _too_large(limit) from None
     except (ClientDisconnected, OSError):
         raise ClientClosed("The client closed the connection, or stopped sending, inside its request.") from None
+    except Exception:  # noqa: BLE001 - the server's own class for broken chunks, which the edge must not name
+        raise InvalidRequest("The request body's transfer encoding is broken.") from None
 
 
 def _too_large(limit: int) -> PayloadTooLarge:
     return PayloadTooLarge(f"The request body is larger than {limit} bytes.")
 
 
-def _travelling(headers: Mapping[str, Any]) -> dict[str, str]:
+def _travelling(headers: Headers) -> dict[str, str]:
     return {name: headers[name] for name in _TRAVELLING if name in headers}

@@ -58,7 +58,7 @@ class Splitter:
 
         Raises UpstreamBroken when a block grows past the limit.
         """
-        if self._skip_newline or b"\r" in data:
+        if data and (self._skip_newline or b"\r" in data):
             data = self._with_newlines(data)
         if self._pieces:
             across = data.startswith(b"\n") and self._pieces[-1].endswith(b"\n")
@@ -74,7 +74,7 @@ class Splitter:
         return [block + b"\n\n" for block in whole if block]
 
     def _with_newlines(self, data: bytes) -> bytes:
-        if self._skip_newline and data:  # the LF of a CRLF that a read has split
+        if self._skip_newline:  # the LF of a CRLF that a read has split
             data = data.removeprefix(b"\n")
         self._skip_newline = data.endswith(b"\r")
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")

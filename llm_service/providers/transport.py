@@ -291,11 +291,11 @@ class _Reader(httpx2.SyncByteStream):
                 last = time.monotonic()
             if self._complete:
                 return
-            data = self._next(last)
-            if data is None:
+            received = self._next(last)
+            if received is None:
                 yield b""
-            elif data:
-                self._feed(data)
+            elif received:
+                self._feed(received)
             elif self._framed:
                 raise UpstreamBroken("The provider closed the connection inside its answer.")
             else:

@@ -173,6 +173,6 @@ def _native_thread() -> Any:
     monkey = sys.modules.get("gevent.monkey")
     if monkey is None or not monkey.is_module_patched("threading"):
         return None
-    from gevent.threadpool import ThreadPool  # type: ignore[import-untyped]
+    from gevent.threadpool import ThreadPool
 
     return ThreadPool(1)

@@ -15,7 +15,7 @@ GPT, CLAUDE, ECHO = "openai/gpt-4o-mini", "anthropic/claude-haiku-4-5", "echo/ec
 # What a body must not lose on its way: types, limits, escapes and everything that does not look like English.
 AWKWARD: dict[str, Any] = {
     "numbers": [0, -1, 2**63 - 1, -(2**63), 2**64 - 1, 0.1, 1e-7, 1e300, -0.5],
-    "texts": ["", "naïve", "日本語", "🦓", "\u2028 \\ \" / \t\n", "null", "\u0000"],
+    "texts": ["", "naïve", "日本語", "🦓", '\u2028 \\ " / \t\n', "null", "\u0000"],
     "empty": [None, {}, [], False],
     "Übergröße": {"a b": 1, "": 2},
 }

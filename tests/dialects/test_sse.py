@@ -33,7 +33,7 @@ def test_a_stream_split_at_every_byte_gives_the_same_blocks(line_end: bytes) -> 
     assert blocks_of([stream]) == whole
     assert blocks_of([bytes([byte]) for byte in stream]) == whole
     for cut in range(len(stream)):
-        assert blocks_of([stream[:cut], stream[cut:]]) == whole
+        assert blocks_of([stream[:cut], b"", stream[cut:]]) == whole
 
 
 @settings(deadline=None)  # the machine may be busy

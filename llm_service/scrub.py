@@ -43,6 +43,8 @@ _ALWAYS = re.compile(
 _TOKEN = re.compile(r"[A-Za-z0-9+/=_-]{24,}")
 # Long and yet no secret: "claude-sonnet-4-5-20250929".
 _MODEL = re.compile(r"(?:claude|gpt|gemini|llama|mistral|qwen|deepseek|text-embedding)(?:-(?:[a-z]{1,12}|[0-9]{1,8}))+")
+# Nor is "contract_spend_limit_reached": words, no digit and no capital.
+_CODE = re.compile(r"[a-z]{1,16}(?:_[a-z]{1,16})+")
 _WORD = re.compile(r"\w+")
 _PART = re.compile(r"[A-Za-z0-9]+")
 _QUOTED = re.compile(r"(?<!\w)(['\"`])(.{2,200}?)\1(?!\w)")
@@ -72,8 +74,8 @@ def vendor_message(message: object, content: str) -> str:
 
     ``content`` is ``request_text`` of the request. Replaced by ``[…]``: a word that shares six characters with
     it, a run of three words or a quoted piece that stands in it; and whatever it says URLs, hosts, mail
-    addresses, keys, tokens of 24 characters and anything not ASCII. Field names and the usual words of error
-    messages stay (``VOCABULARY``), except in a run of five that the request has too.
+    addresses, keys, tokens of 24 characters that are no words, and anything not ASCII. Field names and the usual
+    words of error messages stay (``VOCABULARY``), except in a run of five that the request has too.
     """
     if not isinstance(message, str):
         return ""
@@ -105,7 +107,7 @@ def _is_vocabulary(text: str) -> bool:
 
 
 def _is_harmless(token: str) -> bool:
-    return _is_vocabulary(token) or _MODEL.fullmatch(token) is not None
+    return _is_vocabulary(token) or any(shape.fullmatch(token) for shape in (_MODEL, _CODE))
 
 
 def _is_known(part: str) -> bool:

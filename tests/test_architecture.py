@@ -97,6 +97,8 @@ def test_only_settings_reads_the_environment() -> None:
 def test_files_and_functions_stay_small_or_say_why() -> None:
     long = []
     for path in ROOT.rglob("*.py"):
+        if "migrations" in path.parts:  # a table's columns are one list, however many there are
+            continue
         text = path.read_text(encoding="utf-8")
         if len(text.splitlines()) > 400:
             long.append(f"{path.relative_to(ROOT)}: {len(text.splitlines())} lines")

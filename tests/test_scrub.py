@@ -27,6 +27,7 @@ HARMLESS = [
     "`max_tokens` must be greater than `thinking.budget_tokens`. cache_creation_input_tokens: 12",
     "prompt is too long: 210000 tokens > 200000 maximum",
     "Overloaded",
+    "linked_organization_spend_limit_reached",
 ]
 REQUEST = {
     "model": "gpt-9-turbo",

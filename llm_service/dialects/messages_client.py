@@ -237,7 +237,8 @@ def error(failure: errors.ServiceError, request_id: str) -> dict[str, Any]:
     details: dict[str, Any] = {"error_code": failure.code}
     # Not for the service's own credentials: the caller would take them for its key.
     if failure.vendor.get("dialect") == NAME and failure.code != "upstream_authentication":
-        kind = failure.vendor.get("type") or kind
+        if not isinstance(failure, errors.UpstreamOverloaded):  # told by 529, whatever the vendor's status was
+            kind = failure.vendor.get("type") or kind
         details["error_code"] = failure.vendor.get("code") or failure.code
     if failure.param is not None:
         details["param"] = failure.param

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from llm_service.conversation import Call
-from llm_service.dialects import chat, messages, simple
+from llm_service.dialects import ClientDialect, chat, messages, simple
 from llm_service.errors import ServiceError
 
-BY_NAME: MappingProxyType[str, Any] = MappingProxyType({module.NAME: module for module in (simple, chat, messages)})
+_CLIENT_DIALECTS: tuple[ClientDialect, ...] = (simple, chat, messages)
+BY_NAME: Mapping[str, ClientDialect] = MappingProxyType({module.NAME: module for module in _CLIENT_DIALECTS})
 
 
 def status_of(dialect: str, error: ServiceError) -> int:
     """The HTTP status that clients of ``dialect`` expect for ``error``."""
-    status: int = BY_NAME[dialect].status(error)
-    return status
+    return BY_NAME[dialect].status(error)
 
 
 def prompt_of(call: Call) -> Any:

@@ -23,7 +23,7 @@ from llm_service import scrub
 from llm_service.cancellation import Cancel
 from llm_service.catalog import Target
 from llm_service.conversation import SILENCE, Attempt, Call, Event, Finished, Started
-from llm_service.dialects import registry, sse
+from llm_service.dialects import UpstreamDialect, registry, sse
 from llm_service.dialects.upstream import VendorError
 from llm_service.errors import (
     ServiceError,
@@ -57,7 +57,7 @@ Post = Callable[[str, bytes, Mapping[str, str]], httpx2.Response]
 class Vendor:
     """What differs between the SDKs: their dialect, path, headers and error classes."""
 
-    dialect: Any
+    dialect: UpstreamDialect
     path: str
     post: Post
     headers: Callable[[Call, Mapping[str, Any], bool], Mapping[str, str]]
@@ -129,6 +129,9 @@ def _stream(vendor: Vendor, call: Call, response: httpx2.Response, verbatim: boo
             yield from reader.feed_many(blocks)
             if reader.finished:
                 return
+    yield from reader.feed_many(splitter.end())  # some servers leave out the last blank line
+    if reader.finished:
+        return
     raise UpstreamBroken("The provider's stream ended without its terminal event.")
 
 
@@ -208,7 +211,9 @@ def _without_content(told: VendorError, content: str) -> VendorError:
     """Identifiers and paths only as far as they quote nothing of the request."""
 
     def kept(text: str | None) -> str | None:
-        return text if text is None or scrub.vendor_message(text, content) == text else None
+        if text is None or text in _QUOTA_CODES:  # those decide what is tried again, whatever the request says
+            return text
+        return text if scrub.vendor_message(text, content) == text else None
 
     return replace(told, type=kept(told.type), code=kept(told.code), param=kept(told.param))
 

@@ -48,7 +48,7 @@ def frames(service: Server, path: str, body: dict[str, Any], **headers: str) -> 
 
 
 def blocks(stream: bytes) -> list[bytes]:
-    return [block for block in stream.replace(b"\r\n", b"\n").split(b"\n\n") if block.strip()]
+    return [block.strip(b"\n") for block in stream.replace(b"\r\n", b"\n").split(b"\n\n") if block.strip()]
 
 
 def assert_no_header_of_the_caller_travelled(seen: Seen, key: str) -> None:

@@ -337,6 +337,8 @@ def test_anthropic_s_own_words_are_kept_but_nobody_else_s() -> None:
     vendor = {"dialect": "messages", "status": 400, "type": "novel_error", "code": "novel_code"}
     told = messages.error(errors.UpstreamRejected("x", vendor=vendor), "r")["error"]
     assert (told["type"], told["details"]["error_code"]) == ("novel_error", "novel_code")
+    overloaded = errors.UpstreamOverloaded("x", vendor={**vendor, "status": 503, "type": "api_error"})
+    assert messages.error(overloaded, "r")["error"]["type"] == "overloaded_error"
     foreign = errors.UpstreamRejected("x", vendor={**vendor, "dialect": "chat"})
     assert messages.error(foreign, "r")["error"]["type"] == "invalid_request_error"
     ours = errors.UpstreamRejected("x", vendor=vendor, code="upstream_authentication", status=502)

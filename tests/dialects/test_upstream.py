@@ -63,7 +63,7 @@ def believable(usage: Usage) -> bool:
 
 
 @pytest.mark.parametrize("name", DIALECTS)
-@settings(deadline=None, max_examples=300)  # the machine may be busy
+@settings(deadline=None, max_examples=120)  # the machine may be busy
 @given(data=st.data())
 def test_a_damaged_stream_is_an_answer_or_an_upstream_error(name: str, data: st.DataObject) -> None:
     events = data.draw(damaged(STREAMS[name]))
@@ -80,7 +80,7 @@ def test_a_damaged_stream_is_an_answer_or_an_upstream_error(name: str, data: st.
 
 
 @pytest.mark.parametrize("name", DIALECTS)
-@settings(deadline=None, max_examples=300)  # the machine may be busy
+@settings(deadline=None, max_examples=120)  # the machine may be busy
 @given(data=st.data())
 def test_a_damaged_reply_is_an_answer_or_an_upstream_error(name: str, data: st.DataObject) -> None:
     reply = data.draw(damaged(REPLIES[name]))

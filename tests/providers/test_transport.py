@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx2
@@ -23,8 +23,9 @@ FAST = Timeouts(connect=1, first_byte=0.3, idle=0.3, total=2)
 
 
 @pytest.fixture
-def client() -> httpx2.Client:
-    return httpx2.Client(transport=Transport(), follow_redirects=False)
+def client() -> Iterator[httpx2.Client]:
+    with httpx2.Client(transport=Transport(), follow_redirects=False) as made:
+        yield made
 
 
 def within(timeouts: Timeouts = FAST, cancel: Cancel | None = None, tick: float = 10) -> Callable[..., Any]:

@@ -64,8 +64,9 @@ def _serve(sock: socket.socket, server: RawServer, scripts: Iterator[Sequence[Ac
                     action(sock)
                     if sock.fileno() < 0:
                         return
-        server.closed_by_peer.set()
     except (OSError, StopIteration):
+        pass
+    finally:
         server.closed_by_peer.set()
         sock.close()
 

@@ -23,7 +23,7 @@ ONE_BY_ONE = "one by one"
 LATE = "late"
 """The first token at once, the rest 20 ms later: what is measured is its way."""
 
-_PACE, _PAUSE = 0.001, 0.02
+_PACE, _PAUSE = 0.0002, 0.02
 _MODEL = "gpt-5-mini-2025-08-07"
 _CLAUDE = "claude-haiku-4-5-20251001"
 _TEXT = "The quick brown fox jumps over the lazy dog. " * 8

@@ -43,6 +43,18 @@ BLUEPRINTS = (
 )
 
 
+# What a page may read of a reply; the SDKs decide by some of these whether to try again.
+EXPOSED = (
+    "X-Request-Id",
+    "request-id",
+    "Retry-After",
+    "x-should-retry",
+    "RateLimit",
+    "RateLimit-Policy",
+    "X-Dropped-Parameters",
+)
+
+
 def create_app(settings: Settings | None = None) -> Flask:
     """The service as a WSGI application: to serve, or to mount inside another.
 
@@ -79,7 +91,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     if settings.cors_origins:
-        CORS(app, origins=list(settings.cors_origins), expose_headers=["X-Request-Id", "Retry-After", "RateLimit"])
+        CORS(app, origins=list(settings.cors_origins), expose_headers=EXPOSED)
     app.after_request(_identify)
     cli.register(app)
     return app

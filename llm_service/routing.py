@@ -30,6 +30,7 @@ class Router:
         self._stop = stop_after_attempt(catalog.attempts)
         self._wait = _Backoff(catalog.retry_after_cap)
         self._retry = retry_if_exception(self._worth_retrying)
+        self._policy = Retrying(stop=self._stop, wait=self._wait, retry=self._retry)
 
     def events(self, call: Call, cancel: Cancel) -> Iterator[Event]:
         """The answer's events.
@@ -55,20 +56,24 @@ class Router:
 
     def _target_events(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
         provider = self._providers[target.provider.name]
-        tries = Retrying(stop=self._stop, wait=self._wait, retry=self._retry, sleep=cancel.sleep, reraise=True)
-        for attempt in tries:
-            # The attempt swallows what is raised inside, GeneratorExit too, and Retrying raises it again.
-            with attempt:
-                begun = False
-                try:
-                    for event in provider.events(call, target, cancel):
-                        if event is not SILENCE and type(event) is not Attempt:
-                            begun = True
-                        yield _stamped(event, target)
-                except UpstreamError as error:
-                    if begun:
-                        error.helps_elsewhere = False
+        # Not Retrying's own loop: it costs every call what only a failed one needs, and would sleep uncancelled.
+        tries = RetryCallState(self._policy, fn=None, args=(), kwargs={})
+        while True:
+            begun = False
+            try:
+                for event in provider.events(call, target, cancel):
+                    if event is not SILENCE and type(event) is not Attempt:
+                        begun = True
+                    yield _stamped(event, target)
+                return
+            except UpstreamError as error:
+                if begun:
+                    error.helps_elsewhere = False
+                tries.set_exception((type(error), error, error.__traceback__))
+                if not self._retry(tries) or self._stop(tries):
                     raise
+            cancel.sleep(self._wait(tries))
+            tries.prepare_for_next_attempt()
 
     def _worth_retrying(self, error: BaseException) -> bool:
         if not isinstance(error, UpstreamError) or isinstance(error, UpstreamQuotaExhausted):

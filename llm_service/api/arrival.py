@@ -21,23 +21,21 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 # Longest prefix first. Management routes answer errors as the simple API does.
 _DIALECTS = (
     ("/v1/messages", "messages"),
+    ("/v1/chat/completions", "chat"),
+    ("/v1/chat", "simple"),
     ("/v1/complete", "simple"),
     ("/v1/stream", "simple"),
-    ("/v1/chat/", "chat"),
-    ("/v1/chat", "simple"),
     ("/v1/usage", "simple"),
     ("/v1/key", "simple"),
-    ("/v1/", "chat"),
 )
 
 
 def dialect_of(path: str) -> str:
     """The dialect of a path, known or not, so that a 404 or a 405 has its neighbours' shape."""
-    if path.startswith("/v1/") and not path.startswith("/v1/completions"):
-        for prefix, name in _DIALECTS[:-1]:
-            if path == prefix or path.startswith(prefix if prefix.endswith("/") else prefix + "/"):
-                return name
-    if path.startswith("/v1/"):
+    for prefix, name in _DIALECTS:
+        if path == prefix or path.startswith(f"{prefix}/"):
+            return name
+    if path.startswith("/v1/"):  # both vendors' paths: only Anthropic's clients send a version
         return "messages" if "anthropic-version" in request.headers else "chat"
     return "simple"
 

@@ -119,8 +119,12 @@ def identify(request: Request) -> Identity:
 def _presented(request: Request) -> str | None:
     scheme, _, token = request.headers.get("Authorization", "").strip().partition(" ")
     if scheme.lower() == "bearer" and token.strip():
-        return token.strip()
-    return request.headers.get("X-API-Key", "").strip() or None
+        presented = token.strip()
+    else:
+        presented = request.headers.get("X-API-Key", "").strip()
+    if not presented.isascii():  # WSGI hands the bytes over as Latin-1; who writes such a key writes UTF-8
+        presented = presented.encode("latin-1").decode("utf-8", "surrogateescape")
+    return presented or None
 
 
 def require_key() -> None:

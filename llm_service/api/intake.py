@@ -56,21 +56,27 @@ def read_body() -> bytes:
     limit = current().settings.max_body_bytes
     if request.content_length is not None and request.content_length > limit:
         raise _too_large(limit)
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("Send the body uncompressed.")
     content_type = request.mimetype
     if content_type and content_type != "application/json" and not content_type.endswith("+json"):
         # curl -d without a header says this, and means JSON; nothing else is taken for it.
         if content_type != "application/x-www-form-urlencoded":
             raise UnsupportedMediaType("Send the body as application/json.")
-    request.max_content_length = limit
+    # One byte more: werkzeug cuts a chunked body at the limit without a word.
+    request.max_content_length = limit + 1
     try:
         # Not get_data(): for a form content type that would parse a form and leave nothing.
-        return request.stream.read()
+        body = request.stream.read()
     except RequestEntityTooLarge:
         raise _too_large(limit) from None
     except (ClientDisconnected, OSError):
         raise ClientClosed("The client closed the connection, or stopped sending, inside its request.") from None
     except Exception:  # noqa: BLE001 - the server's own class for broken chunks, which the edge must not name
         raise InvalidRequest("The request body's transfer encoding is broken.") from None
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
 
 
 def _too_large(limit: int) -> PayloadTooLarge:

@@ -13,17 +13,23 @@ from __future__ import annotations
 import math
 import re
 import time
+from functools import lru_cache
+from typing import Any
 
 from flask import Flask, current_app, g, request
 from flask_limiter import Limiter, RateLimitExceeded
+from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.errors import StorageError
-from limits.storage import MemoryStorage
+from limits.storage import MemoryStorage, RedisStorage
 from redis import RedisError
 from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
 from llm_service.api.auth import Identity
-from llm_service.errors import Limit, RateLimited
+from llm_service.conversation import Caller
+from llm_service.errors import Limit, RateLimited, Unavailable
+from llm_service.redis_pipe import Pipe
 from llm_service.service import current
 
 WINDOW = 60
@@ -39,37 +45,68 @@ REDIS_OPTIONS = {
 }
 
 
-def _identity() -> Identity | None:
+class SharedStorage(RedisStorage):
+    """Counts over the one connection of the process (``redis_pipe``)."""
+
+    STORAGE_SCHEME = ["shared+redis", "shared+rediss", "shared+unix"]  # noqa: RUF012 - as the library declares it
+
+    def __init__(self, uri: str, **options: Any) -> None:
+        super().__init__(uri.removeprefix("shared+"), **options)
+        self._pipe = Pipe(self.storage.connection_pool)
+
+    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        script = self.lua_acquire_moving_window
+        arguments = (1, self.prefixed_key(key), time.time(), limit, expiry, amount)
+        try:
+            return bool(self._pipe.ask("EVALSHA", script.sha, *arguments))
+        except NoScriptError:  # a server that was started since
+            return bool(self._pipe.ask("EVAL", script.script, *arguments))
+
+
+class QuickLimiter(Limiter):
+    """Flask-Limiter with a short way for the usual case: one limit, which is not reached.
+
+    Its own way through all the limits there could be costs as much as a bare endpoint. It is taken for what is over
+    the limit (which Flask-Limiter then counts and finds once more, adding nothing) and while Redis is away.
+    """
+
+    def _check_request_limit(self, callable_name: str | None = None, in_middleware: bool = True) -> None:
+        if not (in_middleware and request.endpoint and self._grants()):
+            super()._check_request_limit(callable_name, in_middleware)
+
+    def _grants(self) -> bool:
+        counting = self.limiter
+        if not isinstance(counting.storage, RedisStorage):
+            return False
+        try:
+            return _not_counted() or counting.hit(_window(quota()), "llm", key(), "global")
+        except (RedisError, OSError):
+            return False
+
+
+def _caller() -> Caller | None:
+    """The holder of a valid key."""
     identity: Identity | None = g.get("identity")
-    return identity
-
-
-def _known() -> bool:
-    identity = _identity()
-    return identity is not None and identity.error is None
+    return identity.caller if identity is not None and identity.error is None else None
 
 
 def key() -> str:
     """Whose limit. Never empty: Flask-Limiter skips a limit with an empty key."""
-    identity = _identity()
-    if identity is not None and identity.error is None and identity.caller is not None:
-        return f"key:{identity.caller.key_id}"
-    return f"ip:{request.remote_addr or 'unknown'}"
+    caller = _caller()
+    return f"key:{caller.key_id}" if caller is not None else f"ip:{request.remote_addr or 'unknown'}"
 
 
 def quota() -> int:
-    service = current()
-    identity = _identity()
-    if identity is not None and identity.error is None and identity.caller is not None:
-        rpm = service.catalog.requests_per_minute(identity.caller)
-        return UNLIMITED if rpm is None else rpm
-    return service.settings.anonymous_rpm
+    service, caller = current(), _caller()
+    if caller is None:
+        return service.settings.anonymous_rpm
+    rpm = service.catalog.requests_per_minute(caller)
+    return UNLIMITED if rpm is None else rpm
 
 
 def build(app: Flask, redis_url: str, workers: int) -> Limiter:
     """The limiter of one application, checked before every guarded route."""
-    # The library's name for what redis-py calls unix://.
-    storage_uri = re.sub(r"\Aunix://", "redis+unix://", redis_url)
+    storage_uri = re.sub(r"\A(redis|rediss|unix)://", r"shared+\1://", redis_url)
 
     def provider() -> str:
         limit = quota()
@@ -77,7 +114,7 @@ def build(app: Flask, redis_url: str, workers: int) -> Limiter:
             limit = max(1, limit // workers)
         return f"{limit} per {WINDOW} second"
 
-    limiter = Limiter(
+    limiter = QuickLimiter(
         key,
         application_limits=[provider],
         strategy="moving-window",
@@ -89,15 +126,32 @@ def build(app: Flask, redis_url: str, workers: int) -> Limiter:
     )
     limiter.request_filter(_not_counted)
     limiter.init_app(app)
+    _end_timers(limiter)
     app.extensions["llm_service_limiter"] = limiter
     return limiter
+
+
+def _end_timers(limiter: Limiter) -> None:
+    """A memory storage begins with a timer, a thread that a fork would break; its first use makes another."""
+    for storage in (limiter.storage, limiter._fallback_storage):
+        if isinstance(storage, MemoryStorage):
+            storage.timer.cancel()
+            storage.timer.join()
 
 
 def _not_counted() -> bool:
     """Routes open to all, preflights, and a caller's own look at its account."""
     if request.method == "OPTIONS" or request.blueprint in current_app.extensions["llm_service_open"]:
         return True
-    return _known() and (request.method in ("GET", "HEAD") or quota() >= UNLIMITED)
+    identity: Identity | None = g.get("identity")
+    if identity is not None and isinstance(identity.error, Unavailable):
+        return True  # the key could not be looked up: not its address' fault, and what follows is a 503
+    return _caller() is not None and (request.method in ("GET", "HEAD") or quota() >= UNLIMITED)
+
+
+@lru_cache(maxsize=1024)
+def _window(allowed: int) -> RateLimitItem:
+    return RateLimitItemPerSecond(allowed, WINDOW)
 
 
 def breach(error: RateLimitExceeded) -> RateLimited:
@@ -113,7 +167,7 @@ def breach(error: RateLimitExceeded) -> RateLimited:
             remaining = max(0, window.remaining)
         except (RedisError, StorageError, OSError):
             pass  # the refusal stands; only the time of the reset is the longest possible
-    scope = "key" if _known() else "ip"
+    scope = "ip" if _caller() is None else "key"
     what = "API key" if scope == "key" else "address without a valid API key"
     return RateLimited(
         f"Rate limit reached: {allowed} requests per minute for this {what}. Retry in {reset} s.",
@@ -123,12 +177,16 @@ def breach(error: RateLimitExceeded) -> RateLimited:
 
 
 def look(key_id: str, allowed: int) -> tuple[int, int]:
-    """(remaining, seconds to the reset) of a key's limit, without counting.
+    """(remaining, seconds until more is left; 0 when nothing is used) of a key's limit, without counting.
 
     Raises RedisError, OSError.
     """
-    from limits import parse
+    from limits.strategies import MovingWindowRateLimiter
 
     limiter: Limiter = current_app.extensions["llm_service_limiter"]
-    stats = limiter.limiter.get_window_stats(parse(f"{allowed} per {WINDOW} second"), "llm", f"key:{key_id}", "global")
+    # Redis itself, also while the limits are counted in this worker's memory, which is only a share of the truth.
+    window = MovingWindowRateLimiter(limiter.storage)
+    stats = window.get_window_stats(_window(allowed), "llm", f"key:{key_id}", "global")
+    if stats.remaining >= allowed:
+        return allowed, 0
     return max(0, stats.remaining), max(0, math.ceil(stats.reset_time - time.time()))

@@ -6,7 +6,8 @@ answer's events ending with one ``Finished``; it raises ``Refusal`` before the
 everything the vendor or the way to it does wrong.
 
 One file per SDK (``anthropic``, ``openai``), ``echo`` without one; what they
-share is in ``exchange``, the HTTP below them in ``transport``.
+share is in ``exchange``, the way from an SDK to the wire in ``clients``, the
+HTTP below in ``transport`` (``proxied`` behind a proxy).
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from llm_service.cancellation import Cancel
 from llm_service.conversation import Call, Event
 from llm_service.dialects import messages
 from llm_service.providers import exchange
-from llm_service.providers.clients import http_client
+from llm_service.providers.clients import Wire
 
 DEFAULT_BASE_URL = "https://api.anthropic.com"
 SAMPLING_VERSION = "2023-06-01"
@@ -32,41 +32,23 @@ def connect(row: catalog.Provider, *, tick: float, echo_delay: float) -> Anthrop
 class Anthropic:
     def __init__(self, row: catalog.Provider, tick: float) -> None:
         self._row = row
-        self._client: anthropic.Anthropic | None = None
-        self._vendor = exchange.Vendor(
-            dialect=messages,
-            path="/v1/messages",
-            post=self._post,
-            headers=_headers,
-            status_error=anthropic.APIStatusError,
-            connection_error=anthropic.APIConnectionError,
-            tick=tick,
-        )
+        self._base_url = row.base_url or DEFAULT_BASE_URL
+        wire = Wire(self._base_url, self._post)
+        self._vendor = exchange.Vendor(dialect=messages, wire=wire, headers=_headers, tick=tick)
 
     def events(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]:
         return exchange.events(self._vendor, call, target, cancel)
 
-    def _post(self, path: str, body: bytes, headers: Mapping[str, str]) -> httpx2.Response:
-        if self._client is None:
-            base_url = self._row.base_url or DEFAULT_BASE_URL
-            # open_telemetry: the SDK would trace by itself and send trace headers to the vendor.
-            self._client = anthropic.Anthropic(
-                api_key=self._row.key or "none",
-                base_url=base_url,
-                max_retries=0,
-                http_client=http_client(base_url),
-                open_telemetry=False,
-            )
-        response: Any = self._client.post(
-            path,
-            cast_to=httpx2.Response,
-            content=body,
-            options={"headers": dict(headers)},
-            stream=True,
-            stream_cls=anthropic.Stream[object],
+    def _post(self, http_client: httpx2.Client, headers: dict[str, str]) -> object:
+        # open_telemetry: the SDK would trace by itself and send trace headers to the vendor.
+        client = anthropic.Anthropic(
+            api_key=self._row.key or "none",
+            base_url=self._base_url,
+            max_retries=0,
+            http_client=http_client,
+            open_telemetry=False,
         )
-        assert isinstance(response, httpx2.Response)
-        return response
+        return client.post("/v1/messages", cast_to=httpx2.Response, content=b"", options={"headers": headers})
 
 
 def _headers(call: Call, body: Mapping[str, Any], verbatim: bool) -> Mapping[str, str]:

@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import httpx2
 import orjson
 
 from llm_service import scrub
@@ -26,7 +25,6 @@ from llm_service.conversation import SILENCE, Attempt, Call, Event, Finished, St
 from llm_service.dialects import UpstreamDialect, registry, sse
 from llm_service.dialects.upstream import VendorError
 from llm_service.errors import (
-    ServiceError,
     UpstreamBroken,
     UpstreamError,
     UpstreamFailed,
@@ -35,9 +33,9 @@ from llm_service.errors import (
     UpstreamRateLimited,
     UpstreamRejected,
     UpstreamTimeout,
-    UpstreamUnreachable,
 )
-from llm_service.providers.transport import Scope, scope
+from llm_service.providers.clients import Reply, Wire
+from llm_service.providers.transport import Scope
 
 # Error codes of vendors' 429s that mean "out of credit", not "too fast"
 # (anthropic error.details.error_code; openai error.code).
@@ -49,20 +47,14 @@ _QUOTA_CODES = {
 }
 _FIELD_PATH = re.compile(r"[A-Za-z0-9_.\[\]-]{1,128}\Z")
 
-# (path, body, headers) -> the unread response; raises the SDK's own errors.
-Post = Callable[[str, bytes, Mapping[str, str]], httpx2.Response]
-
 
 @dataclass(frozen=True, slots=True)
 class Vendor:
-    """What differs between the SDKs: their dialect, path, headers and error classes."""
+    """What differs between the vendors: their dialect, the way to them and the headers they want."""
 
     dialect: UpstreamDialect
-    path: str
-    post: Post
+    wire: Wire
     headers: Callable[[Call, Mapping[str, Any], bool], Mapping[str, str]]
-    status_error: type[Exception]
-    connection_error: type[Exception]
     tick: float
 
 
@@ -76,11 +68,11 @@ def events(vendor: Vendor, call: Call, target: Target, cancel: Cancel) -> Iterat
         body, lost = vendor.dialect.write_request(call, conversation, target)
         dropped = (*conversation.dropped, *lost)
     yield Attempt(target.provider.name, target.model, target.price)
-    response = _send(vendor, call, target, cancel, body, verbatim)
-    request_id = scrub.identifier(response.headers.get("request-id") or response.headers.get("x-request-id") or "")
+    reply = _send(vendor, call, target, cancel, body, verbatim)
+    request_id = scrub.identifier(reply.header("request-id") or reply.header("x-request-id"))
     try:
         if call.stream:
-            for event in _stream(vendor, call, response, verbatim):
+            for event in _stream(vendor, call, reply, verbatim):
                 if type(event) is Started:
                     event = replace(event, upstream_request_id=request_id, dropped=dropped)
                 elif type(event) is Finished:
@@ -88,39 +80,29 @@ def events(vendor: Vendor, call: Call, target: Target, cancel: Cancel) -> Iterat
                         event, answer=replace(event.answer, upstream_request_id=request_id, dropped=dropped)
                     )
                 yield event
-            drain = getattr(response.stream, "drain", None)
-            if drain is not None:
-                drain()
+            reply.drain()
         else:
-            reply = _json(_read(response))
-            answer = (vendor.dialect.read_verbatim if verbatim else vendor.dialect.read_reply)(reply, call)
+            read = vendor.dialect.read_verbatim if verbatim else vendor.dialect.read_reply
+            answer = read(_json(reply.read()), call)
             yield Finished(replace(answer, upstream_request_id=request_id, dropped=dropped))
-    except httpx2.HTTPError as error:  # only from httpx2's own transport, behind a proxy
-        raise _network_error(error) from None
     finally:
-        response.close()
+        reply.close()
 
 
-def _send(
-    vendor: Vendor, call: Call, target: Target, cancel: Cancel, body: Mapping[str, Any], verbatim: bool
-) -> httpx2.Response:
-    token = scope.set(Scope(target.timeouts, cancel, vendor.tick))
-    try:
-        return vendor.post(vendor.path, orjson.dumps(body), vendor.headers(call, body, verbatim))
-    except vendor.status_error as error:
-        raise _status_error(vendor, call, error) from None
-    except vendor.connection_error as error:
-        raise _network_error(error.__cause__ or error) from None
-    finally:
-        scope.reset(token)
+def _send(vendor: Vendor, call: Call, target: Target, cancel: Cancel, body: Mapping[str, Any], verbatim: bool) -> Reply:
+    scope = Scope(target.timeouts, cancel, vendor.tick)
+    reply = vendor.wire.ask(orjson.dumps(body), vendor.headers(call, body, verbatim), scope)
+    if not 200 <= reply.status < 300:
+        raise _status_error(vendor, call, reply)
+    return reply
 
 
-def _stream(vendor: Vendor, call: Call, response: httpx2.Response, verbatim: bool) -> Iterator[Event]:
-    if not response.headers.get("content-type", "").lower().startswith("text/event-stream"):
+def _stream(vendor: Vendor, call: Call, reply: Reply, verbatim: bool) -> Iterator[Event]:
+    if not reply.is_event_stream:
         raise UpstreamBroken("The provider did not answer with an event stream.")
     splitter = sse.Splitter()
     reader = vendor.dialect.Tap(call) if verbatim else vendor.dialect.Reader(call)
-    for data in _chunks(response):
+    for data in reply.pieces():
         if not data:
             yield SILENCE
             continue
@@ -135,22 +117,6 @@ def _stream(vendor: Vendor, call: Call, response: httpx2.Response, verbatim: boo
     raise UpstreamBroken("The provider's stream ended without its terminal event.")
 
 
-def _chunks(response: httpx2.Response) -> Iterator[bytes]:
-    """The body as it arrives. Read below httpx2 so that ticks of silence (b"") come through,
-    unless the vendor compressed although asked not to."""
-    if response.headers.get("content-encoding", "identity").lower() in ("", "identity"):
-        assert isinstance(response.stream, httpx2.SyncByteStream)
-        return iter(response.stream)
-    return response.iter_bytes()
-
-
-def _read(response: httpx2.Response) -> bytes:
-    try:
-        return response.read()
-    except httpx2.DecodingError:
-        raise UpstreamBroken("The provider's answer is not in its declared encoding.") from None
-
-
 def _json(body: bytes) -> dict[str, Any]:
     try:
         reply = orjson.loads(body)
@@ -161,31 +127,22 @@ def _json(body: bytes) -> dict[str, Any]:
     return reply
 
 
-def _network_error(error: BaseException) -> ServiceError:
-    if isinstance(error, ServiceError):  # of our own transport, or the reason of the call's Cancel
-        return error
-    if isinstance(error, httpx2.TimeoutException):
-        return UpstreamTimeout("The provider did not answer in time.")
-    if isinstance(error, httpx2.RemoteProtocolError):
-        return UpstreamBroken("The provider broke off its answer.")
-    return UpstreamUnreachable("The provider could not be reached.")
-
-
-def _status_error(vendor: Vendor, call: Call, error: Any) -> UpstreamError:
+def _status_error(vendor: Vendor, call: Call, reply: Reply) -> UpstreamError:
     """The vendor's refusal as ours. Its text passes only through ``scrub``."""
-    response: httpx2.Response = error.response
-    status = response.status_code
+    status = reply.status
     try:
-        parsed = orjson.loads(response.content)
-    except (orjson.JSONDecodeError, httpx2.HTTPError):
+        parsed = orjson.loads(reply.read())
+    except orjson.JSONDecodeError:
         parsed = None
+    finally:
+        reply.close()
     content = scrub.request_text(call.body)
     told = _without_content(vendor.dialect.read_error(parsed, status), content)
-    request_id = response.headers.get("request-id") or response.headers.get("x-request-id") or ""
+    request_id = reply.header("request-id") or reply.header("x-request-id")
     facts = {"status": status, "type": told.type, "code": told.code, "request_id": scrub.identifier(request_id)}
     param = told.param if told.param and _FIELD_PATH.match(told.param) else None
     message = scrub.vendor_message(told.message, content) if told.message else ""
-    retry_after = _retry_after(response.headers.get("retry-after"))
+    retry_after = _retry_after(reply.header("retry-after"))
     common: dict[str, Any] = {"vendor": {"dialect": vendor.dialect.NAME, **facts}, "retry_after": retry_after}
     if status in (401, 403):
         text = "The provider refused this service's own credentials; the operator must look at its API key."
@@ -218,7 +175,7 @@ def _without_content(told: VendorError, content: str) -> VendorError:
     return replace(told, type=kept(told.type), code=kept(told.code), param=kept(told.param))
 
 
-def _retry_after(text: str | None) -> int | None:
+def _retry_after(text: str) -> int | None:
     """Whole seconds from a Retry-After header (RFC 9110 section 10.2.3: seconds or a date)."""
     if not text:
         return None

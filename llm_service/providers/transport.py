@@ -1,14 +1,14 @@
 """HTTP/1.1 to the vendors: what the SDKs' own transport cannot do for a gateway.
 
-An ``httpx2.BaseTransport`` under the official SDKs, on stdlib sockets (so gevent
-or threads) and the llhttp parser of ``httptools``. It adds to httpx2's:
+On stdlib sockets (so gevent or threads) and the llhttp parser of ``httptools``.
+The heads of the requests are the SDKs' (``providers/clients.py``). Over httpx2 it has:
 
 * four deadlines per attempt (connect, first byte, idle, total), where httpx2 has
   one per operation and none over all;
 * silence told upward: the body yields ``b""`` when nothing came for ``tick``
   seconds, so a stream can be kept alive without a second greenlet;
 * an off switch: the socket is attached to the call's ``Cancel``;
-* half the CPU per call of httpcore2's pool (benchmarks/).
+* a fifth of the CPU per call of httpx2's layers over httpcore2's pool (benchmarks/).
 
 Invariants: a connection is reused only after its response was read to the end;
 a response cut short never looks complete; every wait has a deadline.
@@ -19,14 +19,13 @@ instead and goes without ticks and the off switch (``providers/clients.py``).
 
 from __future__ import annotations
 
-import select
 import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextvars import ContextVar
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import httptools
 import httpx2
@@ -46,16 +45,21 @@ Origin = tuple[str, str, int]
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """A request but for its body: ``lines`` are the request line and the headers, without a Content-Length
+    and the last CRLF."""
+
+    origin: Origin
+    lines: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Scope:
     """What one attempt brings along: its deadlines, its off switch and its tick."""
 
     timeouts: Timeouts
     cancel: Cancel
     tick: float
-
-
-# The SDKs offer no way to hand a per-call value down to the transport.
-scope: ContextVar[Scope] = ContextVar("llm_service_upstream_scope")
 
 
 class _Connection:
@@ -70,9 +74,15 @@ class _Connection:
         """Not too old, and silent: a readable idle socket is closed or out of step."""
         if now - self.idle_since > IDLE_EXPIRY:
             return False
-        poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
-        return not poll.poll(0)
+        self.sock.settimeout(0)
+        try:
+            # Below TLS, where peeking is allowed.
+            socket.socket.recv(self.sock, 1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
 
     def close(self) -> None:
         try:
@@ -81,42 +91,48 @@ class _Connection:
             pass
 
 
-class Transport(httpx2.BaseTransport):
+class Transport:
     """Shared by all providers of a process; safe between greenlets and threads."""
 
     def __init__(self) -> None:
         self._idle: dict[Origin, deque[_Connection]] = {}
         self._ssl: ssl.SSLContext | None = None
 
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send ``request`` and read the head of the answer.
+    def prepare(self, request: httpx2.Request) -> Callable[[bytes, Scope], Reply]:
+        """A function that sends ``request`` with another body, as ``ask`` does."""
+        url = request.url
+        origin = url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
+        lines = [request.method.encode() + b" " + url.raw_path + b" HTTP/1.1"]
+        lines += [name + b": " + value for name, value in request.headers.raw if name.lower() != b"content-length"]
+        return partial(self.ask, Head(origin, b"\r\n".join(lines)))
+
+    def ask(self, head: Head, body: bytes, current: Scope) -> Reply:
+        """Send a request and read the head of its answer.
 
         Raises:
             UpstreamUnreachable, UpstreamTimeout, UpstreamBroken, or the reason of the call's Cancel.
         """
-        current = scope.get()
         current.cancel.check()
-        origin = _origin(request.url)
         started = time.monotonic()
         deadline = started + current.timeouts.total
         # The port of the origin is refused or the pooled connection is dead: told apart by `fresh`.
-        connection, fresh = self._acquire(origin, min(deadline, started + current.timeouts.connect))
-        reader = _Reader(self, connection, current, deadline)
+        connection, fresh = self._acquire(head.origin, min(deadline, started + current.timeouts.connect))
+        reply = Reply(self, connection, current, deadline)
         try:
             current.cancel.attach(connection.sock.fileno())
-            reader.send(_head(request), request.read())
-            reader.read_head()
+            reply.send(b"%b\r\nContent-Length: %d\r\n\r\n%b" % (head.lines, len(body), body))
+            reply.read_head()
         except _StaleConnection:
-            reader.discard()
+            reply.discard()
             if fresh:
                 raise UpstreamUnreachable("The provider closed the connection without an answer.") from None
             # Nothing of an answer came over a reused connection: the server had closed it. Ask over a new one.
-            self._forget(origin)
-            return self.handle_request(request)
+            self._forget(head.origin)
+            return self.ask(head, body, current)
         except BaseException:
-            reader.discard()
+            reply.discard()
             raise
-        return httpx2.Response(reader.status, headers=reader.headers, stream=reader)
+        return reply
 
     def release(self, connection: _Connection) -> None:
         connection.idle_since = time.monotonic()
@@ -182,8 +198,11 @@ class _StaleConnection(Exception):
     """The peer closed before the first byte of an answer."""
 
 
-class _Reader(httpx2.SyncByteStream):
-    """One exchange over one connection; as a stream, the body of its response."""
+class Reply(httpx2.SyncByteStream):
+    """An answer, its head read; iterating over it reads the body as it arrives, ``b""`` for a tick of silence.
+
+    ``close`` must be called.
+    """
 
     def __init__(self, transport: Transport, connection: _Connection, current: Scope, deadline: float) -> None:
         self._transport, self._connection, self._scope, self._deadline = transport, connection, current, deadline
@@ -193,25 +212,21 @@ class _Reader(httpx2.SyncByteStream):
         self._head_done = self._complete = self._framed = self._closed = False
         self._streams = self._reusable = False
         self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.headers: dict[bytes, bytes] = {}  # lower-case names; of several the first
 
     # --- called by the parser ---
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name, value))
+        self.headers.setdefault(name.lower(), value)
 
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()
         if self.status < 200:  # 100 Continue, 103 Early Hints: the answer is still to come
-            self.headers = []
+            self.headers = {}
             return
         self._head_done = True
-        for name, value in self.headers:
-            lower = name.lower()
-            if lower in (b"content-length", b"transfer-encoding"):
-                self._framed = True
-            elif lower == b"content-type":
-                self._streams = value.lower().startswith(b"text/event-stream")
+        self._framed = b"content-length" in self.headers or b"transfer-encoding" in self.headers
+        self._streams = self.is_event_stream
 
     def on_body(self, data: bytes) -> None:
         self._ready.append(data)
@@ -223,11 +238,11 @@ class _Reader(httpx2.SyncByteStream):
 
     # --- sending and receiving ---
 
-    def send(self, head: bytes, body: bytes) -> None:
+    def send(self, request: bytes) -> None:
         sock = self._connection.sock
         sock.settimeout(min(_remaining(self._deadline), self._scope.timeouts.first_byte))
         try:
-            sock.sendall(head + body)
+            sock.sendall(request)
         except TimeoutError:
             raise UpstreamTimeout(
                 "The provider did not take the request in time.", code="upstream_send_timeout"
@@ -275,9 +290,30 @@ class _Reader(httpx2.SyncByteStream):
                 raise UpstreamBroken("The provider's answer is not valid HTTP.") from None
             self._reusable = False
 
-    def __iter__(self) -> Iterator[bytes]:
-        """The body as it arrives; ``b""`` for a tick of silence.
+    def header(self, name: str) -> str:
+        """By its lower-case name; "" without one."""
+        return self.headers.get(name.encode(), b"").decode("latin-1")
 
+    @property
+    def is_event_stream(self) -> bool:
+        return self.header("content-type").lower().startswith("text/event-stream")
+
+    def pieces(self) -> Iterator[bytes]:
+        """The body as it arrives; decoded, and without ticks, if the vendor compressed it although asked not to."""
+        return iter(self) if self.header("content-encoding").lower() in ("", "identity") else self._decoded()
+
+    def _decoded(self) -> Iterator[bytes]:
+        try:
+            yield from httpx2.Response(self.status, headers=list(self.headers.items()), stream=self).iter_bytes()
+        except httpx2.DecodingError:
+            raise UpstreamBroken("The provider's answer is not in its declared encoding.") from None
+
+    def read(self) -> bytes:
+        """The whole body."""
+        return b"".join(self.pieces())
+
+    def __iter__(self) -> Iterator[bytes]:
+        """
         Raises:
             UpstreamBroken: the connection ended before the body did.
         """
@@ -344,6 +380,7 @@ class _Reader(httpx2.SyncByteStream):
         if self._closed:
             return
         self._closed = True
+        del self._parser  # it holds our methods: a cycle, whose memory would wait for the garbage collector
         self._scope.cancel.detach()
         if self._complete and self._reusable:
             self._transport.release(self._connection)
@@ -358,14 +395,3 @@ class _Reader(httpx2.SyncByteStream):
 def _remaining(deadline: float) -> float:
     """Never 0: that would make the socket non-blocking instead of late."""
     return max(0.001, deadline - time.monotonic())
-
-
-def _origin(url: httpx2.URL) -> Origin:
-    return url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
-
-
-def _head(request: httpx2.Request) -> bytes:
-    target = request.url.raw_path
-    lines = [request.method.encode() + b" " + target + b" HTTP/1.1"]
-    lines += [name + b": " + value for name, value in request.headers.raw]
-    return b"\r\n".join(lines) + b"\r\n\r\n"

@@ -89,10 +89,12 @@ def export(
 ) -> Iterator[Row]:
     """All rows, oldest first, a page at a time from the database's own cursor. Close it when you stop early."""
     statement = _filtered(since, key, outcome).order_by(_C.created_at, _C.id)
-    with engine.reading(db.engine, patience) as connection:
-        with connection.execution_options(yield_per=_PAGE).execute(statement) as result:
-            for row in result.mappings():
-                yield dict(row)
+    with (
+        engine.reading(db.engine, patience) as connection,
+        connection.execution_options(yield_per=_PAGE).execute(statement) as result,
+    ):
+        for row in result.mappings():
+            yield dict(row)
 
 
 def follow(key: str | None = None, outcome: str | None = None, *, last: int = 10, every: float = 1.0) -> Iterator[Row]:

@@ -185,6 +185,13 @@ def test_a_request_reaches_anthropic_as_it_was_sent(
     assert_no_header_of_the_caller_travelled(upstream.last, service.key)
 
 
+def test_the_beta_resource_is_served_too(anthropic_client: anthropic.Anthropic, upstream: Upstream) -> None:
+    upstream.script(Step(text="Done"))
+    message = anthropic_client.beta.messages.create(**ask(), betas=["one-2026-01-01"], extra_query={"beta": "true"})
+    assert message.content[0].to_dict()["text"] == "Done"
+    assert upstream.last.headers["anthropic-beta"] == "one-2026-01-01"
+
+
 def plain_recordings() -> list[str]:
     """Every recorded answer in one body, as FILE#NUMBER."""
     found = []

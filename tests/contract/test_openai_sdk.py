@@ -264,6 +264,15 @@ def test_a_text_conversation_crosses_to_claude(openai_client: openai.OpenAI, ups
     assert (usage.prompt_tokens, details.cached_tokens, details.cache_write_tokens) == (30, 10, 5)
 
 
+def test_a_model_without_sampling_gets_none_and_says_so(openai_client: openai.OpenAI, upstream: Upstream) -> None:
+    raw = openai_client.chat.completions.with_raw_response.create(
+        model="claude-opus-4-8", messages=HELLO, temperature=0.3, top_p=0.9
+    )
+    assert sorted(raw.headers["x-dropped-parameters"].split(", ")) == ["temperature", "top_p"]
+    assert not {"temperature", "top_p"} & set(upstream.last.body)
+    assert upstream.last.body["max_tokens"] == 32_000  # the model's own, as OpenAI's clients need not give any
+
+
 def test_a_stream_names_what_was_dropped_too(openai_client: openai.OpenAI, upstream: Upstream) -> None:
     raw = openai_client.chat.completions.with_raw_response.create(
         model=CLAUDE, messages=HELLO, stream=True, seed=1, verbosity="low"

@@ -1,0 +1,95 @@
+"""One Redis connection for all greenlets and threads of a process, and one round trip for all that ask at once.
+
+A round trip of one's own costs 0.2 ms of processor time: a connection checked,
+taken and given back, the server woken, a wait. Here callers stand in line, and
+whoever is at its head asks for all who stand behind; those then find their
+answer there. Nobody waits for others to come, except for those that are ready.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import Any
+
+from redis import ConnectionPool
+from redis.exceptions import ConnectionError, RedisError, ResponseError
+
+
+class _Ask:
+    __slots__ = ("answer", "answered", "command", "error")
+
+    def __init__(self, command: tuple[Any, ...]) -> None:
+        self.command = command
+        self.answer: Any = None
+        self.error: Exception | None = None
+        self.answered = False
+
+
+class Pipe:
+    """Makes its connection by ``pool`` at the first call, which must come after the process' fork."""
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+        self._connection: Any = None
+        self._waiting: deque[_Ask] = deque()
+        self._line = threading.Lock()
+
+    def ask(self, *command: Any) -> Any:
+        """The server's answer. A command must bear being sent again by its caller, who cannot know whether it
+        was carried out when the connection failed.
+
+        Raises RedisError.
+        """
+        mine = _Ask(command)
+        self._waiting.append(mine)
+        with self._line:
+            if not mine.answered:
+                self._ask_for_all()
+        if mine.error is not None:
+            raise mine.error
+        return mine.answer
+
+    def _ask_for_all(self) -> None:
+        time.sleep(0)  # greenlets that are ready to run may be about to ask
+        asked = []
+        while self._waiting:
+            asked.append(self._waiting.popleft())
+        failure: Exception = ConnectionError("the round trip was given up")
+        try:
+            self._exchange(asked)
+        except Exception as error:  # noqa: BLE001 - raised by each caller
+            failure = error
+        finally:
+            for ask in asked:
+                if not ask.answered:
+                    ask.answered, ask.error = True, failure
+                    self._hang_up()
+
+    def _exchange(self, asked: list[_Ask]) -> None:
+        connection = self._connection
+        if connection is None:
+            connection = self._connection = self._pool.get_connection()
+        elif not _is_silent(connection):  # closed by the server meanwhile
+            connection.disconnect()
+        commands = connection.pack_commands([ask.command for ask in asked])
+        connection.send_packed_command(commands, check_health=False)
+        for ask in asked:
+            try:
+                ask.answer = connection.read_response()
+            except ResponseError as error:  # of this command alone
+                ask.error = error
+            ask.answered = True
+
+    def _hang_up(self) -> None:
+        """What is left of the answers must not be taken for those of the next commands."""
+        if self._connection is not None:
+            self._connection.disconnect()
+
+
+def _is_silent(connection: Any) -> bool:
+    try:
+        return not connection.can_read(timeout=0)
+    except (RedisError, OSError):
+        return False

@@ -1,0 +1,236 @@
+"""Who may call: both header forms, every way a key can be wrong, and what happens to a key while it is used."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+
+import anthropic
+import openai
+import pytest
+from flask import Flask
+
+from llm_service import store
+from llm_service.api import schemas
+from llm_service.extensions import db
+from llm_service.store import keys
+from tests.api.conftest import QUICK_KEYS
+from tests.api.shapes import ROUTES, read_error, shape_of, sound
+from tests.support.raw import Raw, Reply
+from tests.support.server import HIGH_RPM, Server
+from tests.support.wait import wait_until
+from tests.upstream import Upstream
+
+
+@contextmanager
+def database(service: Server) -> Iterator[None]:
+    """For what an operator does with the command line, which has tests of its own."""
+    app = Flask("tests")
+    store.configure(app, service.settings)
+    with app.app_context():
+        try:
+            yield
+        finally:
+            db.engine.dispose()
+
+
+def call(raw: Raw, path: str = "/v1/complete", **headers: str) -> Reply:
+    raw.request("POST", path, sound(), None, headers)
+    return raw.read_reply()
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+# ---- what is accepted
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_both_headers_are_accepted_everywhere(service: Server, path: str) -> None:
+    key = service.key
+    forms = [
+        {"Authorization": f"Bearer {key}"},
+        {"authorization": f"bearer {key}"},
+        {"AUTHORIZATION": f"BEARER   {key}  "},
+        {"X-API-Key": key},
+        {"x-api-key": f" {key} "},
+        {"Authorization": "Basic dXNlcjpwYXNz", "X-API-Key": key},  # a proxy's own word beside ours
+        {"Authorization": "", "X-API-Key": key},
+    ]
+    with service.raw() as raw:
+        assert [call(raw, path, **form).status for form in forms] == [200] * len(forms)
+
+
+@pytest.mark.parametrize("path", ["/v1/key", "/v1/usage", "/v1/models", "/v1/models/echo/echo"])
+def test_the_caller_s_own_routes_want_a_key_too(service: Server, path: str) -> None:
+    assert service.http(key="").get(path).status_code == 401
+    assert service.http(key="").get(path, headers={"X-API-Key": service.key}).status_code == 200
+
+
+def test_a_key_sees_its_own_account(service: Server) -> None:
+    until = datetime.now(UTC) + timedelta(days=1)
+    issued = service.create_key(name="mine", org="o", user="u", tier="high", models=["echo/*"], expires_at=until)
+    client = service.http(issued.text)
+    account = client.get("/v1/key").json()
+    schemas.Key().load(account)
+    assert account == {
+        "id": issued.stored.id,
+        "name": "mine",
+        "org": "o",
+        "user": "u",
+        "tier": "high",
+        "models": ["echo/*"],
+        "expires_at": until.isoformat(),
+        "requests_per_minute": {"limit": 1000, "window_seconds": 60, "remaining": 1000, "reset_seconds": 0},
+    }
+    assert client.post("/v1/complete", json=sound()).status_code == 200
+    service.wait_rows(1, key_id=issued.stored.id)
+    usage = client.get("/v1/usage").json()
+    schemas.Usage().load(usage)
+    assert usage["key_id"] == issued.stored.id
+    assert usage["today"] == usage["7d"] == usage["30d"]
+    assert (usage["today"]["calls"], usage["today"]["input_tokens"], usage["today"]["cost_usd"]) == (1, 1, 0)
+
+
+def test_keys_of_the_environment_need_no_database(strict: Server) -> None:
+    for key in QUICK_KEYS:
+        headers = [(b"Authorization", f"Bearer {key}".encode())]
+        reply = strict.http(key="").post("/v1/complete", json=sound(), headers=headers)
+        assert reply.status_code == 200
+        account = strict.http(key="").get("/v1/key", headers=headers).json()
+        schemas.Key().load(account)
+        row = strict.row(reply.headers["x-request-id"])
+        assert row["key_id"] == account["id"] and account["id"].startswith("env-")
+        assert account["expires_at"] is None
+    assert len({row["key_id"] for row in strict.rows(outcome="ok")}) >= len(QUICK_KEYS)
+
+
+# ---- what is not
+
+
+WRONG_KEYS = {
+    "none": ({}, "missing_api_key"),
+    "empty": ({"Authorization": "Bearer ", "X-API-Key": ""}, "missing_api_key"),
+    "another scheme": ({"Authorization": "Basic dXNlcjpwYXNz"}, "missing_api_key"),
+    "no scheme": ({"Authorization": "lsk_23456789_x"}, "missing_api_key"),
+    "malformed": (bearer("nonsense"), "invalid_api_key"),
+    "a vendor's": (bearer("sk-ant-api03-abcdef"), "invalid_api_key"),
+    "not ASCII": (bearer("lsk_schl\xfcssel"), "invalid_api_key"),
+    "not UTF-8": (bearer("\xff\xfe\x80"), "invalid_api_key"),
+    "not ASCII, as long as one": (bearer("lsk_23456789_" + "\xe9" * 43), "invalid_api_key"),
+    "very long": (bearer("lsk_23456789_" + "x" * 8000), "invalid_api_key"),
+    "spaces inside": (bearer("lsk_23456789_ " + "x" * 42), "invalid_api_key"),
+    "unknown": (bearer("lsk_23456789_" + "x" * 43), "invalid_api_key"),
+    "wrong beside right": ({"Authorization": "Bearer wrong", "X-API-Key": "wrong"}, "invalid_api_key"),
+}
+
+
+@pytest.mark.parametrize("path", [*ROUTES, "/v1/models"])
+def test_a_key_that_is_none_is_refused_without_a_row(service: Server, path: str) -> None:
+    before = len(service.rows(status=401, key_id=None))
+    with service.raw() as raw:
+        for name, (headers, code) in WRONG_KEYS.items():
+            raw.request("GET" if path == "/v1/models" else "POST", path, None, None, headers)
+            reply = raw.read_reply()
+            assert reply.status == 401, name
+            assert read_error(shape_of(path), reply)[0] == code, name
+            assert reply.headers["www-authenticate"] == "Bearer"
+    assert len(service.rows(status=401, key_id=None)) == before == 0
+
+
+def test_a_key_with_one_wrong_character_is_refused(service: Server) -> None:
+    key = service.create_key().text
+    with service.raw() as raw:
+        for place in (4, 11, 13, 30, -1):
+            wrong = list(key)
+            wrong[place] = "3" if wrong[place] == "2" else "2"
+            assert call(raw, **bearer("".join(wrong))).status == 401
+        assert call(raw, **bearer(key)).status == 200
+
+
+def test_the_official_clients_raise_their_own_class(service: Server) -> None:
+    with pytest.raises(openai.AuthenticationError) as ours:
+        service.openai("wrong").models.list()
+    assert (ours.value.code, ours.value.type) == ("invalid_api_key", "invalid_request_error")
+    with pytest.raises(anthropic.AuthenticationError) as theirs:
+        service.anthropic("wrong").models.list()
+    assert theirs.value.type == "authentication_error"
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_a_model_that_the_key_may_not_use_is_forbidden(service: Server, upstream: Upstream, path: str) -> None:
+    issued = service.create_key(models=["openai/gpt-4o*", "echo"], rpm=HIGH_RPM)
+    with service.raw() as raw:
+        for model in ("echo", "gpt-4o-mini", "openai/gpt-4o"):
+            raw.request("POST", path, sound(model=model), issued.text)
+            assert raw.read_reply().status == 200, model
+        for model in ("openai/gpt-5", "claude-haiku-4-5", "fast", "anthropic/claude-haiku-4-5"):
+            raw.request("POST", path, sound(model=model), issued.text)
+            reply = raw.read_reply()
+            assert reply.status == 403, model
+            code, _, param = read_error(shape_of(path), reply)
+            assert (code, param) == ("model_not_allowed", "model")
+    assert len(upstream.requests) == 2
+    refused = service.wait_rows(4, key_id=issued.stored.id, outcome="refused")
+    assert {row["error_type"] for row in refused} == {"model_not_allowed"}
+
+
+# ---- what happens to a key while it is used
+
+
+def test_a_revoked_key_is_refused_by_every_worker_within_two_seconds(service: Server) -> None:
+    issued = service.create_key(rpm=HIGH_RPM)
+    with ExitStack() as stack:
+        connections = [stack.enter_context(service.raw()) for _ in range(24)]  # on both workers
+        assert {call(raw, **bearer(issued.text)).status for raw in connections} == {200}
+        with database(service):
+            keys.revoke(issued.stored.id)
+        revoked_at = time.monotonic()
+        refused: Reply | None = None
+        for raw in connections:
+            reply = call(raw, **bearer(issued.text))
+            while reply.status == 200:
+                assert time.monotonic() - revoked_at < 2
+                time.sleep(0.05)
+                reply = call(raw, **bearer(issued.text))
+            refused = reply
+    assert refused is not None
+    assert read_error("simple", refused)[0] == "revoked_api_key"
+    row = service.row(refused.headers["x-request-id"])
+    assert (row["key_id"], row["status"], row["error_type"]) == (issued.stored.id, 401, "revoked_api_key")
+
+
+def test_a_rotated_key_works_until_its_grace_ends(service: Server) -> None:
+    issued = service.create_key(rpm=HIGH_RPM)
+    with service.raw() as raw, database(service):
+        assert call(raw, **bearer(issued.text)).status == 200
+        new = keys.rotate(issued.stored.id, service.settings.hmac_key, timedelta(seconds=0.6))
+        began = time.monotonic()
+        assert call(raw, **bearer(new.text)).status == 200
+        assert call(raw, **bearer(issued.text)).status == 200
+        wait_until(lambda: call(raw, **bearer(issued.text)).status == 401, 4, "the grace ends", 0.05)
+        assert time.monotonic() - began > 0.5
+        assert call(raw, **bearer(new.text)).status == 200
+
+
+def test_a_key_expires_to_the_moment(service: Server) -> None:
+    until = datetime.now(UTC) + timedelta(seconds=0.5)
+    issued = service.create_key(rpm=HIGH_RPM, expires_at=until)
+    with service.raw() as raw:
+        assert call(raw, **bearer(issued.text)).status == 200
+        time.sleep(max(0.0, (until - datetime.now(UTC)).total_seconds()))
+        reply = call(raw, **bearer(issued.text))
+    assert (reply.status, read_error("simple", reply)[0]) == (401, "expired_api_key")
+    row = service.row(reply.headers["x-request-id"])
+    assert (row["key_id"], row["error_type"]) == (issued.stored.id, "expired_api_key")
+
+
+def test_a_change_of_a_key_reaches_every_worker(service: Server) -> None:
+    issued = service.create_key(models=["openai/*"], rpm=HIGH_RPM)
+    with service.raw() as raw, database(service):
+        assert call(raw, **bearer(issued.text)).status == 403
+        keys.change(issued.stored.id, {"models": ["echo"]})
+        wait_until(lambda: call(raw, **bearer(issued.text)).status == 200, 2, "the new list counts", 0.05)

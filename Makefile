@@ -37,8 +37,9 @@ install:
 install-dev:
 	@$(PYTHON) scripts/install.py --dev
 
+# Most tests wait for a server more than they compute: four at a time, also on two cores.
 test: install-dev
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
 
 lint: install-dev compose-check
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ from benchmarks.plan import WARM_UP, measure, plan
 from benchmarks.servers import ServerError
 
 ROUNDS, QUICK_ROUNDS = 5, 3
-SECONDS, QUICK_SECONDS = 60.0, 10.0
+SECONDS, QUICK_SECONDS = 60.0, 8.0
 
 
 def main() -> int:

@@ -19,7 +19,7 @@ TOKEN, FIRST_TOKEN = b" token", b" token000"
 AT_ONCE = "at once"
 """All chunks in four writes: what is measured is the work per stream."""
 ONE_BY_ONE = "one by one"
-"""A write per chunk, 1 ms apart: what is measured is the work per chunk."""
+"""A write per chunk, all streams in turn: what is measured is the work per chunk."""
 LATE = "late"
 """The first token at once, the rest 20 ms later: what is measured is its way."""
 

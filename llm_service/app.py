@@ -71,7 +71,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     store.configure(app, settings)
 
     telemetry = Telemetry(catalog.providers)
-    writer = Writer(store.database_url(settings))
+    writer = Writer(store.database_url(settings), retention_days=settings.log_retention_days)
     journal = Journal(writer, telemetry, settings.hmac_key, registry.prompt_of, registry.status_of)
     upstreams = {
         name: providers.connect(row, tick=settings.keep_alive, echo_delay=settings.echo_delay)

@@ -15,18 +15,20 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from decimal import Decimal
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from llm_service.conversation import Caller
 from llm_service.errors import Forbidden, ModelNotFound
-from llm_service.prices import Price, Rates, library_price
+from llm_service.money import nanodollars
+from llm_service.periods import PERIODS, Period
+from llm_service.prices import Price, library_price, read_price
 from llm_service.settings import Settings, SettingsError
 
 PACKAGED = Path(__file__).with_name("models.toml")
 KINDS = ("anthropic", "openai", "echo")
+MOST_LIMIT = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,22 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class TierBudget:
+    """What each key of the tier may spend per period."""
+
+    amount_nanousd: int
+    period: Period
+
+
+@dataclass(frozen=True, slots=True)
 class Tier:
+    """Limits of each key in it: requests and tokens per minute, calls at the same time, money. None: no limit."""
+
     name: str
     rpm: int | None = None
+    tpm: int | None = None
+    parallel: int | None = None
+    budget: TierBudget | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +133,13 @@ class Catalog:
         self.attempts = int(defaults.get("attempts", 3))
         self.retry_after_cap = float(defaults.get("retry_after_cap", 20))
         self._timeouts = _timeouts(Timeouts(), defaults.get("timeouts", {}), "[defaults.timeouts]")
-        self.tiers = {name: Tier(name, row.get("rpm")) for name, row in document.get("tiers", {}).items()}
+        self.tiers = {name: _tier(name, row) for name, row in document.get("tiers", {}).items()}
         self.providers = {name: _provider(name, row, settings) for name, row in document.get("providers", {}).items()}
         self._rows = [_ModelRow(pattern, row) for pattern, row in document.get("models", {}).items()]
         for row in self._rows:
             _timeouts(self._timeouts, row.values.get("timeouts", {}), f'[models."{row.pattern}"]')
             if "price" in row.values:
-                _rates(row.values["price"])
+                read_price(row.values["price"], f'[models."{row.pattern}"] price')
         self.aliases: dict[str, tuple[str, ...]] = {
             name: tuple(row["targets"]) for name, row in document.get("aliases", {}).items()
         }
@@ -145,6 +160,14 @@ class Catalog:
         """The caller's own limit, else its tier's; None is unlimited."""
         return caller.rpm if caller.rpm is not None else self.tier(caller.tier).rpm
 
+    def tokens_per_minute(self, caller: Caller) -> int | None:
+        """The caller's own limit, else its tier's; None is unlimited."""
+        return caller.tpm if caller.tpm is not None else self.tier(caller.tier).tpm
+
+    def parallel_calls(self, caller: Caller) -> int | None:
+        """The caller's own limit, else its tier's; None is unlimited."""
+        return caller.parallel if caller.parallel is not None else self.tier(caller.tier).parallel
+
     def target(self, provider: Provider, model: str) -> Target:
         name = f"{provider.name}/{model}"
         if name not in self._targets:
@@ -160,7 +183,7 @@ class Catalog:
                 row.update(item.values)
         price: Price | None = None
         if "price" in row:
-            price = _rates(row["price"])
+            price = read_price(row["price"], f'[models."{name}"] price', self.source)
         elif provider.prices:
             price = library_price(provider.prices, model)
         return Target(
@@ -236,6 +259,32 @@ def _allowed(patterns: tuple[str, ...], name: str, targets: tuple[Target, ...]) 
     return matches(name) or all(matches(target.name) or matches(target.model) for target in targets)
 
 
+def _tier(name: str, row: Mapping[str, Any]) -> Tier:
+    where = f"[tiers.{name}]"
+    unknown = set(row) - {"rpm", "tpm", "parallel", "budget"}
+    if unknown:
+        raise ValueError(f"{where}: unknown field {sorted(unknown)[0]}")
+    for limit in ("rpm", "tpm", "parallel"):
+        value = row.get(limit)
+        if value is not None and (type(value) is not int or not 1 <= value <= MOST_LIMIT):
+            raise ValueError(f"{where}: {limit} must be a whole number from 1 to {MOST_LIMIT:,}")
+    budget = _tier_budget(f"{where} budget", row["budget"]) if "budget" in row else None
+    return Tier(name, row.get("rpm"), row.get("tpm"), row.get("parallel"), budget)
+
+
+def _tier_budget(where: str, row: Any) -> TierBudget:
+    if not isinstance(row, Mapping) or set(row) != {"amount_usd", "per"}:
+        raise ValueError(f'{where}: must be {{ amount_usd = 10, per = "month" }}')
+    if row["per"] not in PERIODS:
+        raise ValueError(f"{where}: per must be one of {', '.join(PERIODS)}")
+    if not isinstance(row["amount_usd"], (int, float, str)):
+        raise ValueError(f"{where}: amount_usd must be a number of dollars")
+    try:
+        return TierBudget(nanodollars(row["amount_usd"]), row["per"])
+    except ValueError as error:
+        raise ValueError(f"{where}: amount_usd {error}") from None
+
+
 def _provider(name: str, row: Mapping[str, Any], settings: Settings) -> Provider:
     if row["kind"] not in KINDS:
         raise ValueError(f"[providers.{name}]: kind must be one of {', '.join(KINDS)}")
@@ -263,14 +312,3 @@ def _timeouts(base: Timeouts, row: Mapping[str, Any], where: str) -> Timeouts:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
             raise ValueError(f"{where}: {name} must be a positive number of seconds")
     return replace(base, **{name: float(value) for name, value in row.items()})
-
-
-def _rates(row: Mapping[str, Any]) -> Rates:
-    known = ("input", "output", "cache_read", "cache_write", "cache_write_1h")
-    if set(row) - set(known) or not {"input", "output"} <= set(row):
-        raise ValueError("price: needs input and output; may have cache_read, cache_write, cache_write_1h")
-    values = {name: Decimal(str(value)) for name, value in row.items()}
-    if any(not value.is_finite() or value < 0 for value in values.values()):
-        raise ValueError("price: rates are dollars per million tokens and not negative")
-    cached = values.get("cache_read"), values.get("cache_write"), values.get("cache_write_1h")
-    return Rates(values["input"], values["output"], *cached)

@@ -67,7 +67,13 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call. ``exact`` is False when we counted instead of the vendor."""
+    """Tokens of one call. ``exact`` is False when we counted instead of the vendor.
+
+    Audio and image tokens are part of ``input_tokens`` and ``output_tokens``.
+    ``tier`` is how the vendor says it processed the call, as prices name it: ""
+    is the standard way, else ``flex``, ``priority``, ``batch``, ``fast`` or any
+    other name; several are joined by ``+``.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -76,6 +82,12 @@ class Usage:
     cache_write_1h_tokens: int = 0  # the part of cache_write_tokens kept for an hour (dearer)
     reasoning_tokens: int = 0
     exact: bool = True
+    input_audio_tokens: int = 0
+    input_image_tokens: int = 0
+    output_audio_tokens: int = 0
+    output_image_tokens: int = 0
+    web_searches: int = 0
+    tier: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +190,8 @@ class Caller:
     tier: str = "default"
     rpm: int | None = None
     models: tuple[str, ...] = ()  # empty: all
+    tpm: int | None = None
+    parallel: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llm_service.catalog import Catalog
-from llm_service.conversation import Caller
+from llm_service.conversation import Caller, Usage
 from llm_service.errors import Forbidden, ModelNotFound
 from llm_service.settings import Settings, SettingsError
 
@@ -78,6 +78,31 @@ def test_the_first_matching_model_row_wins_field_by_field() -> None:
     assert (target.max_output, target.sampling) == (7, False)
 
 
+def test_a_price_of_the_catalogue_wins_over_the_library_s_and_names_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        """
+        [providers.openai]
+        kind = "openai"
+        keyless = true
+        prices = "openai"
+        [models."openai/gpt-5"]
+        price = [
+            { input = 1, output = 2 },
+            { from = 2026-01-01, input = 2.5, output = 4, tiers = { flex = { input = 1, output = 2 } } },
+        ]
+        """
+    )
+    book = Catalog.load(Settings.load({"LLM_SERVICE_MODELS": str(path)}))
+    mine, library = book.resolve("openai/gpt-5")[0].price, book.resolve("openai/gpt-5-mini")[0].price
+    assert mine is not None
+    assert library is not None
+    assert (mine.source, library.source.split()[0]) == ("mine.toml", "genai-prices")
+    assert mine.cost(Usage(1000), at=1_700_000_000) == 1_000_000
+    assert mine.cost(Usage(1000), at=1_800_000_000) == 2_500_000
+    assert mine.cost(Usage(1000, tier="flex"), at=1_800_000_000) == 1_000_000
+
+
 def test_time_outs_are_settable_per_model() -> None:
     book = catalog(
         defaults={"timeouts": {"idle": 9}},
@@ -106,8 +131,11 @@ def test_any_openai_compatible_server_is_one_row_with_its_own_key() -> None:
         ({"providers": {"x": {"kind": "openai", "key": "sk-in-the-file"}}}, "key"),
         ({"providers": {"x": {"kind": "openai", "colour": 1}}}, "colour"),
         ({"providers": {}, "aliases": {"fast": {"targets": ["gone/model"]}}}, "gone/model"),
-        ({"models": {"a/b": {"price": {"input": 1}}}}, "price"),
-        ({"models": {"a/b": {"price": {"input": -1, "output": 1}}}}, "price"),
+        ({"models": {"a/b": {"price": {"input": 1}}}}, '[models."a/b"] price.output: missing'),
+        ({"models": {"a/b": {"price": {"input": -1, "output": 1}}}}, '[models."a/b"] price.input'),
+        ({"models": {"a/b": {"price": {"input": "1", "output": 1}}}}, '[models."a/b"] price.input'),
+        ({"models": {"a/b": {"price": {"input": 1, "output": float("nan")}}}}, '[models."a/b"] price.output'),
+        ({"models": {"a/b": {"price": [{"input": 1, "output": 1}, {"input": 2}]}}}, '[models."a/b"] price[1].output'),
         ({"models": {"a/b": {"timeouts": {"idle": 0}}}}, "idle"),
         ({"models": {"a/b": {"timeouts": {"lunch": 1}}}}, "lunch"),
     ],

@@ -464,7 +464,7 @@ def test_broken_metrics_cost_neither_the_answer_nor_the_row(rig: Rig) -> None:
 
 
 class BrokenPrice(Rates):
-    def cost(self, usage: Usage) -> int:
+    def cost(self, usage: Usage, at: float | None = None) -> int:
         raise ArithmeticError("MARKER")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from decimal import Decimal
 
 import pytest
 from hypothesis import assume, given, settings
@@ -236,10 +237,10 @@ def test_an_exception_is_told_without_its_text() -> None:
         try:
             raise UpstreamFailed("MARKER of a vendor")
         except UpstreamFailed:
-            Rates(1, "MARKER").cost(object())  # type: ignore[arg-type]
+            Rates(Decimal(1), Decimal(2)).cost("MARKER")  # type: ignore[arg-type]
     except Exception as error:
         told = scrub.safe_exception(error)
     assert told["type"] == "builtins.AttributeError"
     assert told["caused_by"] == ["llm_service.errors.UpstreamFailed"]
-    assert [re.sub(r":\d+ ", ": ", frame) for frame in told["frames"]] == ["llm_service/prices.py: cost"]
+    assert [re.sub(r":\d+ ", ": ", frame) for frame in told["frames"]] == ["llm_service/prices/rates.py: cost"]
     assert "MARKER" not in str(told)

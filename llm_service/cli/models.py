@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,6 +13,7 @@ from flask import current_app
 
 from llm_service.catalog import Catalog, Target
 from llm_service.cli import output
+from llm_service.prices.rates import COUNTED, KINDS, Rates
 from llm_service.settings import SettingsError
 
 group = output.Group("models", help="Look at the catalogue of models.")
@@ -27,9 +28,7 @@ def list_(as_json: bool) -> None:
     if as_json:
         output.echo_json(rows)
         return
-    columns = ("id", "target", "context", "max_output", "price_source")
-    table = [[row[name] for name in columns] + [_price_text(row["price"])] for row in rows]
-    output.echo_table((*columns, "price"), table, numbers=("context", "max_output"))
+    _echo_priced(("id", "target", "context", "max_output"), rows)
 
 
 @group.command()
@@ -57,9 +56,7 @@ def check(file: Path | None, as_json: bool) -> None:
             }
         )
     else:
-        columns = ("alias", "target", "configured", "price_source")
-        table = [[row[name] for name in columns] + [_price_text(row["price"])] for row in targets]
-        output.echo_table((*columns, "price"), table)
+        _echo_priced(("alias", "target", "configured"), targets)
         for text in warnings:
             click.echo(f"Warning: {text}", err=True)
         for text in problems:
@@ -86,19 +83,26 @@ def _named(catalog: Catalog, name: str) -> Target:
 
 
 def _target(target: Target) -> dict[str, Any]:
-    """Prices are dollars per million tokens; None: unknown."""
-    price = target.price
-    rates = None
-    if price is not None:
-        rates = {kind: None if rate is None else float(rate) for kind, rate in price.rates().items()}
+    """``price`` has the form of a price in models.toml (dollars per million tokens); None: unknown."""
+    rates = None if target.price is None else target.price.in_force()
     return {
         "target": target.name,
         "provider": target.provider.name,
         "model": target.model,
         "configured": target.provider.configured,
-        "price": rates,
-        "price_source": None if price is None else price.source,
+        "price": None if rates is None else _price(rates),
+        "price_source": None if rates is None else rates.source,
+        "price_since": None if rates is None or rates.since is None else rates.since.isoformat(),
     }
+
+
+def _price(rates: Rates) -> dict[str, Any]:
+    price: dict[str, Any] = {kind: float(rate) for kind, rate in rates.rates().items()}
+    if rates.above:
+        price["above"] = [{"tokens": start, **_price(dearer)} for start, dearer in rates.above]
+    # A tier that costs what the standard one costs needs no second line.
+    tiers = {name: table for name, told in rates.tiers if (table := _price(told)) != price}
+    return {**price, "tiers": tiers} if tiers else price
 
 
 def _size(target: Target) -> dict[str, Any]:
@@ -139,11 +143,40 @@ def _warnings(catalog: Catalog, targets: list[dict[str, Any]]) -> Iterator[str]:
     for alias, names in catalog.aliases.items():
         if names and not any(_named(catalog, name).provider.configured for name in names):
             yield f"alias {alias} cannot be used: none of its providers has a key"
-    for name in dict.fromkeys(row["target"] for row in targets if row["configured"] and row["price"] is None):
-        yield f"{name} has no known price: its calls are logged without a cost"
+    unpriced: dict[str, list[str]] = {}
+    for row in targets:
+        if row["configured"] and row["price"] is None:
+            unpriced.setdefault(row["target"], []).extend([row["alias"]] if row["alias"] else [])
+    for target, aliases in unpriced.items():
+        behind = f" (behind {', '.join(aliases)})" if aliases else ""
+        yield (
+            f"{target}{behind} has no known price: its calls are logged without a cost, "
+            "and keys with a budget cannot use it"
+        )
 
 
-def _price_text(rates: dict[str, float | None] | None) -> str:
-    if rates is None:
-        return "unknown"
-    return ", ".join(f"{kind} {rate:g}" for kind, rate in rates.items() if rate is not None)
+def _echo_priced(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """A line per row with its standard price, and one more for each tier and each longer prompt."""
+    table = []
+    for row in rows:
+        lines = list(_lines(row["price"]))
+        where = [row["price_source"], row["price_since"]]
+        table.append([*(row[name] for name in columns), *lines[0], *where])
+        table += [["" for _ in columns] + [*line, "", ""] for line in lines[1:]]
+    numbers = ("context", "max_output")
+    output.echo_table((*columns, "tier", "$ per million tokens", "price_source", "since"), table, numbers=numbers)
+
+
+def _lines(price: Mapping[str, Any] | None) -> Iterator[tuple[str | None, str]]:
+    if price is None:
+        yield None, "unknown"
+        return
+    for tier, table in (("standard", price), *price.get("tiers", {}).items()):
+        yield tier, _price_text(table)
+        for dearer in table.get("above", ()):
+            yield f"{tier}, above {dearer['tokens']:,}", _price_text(dearer)
+
+
+def _price_text(price: Mapping[str, Any]) -> str:
+    texts = [f"{kind} {price[kind]:g}" + (" per 1,000" if kind in COUNTED else "") for kind in KINDS if kind in price]
+    return ", ".join(texts)

@@ -9,10 +9,11 @@ from datetime import datetime
 from typing import Any
 
 import click
+from flask import current_app
 
 from llm_service.cli import output
 from llm_service.cli import parameters as read
-from llm_service.store import keys, requests
+from llm_service.store import keys, requests, retention
 from llm_service.store.models import OUTCOMES
 
 group = output.Group("requests", help="Read the request log.")
@@ -79,6 +80,22 @@ def export(form: str, since: datetime | None, key: str | None, outcome: str | No
         return
     for row in rows:
         output.echo_json(row)
+
+
+@group.command()
+@click.option("--days", type=click.IntRange(1, 36500), help="Keep so many days instead of what the setting says.")
+@output.json_option
+def prune(days: int | None, as_json: bool) -> None:
+    """Delete the rows that are older than LLM_SERVICE_LOG_RETENTION_DAYS. What `usage` sums up stays."""
+    days = days or current_app.extensions["llm_service"].settings.log_retention_days
+    if days is None:
+        raise click.UsageError("Rows are kept for ever: set LLM_SERVICE_LOG_RETENTION_DAYS, or name --days.")
+    before = retention.cutoff(days)
+    deleted = retention.prune(before)
+    if as_json:
+        output.echo_json({"deleted": deleted, "before": before})
+    else:
+        click.echo(f"Deleted {deleted:,} rows from before {output.cell(before)} UTC.")
 
 
 def _write_csv(rows: Iterator[dict[str, Any]]) -> None:

@@ -21,7 +21,7 @@ from llm_service.errors import UpstreamError
 class _Stream:
     """What ``Reader`` and ``Tap`` both learn from the chunks of one stream."""
 
-    __slots__ = ("_call", "_characters", "_finish_reason", "_first", "_refused", "_usage", "finished")
+    __slots__ = ("_call", "_characters", "_finish_reason", "_first", "_refused", "_tier", "_usage", "finished")
 
     def __init__(self, call: Call | None = None) -> None:
         self._call = call
@@ -29,6 +29,7 @@ class _Stream:
         self._finish_reason: str | None = None
         self._first: dict[str, Any] | None = None
         self._refused = False
+        self._tier: Any = None
         self._usage: Any = None
         self.finished = False
 
@@ -49,7 +50,7 @@ class _Stream:
             broken("it ended without a finish_reason")
         self.finished = True
         return Answer(
-            usage=read_usage(self._usage, self._characters, self._call),
+            usage=read_usage(self._usage, self._characters, self._call, self._tier),
             stop_reason="refusal" if self._refused else STOP_REASONS.get(self._finish_reason, "other"),
             model=self._model(),
         )
@@ -69,6 +70,9 @@ class _Stream:
         usage = chunk.get("usage")
         if usage is not None:
             self._usage = usage
+        tier = chunk.get("service_tier")
+        if tier is not None:
+            self._tier = tier
         return chunk
 
     def _finish(self, reason: Any) -> None:

@@ -121,15 +121,34 @@ def forward(call: Call, target: Target) -> dict[str, Any]:
     return body
 
 
-def read_usage(given: Any, characters: int, call: Call | None) -> Usage:
-    """The vendor's usage object, estimated where it is missing or cannot be believed."""
+def read_usage(given: Any, characters: int, call: Call | None, service_tier: Any = None) -> Usage:
+    """The vendor's usage object, estimated where it is missing or cannot be believed.
+
+    ``service_tier`` is the answer's, which tells how it was billed (the request's is only a wish).
+    """
     counts = Counts(given)
     prompt = counts.required("prompt_tokens", upstream.estimated_input(call))
     completion = counts.required("completion_tokens", upstream.estimated_output(characters))
     cached = counts.optional("prompt_tokens_details", "cached_tokens", most=prompt)
     written = counts.optional("prompt_tokens_details", "cache_write_tokens", most=prompt - cached)
+    heard = counts.optional("prompt_tokens_details", "audio_tokens", most=prompt)
+    seen = counts.optional("prompt_tokens_details", "image_tokens", most=prompt - heard)
     reasoning = counts.optional("completion_tokens_details", "reasoning_tokens", most=completion)
-    return Usage(prompt, completion, cached, written, reasoning_tokens=reasoning, exact=counts.exact)
+    spoken = counts.optional("completion_tokens_details", "audio_tokens", most=completion - reasoning)
+    drawn = counts.optional("completion_tokens_details", "image_tokens", most=completion - reasoning - spoken)
+    return Usage(
+        prompt,
+        completion,
+        cached,
+        written,
+        reasoning_tokens=reasoning,
+        exact=counts.exact,
+        input_audio_tokens=heard,
+        input_image_tokens=seen,
+        output_audio_tokens=spoken,
+        output_image_tokens=drawn,
+        tier=upstream.tier(service_tier),
+    )
 
 
 def read_reply(body: Mapping[str, Any], call: Call | None = None) -> Answer:
@@ -145,7 +164,7 @@ def read_reply(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     if not isinstance(text, str | None):
         broken("the message's content is not a string")
     return Answer(
-        usage=read_usage(body.get("usage"), len(text or ""), call),
+        usage=read_usage(body.get("usage"), len(text or ""), call, body.get("service_tier")),
         stop_reason="refusal" if refusal else STOP_REASONS.get(choice["finish_reason"], "other"),
         parts=(Text(text),) if text else (),
         model=upstream.model_name(body.get("model")),
@@ -158,7 +177,7 @@ def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     messages = [choice.get("message") for choice in choices]
     characters = sum(characters_of(message) for message in messages if isinstance(message, dict))
     return Answer(
-        usage=read_usage(body.get("usage"), characters, call),
+        usage=read_usage(body.get("usage"), characters, call, body.get("service_tier")),
         stop_reason=STOP_REASONS.get(str(choices[0].get("finish_reason")), "other"),
         model=upstream.model_name(body.get("model")),
         body=body,

@@ -140,7 +140,20 @@ def read_usage(given: Any, characters: int, call: Call | None) -> Usage:
     plain = counts.required("input_tokens", max(0, upstream.estimated_input(call) - cached - written))
     output = counts.required("output_tokens", upstream.estimated_output(characters))
     thinking = counts.optional("output_tokens_details", "thinking_tokens", most=output)
-    return Usage(plain + cached + written, output, cached, written, written_1h, thinking, counts.exact)
+    searches = counts.optional("server_tool_use", "web_search_requests", most=upstream.MOST_SEARCHES)
+    words = given if isinstance(given, dict) else {}
+    return Usage(
+        plain + cached + written,
+        output,
+        cached,
+        written,
+        written_1h,
+        thinking,
+        counts.exact,
+        web_searches=searches,
+        # Each has a price of its own: https://platform.claude.com/docs/en/about-claude/pricing
+        tier=upstream.tier(words.get("service_tier"), words.get("speed"), words.get("inference_geo")),
+    )
 
 
 def read_reply(body: Mapping[str, Any], call: Call | None = None) -> Answer:

@@ -29,6 +29,12 @@ from llm_service.errors import (
 CHARACTERS_PER_TOKEN = 4
 # Far above any context window, far below what a 64-bit column holds times any price.
 MOST_TOKENS = 10**10
+# One answer's; a vendor's claim of more is not believed.
+MOST_SEARCHES = 1000
+# What vendors call the processing they bill at the standard price: "default" is OpenAI's, "standard"
+# Anthropic's (service_tier and speed), "global" and "not_available" its inference_geo, "on_demand"
+# Groq's; "auto" is the request's word, echoed by servers that know no tiers.
+_STANDARD = frozenset({"default", "standard", "global", "not_available", "on_demand", "auto"})
 _LONGEST_MESSAGE = 2000
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.\-]{1,64}\Z")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_.:/@+\-]{1,256}\Z")
@@ -84,6 +90,15 @@ class Counts:
             self.exact = False
             return most
         return value
+
+
+def tier(*told: Any) -> str:
+    """``Usage.tier`` from the vendor's words for how it processed the call.
+
+    A word that is none is ``unknown``: what it costs is not known either.
+    """
+    names = [identifier(word) or "unknown" for word in told if word is not None and word != ""]
+    return "+".join(name for name in map(str.lower, names) if name not in _STANDARD)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeAlias, get_args
 
-from sqlalchemy import ColumnElement, Select, String, Table, and_, case, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Select, Table, and_, or_, select
 
 from llm_service.extensions import db
-from llm_service.store import engine
+from llm_service.store import engine, rollups
 from llm_service.store.models import RequestRow
+from llm_service.store.rollups import Totals
 
 Row: TypeAlias = dict[str, Any]
 By: TypeAlias = Literal["key", "org", "user", "model", "day"]
@@ -25,6 +26,13 @@ _TABLE: Table = RequestRow.metadata.tables[RequestRow.__tablename__]
 _C = _TABLE.c
 COLUMNS: tuple[str, ...] = tuple(_C.keys())
 BY: tuple[str, ...] = get_args(By)
+_DIMENSIONS = {
+    "key": ("key_id",),
+    "org": ("org",),
+    "user": ("user",),
+    "model": ("provider", "model_served"),
+    "day": ("day",),
+}
 
 _PAGE = 1000
 # A row is written when its call ends but dated when it began, so a follower looks back: often over the last
@@ -136,43 +144,34 @@ def usage(
 ) -> list[Sums]:
     """Sums per key (its id), org, user, model (``provider/model`` as served) or UTC day; ``key`` is a key's id.
 
-    Days in their order, others by cost, the dearest first.
+    They come from the sums per day (``rollups``), and of a first day that ``since`` divides
+    from its rows; where those are gone, the whole day counts. Days in their order, others
+    by cost, the dearest first.
 
     Raises:
         ValueError: an unknown ``by``.
     """
-    group = _group(by)
-    unpriced = case((and_(_C.cost_nanousd.is_(None), _C.outcome != "refused"), 1))
-    sums = [func.coalesce(func.sum(_C[name]), 0) for name in ("input_tokens", "output_tokens", "cached_tokens")]
-    statement = (
-        select(group, func.count(), *sums, func.sum(_C.cost_nanousd), func.count(unpriced))
-        .where(*_conditions(since, key, None))
-        .group_by(group)
-    )
+    if by not in BY:
+        raise ValueError(f"by must be one of {', '.join(BY)}")
+    only = None if key is None else {"key_id": [key]}
     with engine.reading(db.engine, patience) as connection:
-        found = [_sums(*row) for row in connection.execute(statement)]
+        sums = rollups.sums(connection, _DIMENSIONS[by], since, only)
+    named: dict[str | None, Totals] = {}
+    for group, totals in sums.items():
+        named.setdefault(_name(by, group), Totals()).add(totals)
+    found = [_sums(group, totals) for group, totals in named.items()]
     if by == "day":
         return sorted(found, key=lambda item: item.group or "")
     return sorted(found, key=lambda item: (-(item.cost_nanousd or 0), -item.calls, item.group or ""))
 
 
-def _group(by: str) -> ColumnElement[Any]:
-    # Literals, not parameters: PostgreSQL takes two parameters for two different expressions.
-    if by == "key":
-        return _C.key_id
-    if by in ("org", "user"):
-        return _C[by]
+def _name(by: str, group: tuple[Any, ...]) -> str | None:
     if by == "model":
-        return _C.provider + literal_column("'/'") + _C.model_served
-    if by == "day":
-        if db.engine.dialect.name == "sqlite":
-            return func.substr(_C.created_at, literal_column("1"), literal_column("10"), type_=String)
-        zoned = func.timezone(literal_column("'UTC'"), _C.created_at)
-        return func.to_char(zoned, literal_column("'YYYY-MM-DD'"), type_=String)
-    raise ValueError(f"by must be one of {', '.join(BY)}")
+        return "/".join(group) if all(group) else None
+    return str(group[0]) or None
 
 
-def _sums(group: str | None, calls: int, read: Any, made: Any, cached: Any, cost: Any, unpriced: int) -> Sums:
-    known = 0 if cost is None and not unpriced else cost
-    # PostgreSQL sums bigint as numeric.
-    return Sums(group, calls, int(read), int(made), int(cached), None if known is None else int(known), unpriced)
+def _sums(group: str | None, totals: Totals) -> Sums:
+    known = 0 if totals.cost_nanousd is None and not totals.unpriced_calls else totals.cost_nanousd
+    counts = {name: getattr(totals, name) for name in rollups.COUNTS}
+    return Sums(group, cost_nanousd=known, **counts)

@@ -12,7 +12,8 @@ The loop starts with the first ``put`` of a process (a worker forked later
 starts its own) and is a greenlet where gevent has replaced threads. A batch is
 what arrives within 50 ms or the first 200 rows, in one transaction; of a backlog,
 1,000. Rows are inserted by id once: repeating a batch whose commit was not heard
-is harmless.
+is harmless. Where rows are kept for a limited time, the loop also deletes the old
+ones: soon after its start and then once an hour, when no row waits.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import random
 import re
 import threading
 import time
@@ -27,6 +29,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+from llm_service.store import retention
 from llm_service.store.sinks import TABLE, Row, Sink, sink_for
 
 BATCH_ROWS = 200
@@ -35,6 +38,7 @@ GATHER_SECONDS = 0.05
 CAPACITY = 100_000
 FIRST_RETRY, LAST_RETRY = 0.05, 5.0
 AT_EXIT_SECONDS = 5.0
+PRUNE_FIRST, PRUNE_EVERY = 60.0, 3600.0
 
 log = logging.getLogger(__name__)
 
@@ -78,9 +82,10 @@ class Writer:
         dropped: rows given up: at fault themselves, beyond ``capacity``, or put after ``close``.
     """
 
-    def __init__(self, url: str, *, capacity: int = CAPACITY) -> None:
-        """``url``: ``store.database_url(settings)``. Opens nothing yet."""
+    def __init__(self, url: str, *, capacity: int = CAPACITY, retention_days: int | None = None) -> None:
+        """``url``: ``store.database_url(settings)``. Opens nothing yet. ``retention_days`` None: rows are kept."""
         self._url = url
+        self._retention_days = retention_days
         self._capacity = capacity
         self._loop: _Loop | None = None
         self._starting = threading.Lock()
@@ -152,7 +157,7 @@ class Writer:
                 atexit.register(self.close)
             if loop is None or loop.dead:
                 # A killed loop leaves its rows to the next one.
-                self._loop = loop = _Loop(self._url, loop)
+                self._loop = loop = _Loop(self._url, loop, _Pruning(self._retention_days))
             return loop
 
 
@@ -177,7 +182,7 @@ class _Complaints:
 class _Loop:
     """One process's queue and the greenlet or thread that empties it."""
 
-    def __init__(self, url: str, before: _Loop | None = None) -> None:
+    def __init__(self, url: str, before: _Loop | None, pruning: _Pruning) -> None:
         self.pid = os.getpid()
         self.dead = False
         self.written: int = before.written if before else 0
@@ -186,6 +191,7 @@ class _Loop:
         self._batch: list[Row] = before._batch if before else []
         self._url = url
         self._outage = _Outage()
+        self._pruning = pruning
         self._some, self._many = threading.Event(), threading.Event()
         self._closing, self._abandoned = threading.Event(), threading.Event()
         if self.waiting:
@@ -235,8 +241,9 @@ class _Loop:
         return self.waiting > 0 or not self._closing.is_set()
 
     def _work(self, sink: Sink) -> None:
-        if not self.waiting:
-            self._some.wait()
+        if not self.waiting and not self._some.wait(self._pruning.due_in()):
+            self._pruning.step(sink)
+            return
         self._some.clear()
         while self.waiting and self._working():
             self._gather()
@@ -278,6 +285,30 @@ class _Loop:
             self._abandoned.wait(min(delay, 0.25))
         else:
             self._closing.wait(delay)
+
+
+class _Pruning:
+    """When old rows are deleted, a batch at a time."""
+
+    def __init__(self, days: int | None) -> None:
+        self._days = days
+        # Not all workers at once.
+        self._next_at = time.monotonic() + random.uniform(0.5, 1.0) * PRUNE_FIRST
+
+    def due_in(self) -> float | None:
+        """Seconds; None: never."""
+        return None if self._days is None else max(0.0, self._next_at - time.monotonic())
+
+    def step(self, sink: Sink) -> None:
+        """Never raises: what cannot be deleted now is old enough to wait."""
+        if self._days is None:
+            return
+        try:
+            more = sink.prune(retention.cutoff(self._days)) >= retention.BATCH
+        except Exception as error:  # noqa: BLE001
+            log.warning("request log: old rows were not deleted (%s)", _class_of(error))
+            more = False
+        self._next_at = time.monotonic() + (retention.PAUSE_SECONDS if more else PRUNE_EVERY)
 
 
 class _Outage:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from llm_service import errors
 from llm_service.conversation import (
     Conversation,
+    Finished,
     Message,
     Text,
     Usage,
@@ -24,6 +25,7 @@ from tests.dialects.examples import (
     call,
     fixture,
     fixture_names,
+    read,
     target,
 )
 
@@ -176,6 +178,19 @@ def test_a_recorded_reply_is_read(name: str) -> None:
             {**USAGE, "completion_tokens_details": {"reasoning_tokens": 5}},
             Usage(7, 2, reasoning_tokens=2, exact=False),
         ),
+        (
+            {**USAGE, "prompt_tokens_details": {"cached_tokens": 1, "audio_tokens": 4, "image_tokens": 3}},
+            Usage(7, 2, cached_tokens=1, input_audio_tokens=4, input_image_tokens=3),
+        ),
+        (
+            {**USAGE, "completion_tokens_details": {"reasoning_tokens": 1, "audio_tokens": 1}},
+            Usage(7, 2, reasoning_tokens=1, output_audio_tokens=1),
+        ),
+        (
+            {**USAGE, "prompt_tokens_details": {"audio_tokens": 8, "image_tokens": 1}},
+            Usage(7, 2, input_audio_tokens=7, exact=False),
+        ),
+        ({**USAGE, "completion_tokens_details": {"image_tokens": 2}}, Usage(7, 2, output_image_tokens=2)),
     ],
 )
 def test_counts_that_cannot_be_believed_are_estimated(usage: Any, expected: Usage) -> None:
@@ -235,3 +250,36 @@ def test_only_identifiers_of_a_vendor_s_error_are_believed() -> None:
     told = chat.read_error({"error": error})
     assert (told.type, told.code, told.param, len(told.message or "")) == (None, "429", None, 2000)
     assert chat.read_error({"error": {"code": "x" * 65}}).code is None
+
+
+TIERS = [
+    (None, ""),
+    ("default", ""),
+    ("auto", ""),
+    ("flex", "flex"),
+    ("priority", "priority"),
+    ("Scale", "scale"),
+    ("", ""),
+    (3, "unknown"),
+    (["flex"], "unknown"),
+    ("a word with spaces", "unknown"),
+]
+
+
+@pytest.mark.parametrize(("told", "tier"), TIERS)
+def test_the_tier_an_answer_was_served_in_is_kept(told: Any, tier: str) -> None:
+    reply = reply_of(service_tier=told)
+    assert chat.read_reply(reply, chat_call()).usage.tier == tier
+    assert chat.read_verbatim(reply, chat_call()).usage.tier == tier
+
+
+@pytest.mark.parametrize("told", ["priority", None])
+def test_the_tier_a_stream_was_served_in_is_kept(told: Any) -> None:
+    asked = call("chat", body(stream=True), stream=True)
+    chunk = {"id": "x", "model": "m", "choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}
+    stream = b"data: " + orjson.dumps({**chunk, "service_tier": told}) + b"\n\n"
+    stream += b"data: " + orjson.dumps({**chunk, "choices": [], "usage": USAGE}) + b"\n\ndata: [DONE]\n\n"
+    for reader in (chat.Reader(asked), chat.Tap(asked)):
+        finished = read(reader, stream)[-1]
+        assert isinstance(finished, Finished)
+        assert finished.answer.usage == Usage(7, 2, tier=told or "")

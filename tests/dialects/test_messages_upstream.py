@@ -185,7 +185,7 @@ def test_recorded_replies_are_read() -> None:
     assert answer.model == "claude-sonnet-4-5-20250929"
     tools = recorded("test_runners-TestSyncRunTools-32da0815-2270-4d29-87be-3b5b63ab42e2.json")
     assert messages.read_verbatim(tools).body is tools
-    assert messages.read_verbatim(tools).usage == Usage(11306, 163)
+    assert messages.read_verbatim(tools).usage == Usage(11306, 163, web_searches=1)
     with pytest.raises(errors.UpstreamBroken):
         messages.read_reply(tools)
 
@@ -217,6 +217,16 @@ FIVE = {"input_tokens": 5, "output_tokens": 2}
         ({**FIVE, "output_tokens_details": {"thinking_tokens": 1}}, Usage(5, 2, reasoning_tokens=1)),
         ({**FIVE, "output_tokens_details": {"thinking_tokens": -1}}, Usage(5, 2, exact=False)),
         ({**FIVE, "cache_read_input_tokens": "10"}, Usage(5, 2, exact=False)),
+        ({**FIVE, "server_tool_use": {"web_search_requests": 3}}, Usage(5, 2, web_searches=3)),
+        ({**FIVE, "server_tool_use": {"web_search_requests": -3}}, Usage(5, 2, exact=False)),
+        ({**FIVE, "server_tool_use": {"web_search_requests": 10**9}}, Usage(5, 2, web_searches=1000, exact=False)),
+        ({**FIVE, "server_tool_use": [3]}, Usage(5, 2)),
+        ({**FIVE, "service_tier": "standard", "speed": "standard", "inference_geo": "global"}, Usage(5, 2)),
+        ({**FIVE, "service_tier": "batch"}, Usage(5, 2, tier="batch")),
+        ({**FIVE, "service_tier": "standard", "speed": "fast"}, Usage(5, 2, tier="fast")),
+        ({**FIVE, "service_tier": "priority", "speed": "fast"}, Usage(5, 2, tier="priority+fast")),
+        ({**FIVE, "inference_geo": "us"}, Usage(5, 2, tier="us")),
+        ({**FIVE, "inference_geo": "not_available", "service_tier": {}}, Usage(5, 2, tier="unknown")),
         ({"output_tokens": 2}, Usage(100, 2, exact=False)),
         ({"output_tokens": 2, "cache_read_input_tokens": 30}, Usage(100, 2, cached_tokens=30, exact=False)),
         ({"input_tokens": -3, "output_tokens": 2.5}, Usage(100, 3, exact=False)),

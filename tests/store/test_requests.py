@@ -9,20 +9,21 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import insert
 
 from llm_service.extensions import db
 from llm_service.store import requests
-from llm_service.store.models import RequestRow
 from llm_service.store.requests import Sums
+from llm_service.store.sinks import sink_for
 from tests.store.conftest import row
 
 NOW = datetime.now(UTC).replace(microsecond=123456)
 
 
 def add(rows: Iterable[dict[str, Any]]) -> None:
-    with db.engine.begin() as connection:
-        connection.execute(insert(RequestRow), list(rows))
+    """As the log writer does."""
+    sink = sink_for(db.engine.url.render_as_string(hide_password=False))
+    sink.write(list(rows))
+    sink.close()
 
 
 def ids(rows: Iterable[dict[str, Any]]) -> list[str]:

@@ -1,0 +1,96 @@
+"""Budgets, limits of users and organisations, and usage per day.
+
+Revision: 0002, after 0001.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("api_keys", sa.Column("tpm", sa.Integer()))
+    op.add_column("api_keys", sa.Column("parallel", sa.Integer()))
+    op.add_column("api_keys", sa.Column("networks", sa.JSON(none_as_null=True)))
+    op.create_table(
+        "limits",
+        sa.Column("scope_kind", sa.String(16), nullable=False),
+        sa.Column("scope_name", sa.String(200), nullable=False),
+        sa.Column("rpm", sa.Integer()),
+        sa.Column("tpm", sa.Integer()),
+        sa.Column("parallel", sa.Integer()),
+        sa.PrimaryKeyConstraint("scope_kind", "scope_name", name=op.f("pk_limits")),
+    )
+    op.create_table(
+        "budgets",
+        sa.Column("id", sa.String(26), nullable=False),
+        sa.Column("scope_kind", sa.String(16), nullable=False),
+        sa.Column("scope_name", sa.String(200), nullable=False),
+        sa.Column("model", sa.String(200), nullable=False),
+        sa.Column("amount_nanousd", sa.BigInteger(), nullable=False),
+        sa.Column("period", sa.String(16), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_budgets")),
+        sa.UniqueConstraint(
+            "scope_kind", "scope_name", "model", "period", name=op.f("uq_budgets_scope_kind_scope_name_model_period")
+        ),
+    )
+    op.create_table(
+        "usage_daily",
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("key_id", sa.String(64), nullable=False),
+        sa.Column("org", sa.String(200), nullable=False),
+        sa.Column("user", sa.String(200), nullable=False),
+        sa.Column("provider", sa.String(64), nullable=False),
+        sa.Column("model_served", sa.String(200), nullable=False),
+        sa.Column("calls", sa.BigInteger(), nullable=False),
+        sa.Column("input_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("output_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("cached_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("cost_nanousd", sa.BigInteger()),
+        sa.Column("unpriced_calls", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "day", "key_id", "org", "user", "provider", "model_served", name=op.f("pk_usage_daily")
+        ),
+        sqlite_with_rowid=False,
+    )
+    _roll_up()
+    op.create_index(op.f("ix_usage_daily_key_id_day"), "usage_daily", ["key_id", "day"])
+
+
+def _roll_up() -> None:
+    """What the log holds so far. Nobody writes meanwhile: SQLite has one writer, PostgreSQL is told."""
+    sqlite = op.get_context().dialect.name == "sqlite"
+    if not sqlite:
+        op.execute("LOCK TABLE requests IN SHARE ROW EXCLUSIVE MODE")
+    day = "substr(created_at, 1, 10)" if sqlite else "CAST(created_at AT TIME ZONE 'UTC' AS DATE)"
+    labels = ", ".join(f"""coalesce("{name}", '')""" for name in ("key_id", "org", "user", "provider", "model_served"))
+    tokens = ", ".join(f"coalesce({_sum(name)}, 0)" for name in ("input_tokens", "output_tokens", "cached_tokens"))
+    unpriced = "count(CASE WHEN cost_nanousd IS NULL AND outcome <> 'refused' THEN 1 END)"
+    sums = f"SELECT {day}, {labels}, count(*), {tokens}, {_sum('cost_nanousd')}, {unpriced} FROM requests"  # noqa: S608
+    op.execute(
+        'INSERT INTO usage_daily (day, key_id, org, "user", provider, model_served, calls,'
+        f" input_tokens, output_tokens, cached_tokens, cost_nanousd, unpriced_calls) {sums} GROUP BY 1, 2, 3, 4, 5, 6"
+    )
+
+
+def _sum(column: str) -> str:
+    """Exact, and the largest integer instead of the error that SQLite makes of an overflow."""
+    high, low = f"sum({column} >> 32)", f"sum({column} & 4294967295)"
+    return f"CASE WHEN {high} >= 1073741824 THEN 9223372036854775807 ELSE {high} * 4294967296 + {low} END"
+
+
+def downgrade() -> None:
+    op.drop_table("usage_daily")
+    op.drop_table("budgets")
+    op.drop_table("limits")
+    op.drop_column("api_keys", "networks")
+    op.drop_column("api_keys", "parallel")
+    op.drop_column("api_keys", "tpm")

@@ -190,8 +190,6 @@ class Caller:
     tier: str = "default"
     rpm: int | None = None
     models: tuple[str, ...] = ()  # empty: all
-    tpm: int | None = None
-    parallel: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

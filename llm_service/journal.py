@@ -36,7 +36,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Protocol
@@ -336,19 +336,11 @@ class Entry:
         if told is None:
             text = self._call.body_bytes - scrub.data_characters(self._call.body)
             return Usage(max(0, -(-text // CHARACTERS_PER_TOKEN)), output, exact=False)
-        return Usage(
-            told.input_tokens,
-            max(output, told.output_tokens),
-            told.cached_tokens,
-            told.cache_write_tokens,
-            told.cache_write_1h_tokens,
-            told.reasoning_tokens,
-            exact=False,
-        )
+        return replace(told, output_tokens=max(output, told.output_tokens), exact=False)
 
     def _cost(self, price: Price | None, usage: Usage) -> int | None:
         try:
-            return None if price is None else price.cost(usage)
+            return None if price is None else price.cost(usage, at=self._call.created or None)
         except Exception as failure:  # noqa: BLE001 - an unknown cost, not a lost row
             self._journal.failed(failure)
             return None

@@ -64,7 +64,7 @@ class Router:
                 for event in provider.events(call, target, cancel):
                     if event is not SILENCE and type(event) is not Attempt:
                         begun = True
-                    yield _stamped(event, target)
+                    yield _stamped(event, target, call)
                 return
             except UpstreamError as error:
                 if begun:
@@ -83,13 +83,13 @@ class Router:
         return error.helps_elsewhere
 
 
-def _stamped(event: Event, target: Target) -> Event:
+def _stamped(event: Event, target: Target, call: Call) -> Event:
     """With who answered and at what cost: a provider need not know its name or its prices."""
     if type(event) is Started:
         return replace(event, provider=target.provider.name, model=event.model or target.model)
     if type(event) is Finished:
         answer = event.answer
-        cost = target.price.cost(answer.usage) if target.price is not None else None
+        cost = target.price.cost(answer.usage, at=call.created or None) if target.price is not None else None
         answer = replace(answer, provider=target.provider.name, model=answer.model or target.model, cost_nanousd=cost)
         return replace(event, answer=answer)
     return event

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 MEBIBYTE = 1024 * 1024
 
@@ -60,15 +59,6 @@ def _choice(*names: str) -> Callable[[str], str]:
         return text.upper()
 
     return read
-
-
-def _time_zone(text: str) -> str:
-    try:
-        if text != "UTC":  # which needs no time zone database
-            ZoneInfo(text)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("is not a time zone such as UTC or Europe/Berlin") from None
-    return text
 
 
 def _database_url(text: str) -> str:
@@ -151,9 +141,6 @@ class Settings:
     )
     echo_delay: float = _setting(
         "LLM_SERVICE_ECHO_DELAY", 0.05, "seconds between two words of the echo model", _seconds(0, 60)
-    )
-    time_zone: str = _setting(
-        "LLM_SERVICE_TIME_ZONE", "UTC", "IANA time zone in which budgets' days, weeks and months begin", _time_zone
     )
     log_retention_days: int | None = _setting(
         "LLM_SERVICE_LOG_RETENTION_DAYS",

@@ -31,7 +31,11 @@ def transport() -> Iterator[Transport]:
 
 
 def ask(
-    transport: Transport, server: RawServer, timeouts: Timeouts = PATIENT, cancel: Cancel | None = None, tick: float = 10
+    transport: Transport,
+    server: RawServer,
+    timeouts: Timeouts = PATIENT,
+    cancel: Cancel | None = None,
+    tick: float = 10,
 ) -> Reply:
     request = httpx2.Request("POST", f"http://127.0.0.1:{server.port}/v1/x?y=1", headers={"x-a": "b"}, content=b"old")
     return transport.prepare(request)(b'{"a":1}', Scope(timeouts, cancel or Cancel(), tick))

@@ -99,7 +99,8 @@ def prune(days: int | None, as_json: bool) -> None:
 
 
 def _write_csv(rows: Iterator[dict[str, Any]]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    # RFC 4180's line ends: with a bare "\n" Python 3.11 leaves a field's own "\r" unquoted, which ends the row.
+    writer = csv.writer(sys.stdout, lineterminator="\r\n")
     writer.writerow(requests.COLUMNS)
     for row in rows:
         writer.writerow([_spreadsheet(row[name]) for name in requests.COLUMNS])

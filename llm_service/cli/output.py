@@ -98,7 +98,9 @@ def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers
     table = Table(box=None if not terminal else _box(), header_style="bold", pad_edge=terminal)
     right = set(numbers)
     for name in columns:
-        table.add_column(name, justify="right" if name in right else "left", no_wrap=not terminal, overflow="fold")
+        # On a narrow terminal other columns give way first.
+        whole = not terminal or name in ("id", "key_id")
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=whole, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell(value)) for value in row))
     if terminal:

@@ -74,7 +74,8 @@ def test_a_name_of_two_keys_chooses_neither(flask: Commands) -> None:
 
 
 def test_json_lines_are_exported_oldest_first(flask: Commands, write: Write) -> None:
-    given = [row(created_at=NOW - timedelta(minutes=minute)) for minute in range(3)]
+    now = datetime.now(UTC)  # not when this module was imported: --since counts from the command's own time
+    given = [row(created_at=now - timedelta(minutes=minute)) for minute in range(3)]
     write(given)
     for arguments in (["--format", "jsonl"], [], ["--json"], ["--json", "--format", "csv"]):
         lines = flask.run("requests", "export", *arguments).stdout.splitlines()

@@ -23,7 +23,7 @@ from sqlalchemy import event, text
 from llm_service import store
 from llm_service.extensions import db
 from llm_service.settings import Settings
-from llm_service.store import requests
+from llm_service.store import budgets, requests
 from tests.support.postgres import Postgres
 
 ROWS, DAYS, TIMES = 1_000_000, 90, 9
@@ -93,6 +93,9 @@ def questions() -> dict[str, Any]:
         asks[f"usage --by {by}, 30 days to the instant"] = lambda by=by: requests.usage(by, since=since())
     asks["usage --by key, 30 whole days"] = lambda: requests.usage("key", since=whole)
     asks["one key, 30 days to the instant (/v1/usage)"] = lambda: requests.usage("key", since=since(), key="key7")
+    zone, now = "America/New_York", datetime.now(UTC)
+    made = [budgets.put("key", f"key{number}", 10**12, "month") for number in range(200)]
+    asks["spent of 200 keys' months in New York"] = lambda: budgets.spent(made, zone, now)
     return asks
 
 

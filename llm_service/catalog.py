@@ -21,6 +21,8 @@ from typing import Any
 
 from llm_service.conversation import Caller
 from llm_service.errors import Forbidden, ModelNotFound
+from llm_service.money import nanodollars
+from llm_service.periods import PERIODS, Period
 from llm_service.prices import Price, library_price, read_price
 from llm_service.settings import Settings, SettingsError
 
@@ -76,11 +78,22 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class TierBudget:
+    """What each key of the tier may spend per period."""
+
+    amount_nanousd: int
+    period: Period
+
+
+@dataclass(frozen=True, slots=True)
 class Tier:
-    """Limits of each key in it: requests per minute; None is no limit."""
+    """Limits of each key in it: requests and tokens per minute, calls at the same time, money. None: no limit."""
 
     name: str
     rpm: int | None = None
+    tpm: int | None = None
+    parallel: int | None = None
+    budget: TierBudget | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +159,14 @@ class Catalog:
     def requests_per_minute(self, caller: Caller) -> int | None:
         """The caller's own limit, else its tier's; None is unlimited."""
         return caller.rpm if caller.rpm is not None else self.tier(caller.tier).rpm
+
+    def tokens_per_minute(self, caller: Caller) -> int | None:
+        """The caller's own limit, else its tier's; None is unlimited."""
+        return caller.tpm if caller.tpm is not None else self.tier(caller.tier).tpm
+
+    def parallel_calls(self, caller: Caller) -> int | None:
+        """The caller's own limit, else its tier's; None is unlimited."""
+        return caller.parallel if caller.parallel is not None else self.tier(caller.tier).parallel
 
     def target(self, provider: Provider, model: str) -> Target:
         name = f"{provider.name}/{model}"
@@ -240,13 +261,28 @@ def _allowed(patterns: tuple[str, ...], name: str, targets: tuple[Target, ...]) 
 
 def _tier(name: str, row: Mapping[str, Any]) -> Tier:
     where = f"[tiers.{name}]"
-    unknown = set(row) - {"rpm"}
+    unknown = set(row) - {"rpm", "tpm", "parallel", "budget"}
     if unknown:
         raise ValueError(f"{where}: unknown field {sorted(unknown)[0]}")
-    rpm = row.get("rpm")
-    if rpm is not None and (type(rpm) is not int or not 1 <= rpm <= MOST_LIMIT):
-        raise ValueError(f"{where}: rpm must be a whole number from 1 to {MOST_LIMIT:,}")
-    return Tier(name, rpm)
+    for limit in ("rpm", "tpm", "parallel"):
+        value = row.get(limit)
+        if value is not None and (type(value) is not int or not 1 <= value <= MOST_LIMIT):
+            raise ValueError(f"{where}: {limit} must be a whole number from 1 to {MOST_LIMIT:,}")
+    budget = _tier_budget(f"{where} budget", row["budget"]) if "budget" in row else None
+    return Tier(name, row.get("rpm"), row.get("tpm"), row.get("parallel"), budget)
+
+
+def _tier_budget(where: str, row: Any) -> TierBudget:
+    if not isinstance(row, Mapping) or set(row) != {"amount_usd", "per"}:
+        raise ValueError(f'{where}: must be {{ amount_usd = 10, per = "month" }}')
+    if row["per"] not in PERIODS:
+        raise ValueError(f"{where}: per must be one of {', '.join(PERIODS)}")
+    if not isinstance(row["amount_usd"], (int, float, str)):
+        raise ValueError(f"{where}: amount_usd must be a number of dollars")
+    try:
+        return TierBudget(nanodollars(row["amount_usd"]), row["per"])
+    except ValueError as error:
+        raise ValueError(f"{where}: amount_usd {error}") from None
 
 
 def _provider(name: str, row: Mapping[str, Any], settings: Settings) -> Provider:

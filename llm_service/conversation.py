@@ -190,6 +190,8 @@ class Caller:
     tier: str = "default"
     rpm: int | None = None
     models: tuple[str, ...] = ()  # empty: all
+    tpm: int | None = None
+    parallel: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

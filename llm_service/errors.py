@@ -5,6 +5,7 @@
     │   ├── InvalidRequest          400  names the field
     │   │   └── UnsupportedParameter 400  valid elsewhere, not expressible on this route or model
     │   ├── Unauthenticated         401
+    │   ├── BudgetExceeded          402  names the limit
     │   ├── Forbidden               403
     │   ├── NotFound                404  no such route or object
     │   │   └── ModelNotFound       404
@@ -89,6 +90,8 @@ class Limit:
 
     ``name`` e.g. ``requests``; ``scope`` e.g. ``key`` or ``ip``; ``quota`` per
     ``window`` seconds; ``remaining`` now; ``reset`` in whole seconds from now.
+    Of ``budget`` quota and remaining are nano-dollars, of ``parallel`` calls; both
+    have ``window`` 0, and a budget that time does not renew ``reset`` 0.
     """
 
     __slots__ = ("name", "quota", "remaining", "reset", "scope", "window")
@@ -113,6 +116,10 @@ class UnsupportedParameter(InvalidRequest):
 
 class Unauthenticated(Refusal):
     status, code = 401, "invalid_api_key"
+
+
+class BudgetExceeded(Refusal):
+    status, code = 402, "budget_exceeded"
 
 
 class Forbidden(Refusal):

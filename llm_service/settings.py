@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 MEBIBYTE = 1024 * 1024
 
@@ -59,6 +60,15 @@ def _choice(*names: str) -> Callable[[str], str]:
         return text.upper()
 
     return read
+
+
+def _time_zone(text: str) -> str:
+    try:
+        if text != "UTC":  # which needs no time zone database
+            ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("is not a time zone such as UTC or Europe/Berlin") from None
+    return text
 
 
 def _database_url(text: str) -> str:
@@ -141,6 +151,9 @@ class Settings:
     )
     echo_delay: float = _setting(
         "LLM_SERVICE_ECHO_DELAY", 0.05, "seconds between two words of the echo model", _seconds(0, 60)
+    )
+    time_zone: str = _setting(
+        "LLM_SERVICE_TIME_ZONE", "UTC", "IANA time zone in which budgets' days, weeks and months begin", _time_zone
     )
     log_retention_days: int | None = _setting(
         "LLM_SERVICE_LOG_RETENTION_DAYS",

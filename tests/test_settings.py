@@ -34,6 +34,9 @@ def test_a_postgresql_url_means_psycopg_3(scheme: str) -> None:
         ("REDIS_URL", "localhost"),
         ("LLM_SERVICE_LOG_LEVEL", "LOUD"),
         ("LLM_SERVICE_KEEP_ALIVE", "nan"),
+        ("LLM_SERVICE_TIME_ZONE", "Mars/Olympus"),
+        ("LLM_SERVICE_TIME_ZONE", "Europe"),  # a folder of the database
+        ("LLM_SERVICE_TIME_ZONE", "../../etc/passwd"),
         ("LLM_SERVICE_LOG_RETENTION_DAYS", "0"),
     ],
 )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 from flask import current_app
 
+from llm_service import periods
 from llm_service.cli import output
 from llm_service.cli import parameters as read
-from llm_service.store import keys
+from llm_service.prices import as_dollars
+from llm_service.store import budgets, keys
+from llm_service.store.budgets import Budget
 from llm_service.store.keys import Issued, StoredKey
 
 group = output.Group("keys", help="Create and manage API keys.")
@@ -23,6 +26,11 @@ _LABELS: tuple[tuple[str, Any, str], ...] = (
     ("--user", read.OPTIONAL_LABEL, "User the key's calls are counted for; none for no user."),
     ("--tier", read.LABEL, "Tier of the catalogue, which sets the limits."),
     ("--rpm", read.RPM, "Requests per minute, instead of the tier's; none for the tier's."),
+    ("--tpm", read.TPM, "Tokens per minute, instead of the tier's; none for the tier's."),
+    ("--parallel", read.PARALLEL, "Calls at the same time, instead of the tier's; none for the tier's."),
+    ("--budget", read.OPTIONAL_USD, "Dollars the key may spend per period; none for no budget of its own."),
+    ("--per", click.Choice(periods.PERIODS), "Period of --budget; month when it is not named."),
+    ("--networks", read.NETWORKS, "Comma-separated networks (CIDR) the key may call from; all for any."),
     ("--models", read.MODELS, "Comma-separated models or patterns the key may use; all for every model."),
     ("--expires", read.EXPIRY, "When it ends: 30d, 24h, a time in ISO 8601, or never."),
 )
@@ -41,6 +49,8 @@ def _label_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def create(as_json: bool, name: str, **given: Any) -> None:
     """Create a key and print it, once: only its digest is stored."""
     service = current_app.extensions["llm_service"]
+    if given["per"] and given["budget"] is None:
+        raise click.UsageError("--per needs --budget.")
     tier = _known_tier(given["tier"] or service.catalog.default_tier)
     if keys.matching(name):
         click.echo(f"Warning: another key is called {output.cell(name)}; commands will need its id.", err=True)
@@ -51,9 +61,14 @@ def create(as_json: bool, name: str, **given: Any) -> None:
         user=given["user"],
         tier=tier,
         rpm=given["rpm"],
+        tpm=given["tpm"],
+        parallel=given["parallel"],
         models=given["models"] or (),
+        networks=given["networks"] or (),
         expires_at=given["expires"],
     )
+    if given["budget"] is not None:
+        budgets.put("key", issued.stored.id, given["budget"], given["per"] or "month")
     _say_issued(issued, as_json, "Created")
 
 
@@ -61,12 +76,18 @@ def create(as_json: bool, name: str, **given: Any) -> None:
 @output.json_option
 def list_(as_json: bool) -> None:
     """List all keys, revoked and expired ones too, oldest first."""
-    found = [describe(stored) for stored in keys.list_all()]
+    by_key: dict[str, list[Budget]] = {}
+    for budget in budgets.list_all():
+        if budget.kind == "key":
+            by_key.setdefault(budget.name, []).append(budget)
+    found = [describe(stored, by_key.get(stored.id, ())) for stored in keys.list_all()]
     if as_json:
         output.echo_json(found)
         return
-    columns = ("id", "name", "org", "user", "tier", "rpm", "models", "status", "expires_at", "created_at")
-    output.echo_table(columns, [[row[name] for name in columns] for row in found], numbers=("rpm",))
+    numbers = ("rpm", "tpm", "parallel")
+    columns = ("id", "name", "org", "user", "tier", *numbers, "budgets", "models", "status", "expires_at", "created_at")
+    table = [[_shown(row)[name] for name in columns] for row in found]
+    output.echo_table(columns, table, numbers=numbers)
 
 
 @group.command()
@@ -97,11 +118,16 @@ def update(key: str, as_json: bool, **given: Any) -> None:
         raise click.UsageError("Nothing to change: name at least one option.")
     if "tier" in typed:
         _known_tier(typed["tier"])
+    if "per" in typed and "budget" not in typed:
+        raise click.UsageError("--per needs --budget.")
     stored = chosen(key)
+    money = {name: typed.pop(name) for name in ("budget", "per") if name in typed}
     try:
-        _say(keys.change(stored.id, typed), as_json)
+        changed = keys.change(stored.id, typed)
     except keys.KeyRevoked:
         raise _revoked(stored) from None
+    over = _set_budget(stored.id, money["budget"], money.get("per")) if money else 0
+    _say(changed, as_json, over_by_nanousd=over)
 
 
 @group.command()
@@ -142,7 +168,20 @@ def chosen(reference: str) -> StoredKey:
     return found[0]
 
 
-def describe(stored: StoredKey) -> dict[str, Any]:
+def _set_budget(key_id: str, amount: int | None, per: Any) -> int:
+    """Set or, with None, remove the key's budget for all models; by how much it is overspent."""
+    if amount is None:
+        for budget in budgets.of_scope("key", key_id):
+            if not budget.model and per in (None, budget.period):
+                budgets.remove(budget.id)
+        return 0
+    budget = budgets.put("key", key_id, amount, per or "month")
+    zone = current_app.extensions["llm_service"].settings.time_zone
+    (spent,) = budgets.spent([budget], zone, patience=output.PATIENCE).values()
+    return max(0, spent - amount)
+
+
+def describe(stored: StoredKey, budgeted: Iterable[Budget]) -> dict[str, Any]:
     """A key as every command prints it; never its digest."""
     caller = stored.caller
     return {
@@ -152,6 +191,19 @@ def describe(stored: StoredKey) -> dict[str, Any]:
         "user": caller.user,
         "tier": caller.tier,
         "rpm": caller.rpm,
+        "tpm": caller.tpm,
+        "parallel": caller.parallel,
+        "budgets": [
+            {
+                "id": item.id,
+                "amount_usd": as_dollars(item.amount_nanousd),
+                "amount_nanousd": item.amount_nanousd,
+                "per": item.period,
+                "model": item.model or None,
+            }
+            for item in budgeted
+        ],
+        "networks": list(stored.networks),
         "models": list(caller.models),
         "status": stored.status(datetime.now(UTC)),
         "expires_at": stored.expires_at,
@@ -173,18 +225,31 @@ def _revoked(stored: StoredKey) -> click.ClickException:
     return click.ClickException(f"Key {stored.id} is revoked, which is final; create a new one.")
 
 
-def _say(stored: StoredKey, as_json: bool) -> None:
-    fields = describe(stored)
+def _say(stored: StoredKey, as_json: bool, *, over_by_nanousd: int = 0) -> None:
+    fields = describe(stored, budgets.of_scope("key", stored.id))
     if as_json:
-        output.echo_json(fields)
-    else:
-        output.echo_fields(list(fields.items()))
+        output.echo_json({**fields, "over_by_usd": as_dollars(over_by_nanousd)} if over_by_nanousd else fields)
+        return
+    output.echo_fields(list(_shown(fields).items()))
+    if over_by_nanousd:
+        over = output.dollars(over_by_nanousd)
+        click.echo(f"Warning: {over} more than this budget is already spent: nothing is left of it.", err=True)
+
+
+def _shown(fields: dict[str, Any]) -> dict[str, Any]:
+    """For people: a budget in a few words."""
+    parts = []
+    for budget in fields["budgets"]:
+        per = "in all" if budget["per"] == "total" else f"per {budget['per']}"
+        for_model = f" for {budget['model']}" if budget["model"] else ""
+        parts.append(f"{output.dollars(budget['amount_nanousd'])} {per}{for_model}")
+    return {**fields, "budgets": "; ".join(parts) or None}
 
 
 def _say_issued(issued: Issued, as_json: bool, done: str) -> None:
     stored = issued.stored
     if as_json:
-        fields = describe(stored)
+        fields = describe(stored, budgets.of_scope("key", stored.id))
         output.echo_json({"id": fields.pop("id"), "key": issued.text, **fields})
         return
     click.echo(f"{done} key {stored.id} ({output.cell(stored.caller.name)}):\n\n  {issued.text}\n")

@@ -151,7 +151,7 @@ def _warnings(catalog: Catalog, targets: list[dict[str, Any]]) -> Iterator[str]:
         behind = f" (behind {', '.join(aliases)})" if aliases else ""
         yield (
             f"{target}{behind} has no known price: its calls are logged without a cost, "
-            "and nothing can be said of what it costs"
+            "and keys with a budget cannot use it"
         )
 
 

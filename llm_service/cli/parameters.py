@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from typing import Any, Generic, TypeVar
 
 import click
+
+from llm_service.money import nanodollars
 
 T = TypeVar("T")
 
@@ -15,6 +18,9 @@ _DURATION = re.compile(r"(\d{1,6})([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _LABEL_LENGTH = 200
 _HIGHEST_RPM = 1_000_000
+_HIGHEST_TPM = 1_000_000_000
+_HIGHEST_PARALLEL = 1_000_000
+_MOST_NETWORKS = 64
 
 
 class Read(click.ParamType[T], Generic[T]):
@@ -80,13 +86,40 @@ def optional_label(text: str) -> str | None:
     return None if text.strip() == "none" else label(text)
 
 
-def requests_per_minute(text: str) -> int | None:
-    """A whole number, or ``none`` to leave the limit to the tier."""
-    if text.strip() == "none":
-        return None
-    if not text.strip().isdecimal() or not 1 <= int(text) <= _HIGHEST_RPM:
-        raise ValueError(f"must be a whole number from 1 to {_HIGHEST_RPM}, or none for the tier's")
-    return int(text)
+def limit(highest: int) -> Callable[[str], int | None]:
+    """A whole number, or ``none`` to leave the limit to who is asked next."""
+
+    def read(text: str) -> int | None:
+        text = text.strip()
+        if text == "none":
+            return None
+        if not re.fullmatch("[0-9]{1,12}", text) or not 1 <= int(text) <= highest:
+            raise ValueError(f"must be a whole number from 1 to {highest}, or none")
+        return int(text)
+
+    return read
+
+
+def amount(text: str) -> int | None:
+    """Dollars as nano-dollars, or ``none``."""
+    return None if text.strip() == "none" else nanodollars(text)
+
+
+def network_list(text: str) -> list[str]:
+    """Comma-separated addresses or CIDR networks; ``all`` is no restriction."""
+    if text.strip() == "all":
+        return []
+    found: list[str] = []
+    for item in text.split(","):
+        try:
+            found.append(str(ip_network(item.strip())))
+        except ValueError:
+            raise ValueError(
+                "must be addresses or networks such as 10.0.0.0/8 or 2001:db8::/32 (the bits after the prefix are 0)"
+            ) from None
+    if len(found) > _MOST_NETWORKS:
+        raise ValueError(f"must be at most {_MOST_NETWORKS} networks")
+    return list(dict.fromkeys(found))
 
 
 def model_names(text: str) -> list[str]:
@@ -101,5 +134,10 @@ PAST = Read("time", past)
 EXPIRY = Read("time", expiry)
 LABEL = Read("text", label)
 OPTIONAL_LABEL = Read("text", optional_label)
-RPM = Read("number", requests_per_minute)
+RPM = Read("number", limit(_HIGHEST_RPM))
+TPM = Read("number", limit(_HIGHEST_TPM))
+PARALLEL = Read("number", limit(_HIGHEST_PARALLEL))
+USD = Read("dollars", nanodollars)
+OPTIONAL_USD = Read("dollars", amount)
+NETWORKS = Read("networks", network_list)
 MODELS = Read("names", model_names)

@@ -32,6 +32,8 @@ _KEY = re.compile(rf"lsk_([{_ALPHABET}]{{8}})_[A-Za-z0-9_-]{{43}}")
 _LENGTH = 56
 _TABLE: Table = ApiKey.metadata.tables[ApiKey.__tablename__]
 
+_CHANGEABLE = {"name", "org", "user", "tier", "rpm", "tpm", "parallel", "models", "networks", "expires_at"}
+
 Verdict: TypeAlias = Literal["ok", "revoked", "expired", "wrong"]
 Status: TypeAlias = Literal["active", "revoked", "expired"]
 
@@ -47,6 +49,7 @@ class StoredKey:
     revoked_at: datetime | None = None
     previous_digest: str | None = field(default=None, repr=False)
     previous_until: datetime | None = None
+    networks: tuple[str, ...] = ()  # CIDR; empty: from anywhere
 
     @property
     def id(self) -> str:
@@ -148,17 +151,23 @@ def issue(
     user: str | None = None,
     tier: str = "default",
     rpm: int | None = None,
+    tpm: int | None = None,
+    parallel: int | None = None,
     models: Sequence[str] = (),
+    networks: Sequence[str] = (),
     expires_at: datetime | None = None,
 ) -> Issued:
-    """Make and store a key. ``rpm`` None leaves the limit to the tier; no ``models`` means all."""
+    """Make and store a key. A limit that is None is the tier's; no ``models`` or ``networks`` means all."""
     values: dict[str, Any] = {
         "name": name,
         "org": org,
         "user": user,
         "tier": tier,
         "rpm": rpm,
+        "tpm": tpm,
+        "parallel": parallel,
         "models": list(models),
+        "networks": list(networks) or None,
         "expires_at": expires_at,
         "created_at": _now(),
     }
@@ -175,12 +184,12 @@ def issue(
 
 
 def change(key_id: str, values: Mapping[str, Any]) -> StoredKey:
-    """Set any of name, org, user, tier, rpm, models and expires_at.
+    """Set any of name, org, user, tier, rpm, tpm, parallel, models, networks and expires_at.
 
     Raises:
         KeyUnknown, KeyRevoked.
     """
-    unknown = set(values) - {"name", "org", "user", "tier", "rpm", "models", "expires_at"}
+    unknown = set(values) - _CHANGEABLE
     if unknown:
         raise TypeError(f"a key has no changeable {sorted(unknown)[0]}")
     with engine.writing(db.engine) as connection:
@@ -248,6 +257,8 @@ def _stored(row: Mapping[Any, Any]) -> StoredKey:
         tier=row["tier"],
         rpm=row["rpm"],
         models=tuple(row["models"] or ()),
+        tpm=row["tpm"],
+        parallel=row["parallel"],
     )
     return StoredKey(
         caller=caller,
@@ -257,6 +268,7 @@ def _stored(row: Mapping[Any, Any]) -> StoredKey:
         revoked_at=row["revoked_at"],
         previous_digest=row["previous_digest"],
         previous_until=row["previous_until"],
+        networks=tuple(row["networks"] or ()),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Index, String, TypeDecorator
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Index, String, TypeDecorator, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from llm_service.extensions import db
@@ -62,6 +62,39 @@ class ApiKey(Base):
     digest: Mapped[str] = mapped_column(String(64))
     previous_digest: Mapped[str | None] = mapped_column(String(64))
     previous_until: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    tpm: Mapped[int | None]
+    parallel: Mapped[int | None]
+    # CIDR; null: from anywhere.
+    networks: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+
+
+class LimitRow(Base):
+    """Limits of a user, an organisation or (with the name "") the whole service; null: none of this kind."""
+
+    __tablename__ = "limits"
+
+    scope_kind: Mapped[str] = mapped_column(String(16), primary_key=True)
+    scope_name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    rpm: Mapped[int | None]
+    tpm: Mapped[int | None]
+    parallel: Mapped[int | None]
+
+
+class BudgetRow(Base):
+    """Money a scope may spend per period. ``model`` "" means all models, ``scope_name`` "" the whole service."""
+
+    __tablename__ = "budgets"
+
+    id: Mapped[str] = mapped_column(String(26), primary_key=True)
+    scope_kind: Mapped[str] = mapped_column(String(16))
+    scope_name: Mapped[str] = mapped_column(String(200))
+    model: Mapped[str] = mapped_column(String(200))
+    amount_nanousd: Mapped[int] = mapped_column(BigInteger)
+    period: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    updated_at: Mapped[datetime] = mapped_column(UTCDateTime)
+
+    __table_args__ = (UniqueConstraint("scope_kind", "scope_name", "model", "period"),)
 
 
 class UsageDay(Base):

@@ -1,0 +1,95 @@
+"""The way to Redis: one script, short time-outs, and a breaker so that a dead one is not waited for."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from hashlib import sha1
+from pathlib import Path
+from typing import Any, Final
+
+from redis import Redis, RedisError
+from redis.backoff import NoBackoff
+from redis.exceptions import NoScriptError
+from redis.retry import Retry
+
+SCRIPT: Final = Path(__file__).with_name("ledger.lua").read_text(encoding="utf-8")
+log = logging.getLogger(__name__)
+_SHA: Final = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+
+def client(url: str, timeout: float = 0.1) -> Redis:
+    """A client as ``Ledger`` needs it: no wait beyond ``timeout`` seconds, and nothing is sent twice by itself."""
+    made: Redis = Redis.from_url(
+        url,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=Retry(NoBackoff(), 0),
+        max_connections=2_000,
+    )
+    return made
+
+
+class RedisAway(Exception):
+    """Redis did not answer. ``asked`` False: nothing was sent, so nothing can have happened there."""
+
+    def __init__(self, asked: bool) -> None:
+        super().__init__("Redis did not answer")
+        self.asked = asked
+
+
+class Gate:
+    """Runs the script. After a failure one call per ``pause`` seconds tries again; all others fail at once."""
+
+    def __init__(self, redis: Redis, prefix: str, now_ms: Callable[[], int] | None = None, pause: float = 1.0) -> None:
+        self.redis: Any = redis
+        self.prefix = prefix
+        self.failures = 0
+        self._now_ms, self._pause = now_ms, pause
+        self._try_at: float | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def available(self) -> bool:
+        """Whether Redis answered when it was asked last."""
+        return self._try_at is None
+
+    def run(self, operation: str, *arguments: str | bytes | int) -> Any:
+        """The script's reply. Raises RedisAway."""
+        now = "" if self._now_ms is None else self._now_ms()
+        given = (self.prefix, operation, now, *arguments)
+        return self.guarded(lambda: self._evaluate(given))
+
+    def _evaluate(self, arguments: tuple[str | bytes | int, ...]) -> Any:
+        key = f"{self.prefix}:leases"
+        try:
+            return self.redis.evalsha(_SHA, 1, key, *arguments)
+        except NoScriptError:
+            return self.redis.eval(SCRIPT, 1, key, *arguments)
+
+    def guarded(self, ask: Callable[[], Any]) -> Any:
+        """``ask()``, which talks to Redis, unless it is known to be away. Raises RedisAway."""
+        if self._try_at is not None and not self._may_try():
+            raise RedisAway(asked=False)
+        try:
+            reply = ask()
+        except (RedisError, OSError) as error:
+            self.failures += 1
+            if self._try_at is None:
+                log.warning("the ledger's Redis does not answer (%s)", type(error).__name__)
+            self._try_at = time.monotonic() + self._pause
+            raise RedisAway(asked=True) from error
+        if self._try_at is not None:
+            log.warning("the ledger's Redis answers again")
+            self._try_at = None
+        return reply
+
+    def _may_try(self) -> bool:
+        with self._lock:
+            now = time.monotonic()
+            if self._try_at is not None and now < self._try_at:
+                return False
+            self._try_at = now + self._pause
+            return True

@@ -1,0 +1,331 @@
+-- Every change of the ledger, each one call of this script: nothing else writes its keys.
+-- KEYS[1]: any of the ledger's keys, it routes the call on a cluster. All share the hash tag in the prefix.
+-- ARGV: prefix, operation, "now" in ms (empty: Redis' own clock), then what the operation takes.
+--
+-- Amounts travel as decimal strings. Sums are made by HINCRBY, in 64 bits; what Lua itself adds and compares
+-- stays below 2^53, and where a sum of two such numbers does not, rounding cannot make it fit a quota.
+
+local prefix, operation = ARGV[1], ARGV[2]
+local MOST = 9000000000000000
+local MINUTE = 60000
+local DAY = 86400000
+
+local function key(name) return prefix .. ':' .. name end
+
+local function whole(number) return string.format('%.0f', number) end
+
+local function number_at(name, field)
+  return tonumber(redis.call('HGET', name, field) or '0')
+end
+
+local now
+if ARGV[3] ~= '' then
+  now = tonumber(ARGV[3])
+else
+  local time = redis.call('TIME')
+  now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+local LEASES, UNWRITTEN, SETTLED_AT = key('leases'), key('unwritten'), key('settled_at')
+local COUNTED, EPOCH, LIFE, REBUILDING = key('counted'), key('epoch'), key('life'), key('rebuilding')
+
+local function hold_key(id) return key('hold:' .. id) end
+local function reaped_key(id) return key('reaped:' .. id) end
+local function minute_key(minute, scope) return key('tokens:' .. whole(minute) .. ':' .. scope) end
+
+-- A check is {kind, place, amount, quota, resets_at_ms or ''}; place is "<period>|<scope>" of money, else the scope.
+
+local function keep_until(name, resets_at)
+  -- A day more than the period: for calls that outlive it, and for clocks that jump.
+  if resets_at ~= '' then
+    redis.call('PEXPIRE', name, whole(math.max(0, tonumber(resets_at) - now) + DAY))
+  end
+end
+
+-- Two buckets make the window: the minute before counts by the part of it that lies in the last 60 s.
+local function tokens_used(place, room)
+  local minute = math.floor(now / MINUTE)
+  local passed = (now - minute * MINUTE) / MINUTE
+  local current = tonumber(redis.call('GET', minute_key(minute, place)) or '0')
+  local before = tonumber(redis.call('GET', minute_key(minute - 1, place)) or '0')
+  local wait
+  if current <= room then
+    wait = before > 0 and (1 - (room - current) / before - passed) or 0
+  else
+    wait = 1 - passed + (1 - room / current)
+  end
+  return current + math.ceil(before * (1 - passed)), math.max(0, math.ceil(wait * MINUTE))
+end
+
+-- What is taken of the check's quota, and in how many ms there may be room for its amount (-1: never by time alone).
+local function used(check, room)
+  local kind, place = check[1], check[2]
+  if kind == 'tokens' then return tokens_used(place, math.max(0, room)) end
+  if kind == 'slots' then return redis.call('SCARD', key('slots:' .. place)), 1000 end
+  local money = key('money:' .. place)
+  local wait = check[5] == '' and -1 or math.max(0, tonumber(check[5]) - now)
+  local values = redis.call('HMGET', money, 'spent', 'held')
+  return tonumber(values[1] or '0') + tonumber(values[2] or '0'), wait
+end
+
+local function apply(id, check)
+  local kind, place, amount = check[1], check[2], check[3]
+  if kind == 'money' then
+    local money = key('money:' .. place)
+    redis.call('HINCRBY', money, 'held', amount)
+    keep_until(money, check[5])
+  elseif kind == 'tokens' then
+    local bucket = minute_key(math.floor(now / MINUTE), place)
+    redis.call('INCRBY', bucket, amount)
+    redis.call('PEXPIRE', bucket, 3 * MINUTE)
+  else
+    redis.call('SADD', key('slots:' .. place), id)
+  end
+end
+
+local function settled(id)
+  return redis.call('HEXISTS', UNWRITTEN, id) == 1 or redis.call('HEXISTS', COUNTED, id) == 1
+    or redis.call('EXISTS', reaped_key(id)) == 1
+end
+
+-- id, worker, lease ms, record, checks, mode: "check"; "open" admits money that cannot be checked; "force" admits all.
+-- Returns {1, life, left of each check} | {0, index of the refusing check, left, wait ms} | {2}: money not known yet.
+local function hold()
+  local id, worker, lease, record, mode = ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[9]
+  local name = hold_key(id)
+  local life = redis.call('GET', LIFE)
+  if not life then
+    life = id
+    redis.call('SET', LIFE, life)
+  end
+  if redis.call('EXISTS', name) == 1 or settled(id) then return {1, life} end
+  local known = redis.call('EXISTS', EPOCH) == 1
+  local checks = cjson.decode(ARGV[8])
+  local reply = {1, life}
+  for index, check in ipairs(checks) do
+    local amount, quota = tonumber(check[3]), tonumber(check[4])
+    local taken, wait = used(check, quota - amount)
+    local unknown = check[1] == 'money' and not known
+    if mode ~= 'force' and (amount > quota or (not unknown and taken + amount > quota)) then
+      return {0, index, whole(math.max(0, quota - taken)), whole(wait)}
+    end
+    if unknown and mode == 'check' then return {2} end
+    reply[index + 2] = whole(math.max(0, quota - taken - amount))
+  end
+  for _, check in ipairs(checks) do apply(id, check) end
+  redis.call('HSET', name, 'worker', worker, 'started', whole(now), 'record', record, 'checks', ARGV[8], 'seen', '0')
+  redis.call('ZADD', LEASES, whole(now + lease), id)
+  return reply
+end
+
+-- tokens nil: what was held stays counted.
+local function release_tokens(check, started, tokens)
+  if not tokens then return end
+  local bucket = minute_key(math.floor(started / MINUTE), check[2])
+  local held = redis.call('GET', bucket)
+  if held then
+    local left = math.max(0, math.min(MOST, tonumber(held) - tonumber(check[3]) + tokens))
+    redis.call('SET', bucket, whole(left), 'KEEPTTL')
+  end
+end
+
+-- Nothing of the call is held afterwards.
+local function release(id, checks, started, tokens)
+  for _, check in ipairs(checks) do
+    local kind, place = check[1], check[2]
+    if kind == 'money' then
+      local money = key('money:' .. place)
+      local amount = check[3] == '0' and '0' or '-' .. check[3]  -- "-0" is no integer to Redis
+      if redis.call('HINCRBY', money, 'held', amount) < 0 then redis.call('HSET', money, 'held', '0') end
+    elseif kind == 'tokens' then
+      release_tokens(check, started, tokens)
+    else
+      redis.call('SREM', key('slots:' .. place), id)
+    end
+  end
+  redis.call('DEL', hold_key(id))
+  redis.call('ZREM', LEASES, id)
+end
+
+local function spend(id, checks, cost)
+  local moneys = {}
+  for _, check in ipairs(checks) do
+    if check[1] == 'money' then
+      local money = key('money:' .. check[2])
+      if number_at(money, 'spent') + tonumber(cost) >= MOST then
+        redis.call('HSET', money, 'spent', whole(MOST))
+      else
+        redis.call('HINCRBY', money, 'spent', cost)
+      end
+      keep_until(money, check[5])
+      moneys[#moneys + 1] = check[2]
+    end
+  end
+  if #moneys > 0 and cost ~= '0' then redis.call('HSET', COUNTED, id, cjson.encode({cost, moneys})) end
+end
+
+-- 1: settled by this; 0: was settled before, or is not this worker's any more.
+local function settle_one(worker, id, cost, tokens, record, claimed, life, known_checks)
+  local hold = redis.call('HMGET', hold_key(id), 'checks', 'started', 'claim')
+  local checks
+  if hold[1] then
+    if claimed ~= '' and hold[3] ~= worker then return 0 end
+    checks = cjson.decode(hold[1])
+    release(id, checks, tonumber(hold[2]), tonumber(tokens))
+  else
+    -- Of the same life of Redis a hold that is gone was settled. Else Redis never knew of it, or has lost it.
+    if known_checks == '' or settled(id) or life == redis.call('GET', LIFE) then return 0 end
+    checks = cjson.decode(known_checks)
+    for _, check in ipairs(checks) do
+      if check[1] == 'tokens' then apply(id, {'tokens', check[2], tokens}) end
+    end
+  end
+  spend(id, checks, cost)
+  if record ~= '' then
+    redis.call('HSET', UNWRITTEN, id, record)
+    redis.call('ZADD', SETTLED_AT, whole(now), id)
+  end
+  if claimed ~= '' then redis.call('SET', reaped_key(id), '1', 'PX', DAY) end
+  return 1
+end
+
+-- worker, then of each: id, cost, tokens, record, claimed or '', life, checks or ''.
+local function settle()
+  local replies = {}
+  for at = 5, #ARGV, 7 do
+    replies[#replies + 1] = settle_one(
+      ARGV[4], ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6])
+  end
+  return replies
+end
+
+-- Renewals and reapers come by every few seconds. If none did for half a lease, or time went backwards, the clock
+-- has jumped or Redis was away: the leases say nothing about their owners then, and everyone gets a whole one.
+local function mind_the_clock(lease)
+  local name = key('clock')
+  local last = tonumber(redis.call('GET', name) or '0')
+  if now - last > lease / 2 or now - last < -1000 then
+    local live = redis.call('ZRANGE', LEASES, 0, -1)
+    for _, id in ipairs(live) do redis.call('ZADD', LEASES, whole(now + lease), id) end
+  end
+  redis.call('SET', name, whole(now))
+end
+
+-- worker, lease ms, then id and seen of each. Returns {life, ids that are not held}.
+local function renew()
+  local lease = tonumber(ARGV[5])
+  mind_the_clock(lease)
+  local reply = {redis.call('GET', LIFE) or ''}
+  for at = 6, #ARGV, 2 do
+    local id, name = ARGV[at], hold_key(ARGV[at])
+    if redis.call('EXISTS', name) == 1 then
+      redis.call('ZADD', LEASES, whole(now + lease), id)
+      redis.call('HDEL', name, 'claim')
+      if tonumber(ARGV[at + 1]) > number_at(name, 'seen') then redis.call('HSET', name, 'seen', ARGV[at + 1]) end
+    else
+      reply[#reply + 1] = id
+    end
+  end
+  return reply
+end
+
+-- worker, lease ms, limit. Returns id, record, seen, started of each hold that is the worker's to settle now.
+local function claim()
+  local worker, lease = ARGV[4], tonumber(ARGV[5])
+  mind_the_clock(lease)
+  local reply = {}
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', whole(now), 'LIMIT', 0, ARGV[6])) do
+    local hold = redis.call('HMGET', hold_key(id), 'record', 'seen', 'started')
+    if hold[1] then
+      redis.call('ZADD', LEASES, whole(now + lease), id)
+      redis.call('HSET', hold_key(id), 'claim', worker)
+      for _, value in ipairs({id, hold[1], hold[2], hold[3]}) do reply[#reply + 1] = value end
+    else
+      redis.call('ZREM', LEASES, id)
+    end
+  end
+  return reply
+end
+
+-- "1" if the log has costs that are not counted here, then ids that hold nothing any more. Counts nothing.
+local function forget()
+  for at = 5, #ARGV do
+    local hold = redis.call('HMGET', hold_key(ARGV[at]), 'checks', 'started')
+    if hold[1] then release(ARGV[at], cjson.decode(hold[1]), tonumber(hold[2]), nil) end
+  end
+  -- A rebuild under way may have read the log too early: it starts again.
+  if ARGV[4] == '1' then redis.call('DEL', EPOCH, REBUILDING) end
+  return 1
+end
+
+-- ids whose rows are durable.
+local function written()
+  -- While the counters are being built, which rows the log's snapshot has is not known: COUNTED keeps them.
+  local building = redis.call('EXISTS', REBUILDING) == 1
+  for at = 4, #ARGV do
+    redis.call('HDEL', UNWRITTEN, ARGV[at])
+    redis.call('ZREM', SETTLED_AT, ARGV[at])
+    if not building then redis.call('HDEL', COUNTED, ARGV[at]) end
+  end
+  return 1
+end
+
+-- older than ms, limit. Returns id, record of each, oldest first.
+local function unwritten()
+  local reply = {}
+  local ids = redis.call('ZRANGEBYSCORE', SETTLED_AT, '-inf', whole(now - tonumber(ARGV[4])), 'LIMIT', 0, ARGV[5])
+  for _, id in ipairs(ids) do
+    reply[#reply + 1] = id
+    reply[#reply + 1] = redis.call('HGET', UNWRITTEN, id) or ''
+  end
+  return reply
+end
+
+-- epoch, seconds.
+local function begin()
+  return redis.call('SET', REBUILDING, ARGV[4], 'NX', 'EX', ARGV[5]) and 1 or 0
+end
+
+-- epoch, how many money keys, then key, spent, resets_at_ms or '' of each, then the ids the log's snapshot has.
+local function rebuild()
+  if redis.call('GET', REBUILDING) ~= ARGV[4] then return 0 end
+  local last = 5 + 3 * tonumber(ARGV[5])
+  local included, more = {}, {}
+  for at = last + 1, #ARGV do included[ARGV[at]] = true end
+  local counted = redis.call('HGETALL', COUNTED)
+  for at = 1, #counted, 2 do
+    local id, entry = counted[at], cjson.decode(counted[at + 1])
+    if not included[id] then
+      for _, place in ipairs(entry[2]) do more[place] = (more[place] or 0) + tonumber(entry[1]) end
+    end
+    if redis.call('HEXISTS', UNWRITTEN, id) == 0 then redis.call('HDEL', COUNTED, id) end
+  end
+  for at = 6, last, 3 do
+    local place = ARGV[at]
+    local money = key('money:' .. place)
+    redis.call('HSET', money, 'spent', whole(math.min(MOST, tonumber(ARGV[at + 1]) + (more[place] or 0))))
+    keep_until(money, ARGV[at + 2])
+  end
+  redis.call('SET', EPOCH, ARGV[4])
+  redis.call('DEL', REBUILDING)
+  return 1
+end
+
+local function balance()
+  local values = redis.call('HMGET', key('money:' .. ARGV[4]), 'spent', 'held')
+  return {values[1] or '0', values[2] or '0'}
+end
+
+if operation == 'hold' then return hold() end
+if operation == 'settle' then return settle() end
+if operation == 'renew' then return renew() end
+if operation == 'claim' then return claim() end
+if operation == 'forget' then return forget() end
+if operation == 'written' then return written() end
+if operation == 'unwritten' then return unwritten() end
+if operation == 'begin' then return begin() end
+if operation == 'rebuild' then return rebuild() end
+if operation == 'balance' then return balance() end
+if operation == 'counted' then return redis.call('HKEYS', COUNTED) end
+if operation == 'epoch' then return redis.call('GET', EPOCH) or '' end
+return redis.error_reply('ledger: no such operation')

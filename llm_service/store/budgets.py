@@ -1,0 +1,197 @@
+"""Budgets: how much a scope may spend per period, and how much the log says it has spent.
+
+A scope is a key (named by its id), a user, an organisation or the whole service
+(named ""), for all models or for those a pattern matches. Needs an application
+context; no connection is held after a function returns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from typing import Any, Literal, TypeAlias, get_args
+
+from sqlalchemy import Table, and_, delete, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from llm_service import ids, periods
+from llm_service.extensions import db
+from llm_service.money import MOST_NANODOLLARS
+from llm_service.periods import Period
+from llm_service.store import engine, rollups
+from llm_service.store.models import BudgetRow
+
+Kind: TypeAlias = Literal["key", "user", "org", "service"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+_LABELS: dict[str, str] = {"key": "key_id", "user": "user", "org": "org"}
+
+_TABLE: Table = BudgetRow.metadata.tables[BudgetRow.__tablename__]
+_C = _TABLE.c
+# What vendors append to the name that was asked for: gpt-4o-mini-2024-07-18, claude-haiku-4-5-20251001.
+_DATED = re.compile(r"-20\d\d-?[01]\d-?[0-3]\d$", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A row of ``budgets``. ``model`` "" means all models."""
+
+    id: str
+    kind: Kind
+    name: str
+    model: str
+    amount_nanousd: int
+    period: Period
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def scope(self) -> str:
+        return scope_of(self.kind, self.name, self.model)
+
+    def covers(self, provider: str, model: str) -> bool:
+        return covers(self.model, provider, model)
+
+
+class BudgetUnknown(LookupError):
+    """There is no budget with this id."""
+
+
+def scope_of(kind: Kind, name: str, model: str = "") -> str:
+    """``key:<id>``, ``user:<name>``, ``org:<name>``, ``service``; with a model ``model:<key id>:<pattern>`` for a
+    key and ``model:<scope>:<pattern>`` for others. Colons and percent signs in names are percent-encoded."""
+    name = name.replace("%", "%25").replace(":", "%3A")
+    scope = "service" if kind == "service" else f"{kind}:{name}"
+    if not model:
+        return scope
+    return f"model:{name if kind == 'key' else scope}:{model}"
+
+
+def covers(pattern: str, provider: str, model: str) -> bool:
+    """Whether a budget for ``pattern`` counts a call that ``model`` of ``provider`` serves.
+
+    The pattern is matched as in keys' model lists, against ``provider/model`` and ``model``, each with and without
+    the date that vendors append. Holds and rebuilt sums must use this one rule, or they count different calls.
+    """
+    if not pattern:
+        return True
+    bare = _DATED.sub("", model)
+    return any(fnmatchcase(name, pattern) for name in (f"{provider}/{model}", model, f"{provider}/{bare}", bare))
+
+
+def list_all() -> list[Budget]:
+    """By kind, name, model and period."""
+    with engine.reading(db.engine) as connection:
+        return _sorted(_budget(row) for row in connection.execute(select(_TABLE)).mappings())
+
+
+def find(budget_id: str) -> Budget | None:
+    with engine.reading(db.engine) as connection:
+        row = connection.execute(select(_TABLE).where(_C.id == budget_id)).mappings().first()
+    return None if row is None else _budget(row)
+
+
+def of_scope(kind: Kind, name: str) -> list[Budget]:
+    """All of one scope, those for single models too."""
+    statement = select(_TABLE).where(_C.scope_kind == kind, _C.scope_name == name)
+    with engine.reading(db.engine) as connection:
+        return _sorted(_budget(row) for row in connection.execute(statement).mappings())
+
+
+def for_caller(key_id: str, user: str | None, org: str | None) -> list[Budget]:
+    """Every budget that a call of this key may count against, the whole service's too: one SELECT."""
+    scopes = [("key", key_id), ("service", "")]
+    scopes += [(kind, name) for kind, name in (("user", user), ("org", org)) if name]
+    matching = or_(*(and_(_C.scope_kind == kind, _C.scope_name == name) for kind, name in scopes))
+    with engine.reading(db.engine) as connection:
+        return _sorted(_budget(row) for row in connection.execute(select(_TABLE).where(matching)).mappings())
+
+
+def put(kind: Kind, name: str, amount_nanousd: int, period: Period, model: str = "") -> Budget:
+    """Set the budget of this scope, model and period; there is at most one.
+
+    Raises:
+        ValueError: an unknown kind or period, a name where there is none, or an amount out of range.
+    """
+    if kind not in KINDS or period not in periods.PERIODS:
+        raise ValueError("unknown kind or period")
+    if (kind == "service") != (name == ""):
+        raise ValueError("the service has no name, everybody else has one")
+    if not 0 <= amount_nanousd <= MOST_NANODOLLARS:
+        raise ValueError("the amount is out of range")
+    now = datetime.now(UTC)
+    dialect: Any = sqlite if db.engine.dialect.name == "sqlite" else postgresql
+    unique = {"scope_kind": kind, "scope_name": name, "model": model, "period": period}
+    changed = {"amount_nanousd": amount_nanousd, "updated_at": now}
+    statement = dialect.insert(_TABLE).values(id=ids.new_id(), created_at=now, **unique, **changed)
+    statement = statement.on_conflict_do_update(index_elements=list(unique), set_=changed).returning(*_C)
+    with engine.writing(db.engine) as connection:
+        return _budget(connection.execute(statement).mappings().one())
+
+
+def remove(budget_id: str) -> Budget:
+    """Delete the budget; what it was. The scope is then without this limit.
+
+    Raises:
+        BudgetUnknown.
+    """
+    statement = delete(_TABLE).where(_C.id == budget_id).returning(*_C)
+    with engine.writing(db.engine) as connection:
+        row = connection.execute(statement).mappings().first()
+    if row is None:
+        raise BudgetUnknown(budget_id)
+    return _budget(row)
+
+
+def spent(
+    budgets: Iterable[Budget], zone: str, at: datetime | None = None, *, patience: float | None = None
+) -> dict[tuple[str, str], int]:
+    """(scope, period id) to nano-dollars spent in the period around ``at`` (now), for each of ``budgets``.
+
+    The sum of the known costs of the scope's rows in the period. Whole UTC days come from the sums per day;
+    the part of a day with which a period of another zone begins, from rows. Where retention has deleted
+    those, the whole UTC day counts: rather too much than too little.
+    """
+    at = at or datetime.now(UTC)
+    wanted: dict[tuple[Kind, Period, bool], list[Budget]] = {}
+    found: dict[tuple[str, str], int] = {}
+    for budget in budgets:
+        wanted.setdefault((budget.kind, budget.period, bool(budget.model)), []).append(budget)
+    with engine.reading(db.engine, patience) as connection:
+        for (kind, period, by_model), group in wanted.items():
+            by = ([_LABELS[kind]] if kind in _LABELS else []) + (["provider", "model_served"] if by_model else [])
+            only = {_LABELS[kind]: {budget.name for budget in group}} if kind in _LABELS else None
+            sums = rollups.sums(connection, by, periods.starts_at(period, zone, at), only)
+            costs: dict[str, list[tuple[tuple[str, ...], int]]] = {}
+            for values, totals in sums.items():
+                name, *served = values if kind in _LABELS else ("", *values)
+                costs.setdefault(name, []).append((tuple(served), totals.cost_nanousd or 0))
+            period_id = periods.period_id(period, zone, at)
+            for budget in group:
+                parts = costs.get(budget.name, ())
+                found[budget.scope, period_id] = sum(
+                    cost for served, cost in parts if not by_model or budget.covers(served[0], served[1])
+                )
+    return found
+
+
+def _budget(row: Any) -> Budget:
+    return Budget(
+        row["id"],
+        row["scope_kind"],
+        row["scope_name"],
+        row["model"],
+        row["amount_nanousd"],
+        row["period"],
+        row["created_at"],
+        row["updated_at"],
+    )
+
+
+def _sorted(found: Iterable[Budget]) -> list[Budget]:
+    """In one order on every database, whatever it makes of letters."""
+    return sorted(
+        found, key=lambda item: (KINDS.index(item.kind), item.name, item.model, periods.PERIODS.index(item.period))
+    )

@@ -1,0 +1,228 @@
+"""Budgets, limits and retention from the command line, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import Result
+from flask import Flask
+
+from llm_service import create_app, store
+from llm_service.extensions import db
+from llm_service.settings import Settings
+from llm_service.store import budgets, keys, requests
+from llm_service.store.engine import database_url
+from llm_service.store.sinks import sink_for
+from tests.store.conftest import row
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Flask]:
+    url = None if request.param == "sqlite" else request.getfixturevalue("postgres").fresh_url()
+    made = create_app(Settings(instance=tmp_path, secret_text="of sixteen or more", database_url=url))
+    store.upgrade(made)
+    yield made
+    with made.app_context():
+        db.engine.dispose()
+
+
+@pytest.fixture
+def run(app: Flask) -> Run:
+    """``run("budgets", "list")``: the command's result, which has to be ``code``."""
+
+    def invoke(*arguments: str, code: int = 0) -> Result:
+        result = app.test_cli_runner().invoke(args=list(arguments))
+        assert result.exit_code == code, result.output
+        return result
+
+    return invoke
+
+
+@pytest.fixture
+def told(run: Run) -> Callable[..., Any]:
+    """The same with --json: what was printed, read."""
+
+    def invoke(*arguments: str) -> Any:
+        return json.loads(run(*arguments, "--json").stdout)
+
+    return invoke
+
+
+def log(app: Flask, *rows: dict[str, Any]) -> None:
+    sink = sink_for(database_url(app.extensions["llm_service"].settings))
+    sink.write(rows)
+    sink.close()
+
+
+def test_a_key_is_created_with_its_limits_budget_and_networks(told: Any) -> None:
+    made = told(
+        "keys", "create", "--name", "ci", "--tpm", "1000", "--parallel", "4",
+        "--budget", "0.000000001", "--per", "day", "--networks", "10.0.0.0/8, 192.0.2.1,2001:db8::/32,10.0.0.0/8",
+    )  # fmt: skip
+    assert (made["rpm"], made["tpm"], made["parallel"]) == (None, 1000, 4)
+    assert made["networks"] == ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32"]
+    (budget,) = made["budgets"]
+    assert {name: budget[name] for name in ("amount_nanousd", "per", "model")} == {
+        "amount_nanousd": 1,
+        "per": "day",
+        "model": None,
+    }
+    shown = told("keys", "show", "ci")
+    assert {name: value for name, value in made.items() if name != "key"} == shown
+    assert told("keys", "list") == [shown]
+
+
+def test_a_key_without_them_has_none(told: Any) -> None:
+    made = told("keys", "create", "--name", "ci")
+    assert [made[name] for name in ("tpm", "parallel", "budgets", "networks")] == [None, None, [], []]
+
+
+def test_an_update_changes_only_what_is_named(told: Any, run: Run) -> None:
+    told("keys", "create", "--name", "ci", "--tpm", "7", "--networks", "10.0.0.0/8", "--budget", "5")
+    changed = told("keys", "update", "ci", "--parallel", "3")
+    assert (changed["tpm"], changed["parallel"], changed["networks"]) == (7, 3, ["10.0.0.0/8"])
+    changed = told("keys", "update", "ci", "--tpm", "none", "--networks", "all", "--budget", "2.50", "--per", "day")
+    assert (changed["tpm"], changed["parallel"], changed["networks"]) == (None, 3, [])
+    assert [(item["amount_usd"], item["per"]) for item in changed["budgets"]] == [(2.5, "day"), (5, "month")]
+    assert "$2.500000 per day; $5.000000 per month" in run("keys", "show", "ci").stdout
+    assert [item["per"] for item in told("keys", "update", "ci", "--budget", "none", "--per", "day")["budgets"]] == [
+        "month"
+    ]
+    assert told("keys", "update", "ci", "--budget", "none")["budgets"] == []
+
+
+def test_two_keys_with_the_same_name_are_told_apart_by_id(told: Any, run: Run) -> None:
+    first = told("keys", "create", "--name", "same")["id"]
+    run("keys", "create", "--name", "same")
+    assert first in run("budgets", "set", "--key", "same", "--amount", "1", code=1).stderr
+    assert told("budgets", "set", "--key", first, "--amount", "1")["name"] == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--budget", "-1"], "negative"),
+        (["--budget", "0.0000000001"], "9 decimals"),
+        (["--budget", "NaN"], "number of dollars"),
+        (["--budget", "9000001"], "9,000,000"),
+        (["--budget", "5", "--per", "year"], "month"),
+        (["--per", "day"], "--per needs --budget"),
+        (["--networks", "10.0.0.1/8"], "10.0.0.0/8"),
+        (["--networks", "example.com"], "networks"),
+        (["--networks", ","], "networks"),
+        (["--networks", ",".join(f"10.0.{number}.0/24" for number in range(65))], "at most 64"),
+        (["--tpm", "0"], "whole number"),
+        (["--parallel", "٣"], "whole number"),
+        (["--parallel", "9" * 5000], "whole number"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_nothing_is_created(
+    app: Flask, run: Run, arguments: list[str], reason: str
+) -> None:
+    assert reason in run("keys", "create", "--name", "ci", *arguments, code=2).stderr
+    with app.app_context():
+        assert keys.list_all() == []
+        assert budgets.list_all() == []
+
+
+def test_a_budget_is_set_listed_shown_and_removed(app: Flask, told: Any, run: Run) -> None:
+    key = told("keys", "create", "--name", "ci")["id"]
+    log(app, row(key_id=key, org="acme", cost_nanousd=1_500_000_000))
+    made = told("budgets", "set", "--org", "acme", "--amount", "2", "--per", "week")
+    assert (made["kind"], made["name"], made["model"], made["per"]) == ("org", "acme", None, "week")
+    assert (made["amount_usd"], made["spent_usd"], made["left_usd"], made["over_by_usd"]) == (2, 1.5, 0.5, 0)
+    assert made["period"].startswith("week:20")
+    assert datetime.fromisoformat(made["resets_at"]) > datetime.now(UTC)
+    assert told("budgets", "show", made["id"]) == made
+    told("budgets", "set", "--key", "ci", "--amount", "1", "--per", "total", "--model", "openai/*")
+    service = told("budgets", "set", "--service", "--amount", "9")
+    listed = told("budgets", "list")
+    assert [(item["kind"], item["name"], item["model"]) for item in listed] == [
+        ("key", key, "openai/*"),
+        ("org", "acme", None),
+        ("service", None, None),
+    ]
+    assert [item["spent_usd"] for item in listed] == [0, 1.5, 1.5]
+    assert listed[0]["resets_at"] is None
+    table = run("budgets", "list").stdout
+    assert f"{key} (ci)" in table
+    assert "$1.500000" in table
+    assert told("budgets", "remove", service["id"]) == {"id": service["id"], "removed": True}
+    assert len(told("budgets", "list")) == 2
+    assert "budgets list" in run("budgets", "remove", service["id"], code=1).stderr
+    assert "budgets list" in run("budgets", "show", "nothing", code=1).stderr
+
+
+def test_a_budget_below_what_is_spent_is_taken_with_a_warning(app: Flask, told: Any, run: Run) -> None:
+    key = told("keys", "create", "--name", "ci")["id"]
+    log(app, row(key_id=key, cost_nanousd=3_000_000_000))
+    lowered = told("budgets", "set", "--key", "ci", "--amount", "1")
+    assert (lowered["over_by_usd"], lowered["left_usd"]) == (2, 0)
+    said = run("budgets", "set", "--key", "ci", "--amount", "1")
+    assert "Warning: $3.000000 is already spent" in said.stderr
+    assert "$2.000000 more" in said.stderr
+    assert "Warning" not in run("budgets", "set", "--key", "ci", "--amount", "3").stderr
+    assert told("keys", "update", "ci", "--budget", "0.5")["over_by_usd"] == 2.5
+    assert "Warning: $2.500000" in run("keys", "update", "ci", "--budget", "0.5").stderr
+    assert "over_by_usd" not in told("keys", "update", "ci", "--budget", "5")
+
+
+@pytest.mark.parametrize(
+    "scope", [[], ["--user", "u", "--org", "o"], ["--service", "--user", "u"], ["--user", ""], ["--key", "nobody"]]
+)
+def test_a_budget_is_of_exactly_one_scope(run: Run, scope: list[str]) -> None:
+    refused = run("budgets", "set", "--amount", "1", *scope, code=1 if scope[:1] == ["--key"] else 2)
+    assert "Traceback" not in refused.output
+
+
+def test_budgets_reset_in_the_operator_s_zone(tmp_path: Path) -> None:
+    app = create_app(Settings(instance=tmp_path, secret_text="of sixteen or more", time_zone="Asia/Kathmandu"))
+    store.upgrade(app)
+    said = app.test_cli_runner().invoke(args=["budgets", "set", "--service", "--amount", "1", "--per", "day", "--json"])
+    assert json.loads(said.stdout)["resets_at"].endswith("T18:15:00.000Z")
+
+
+def test_a_rebuild_asks_the_ledger_and_says_so_where_there_is_none(app: Flask, told: Any, run: Run) -> None:
+    service = app.extensions["llm_service"]
+    service.ledger = None
+    assert "no counters" in run("budgets", "rebuild", code=1).stderr
+    service.ledger = SimpleNamespace(rebuild=lambda: 1234)
+    assert told("budgets", "rebuild") == {"rebuilt": 1234}
+    assert "1,234" in run("budgets", "rebuild").stdout
+
+
+def test_limits_are_set_field_by_field_listed_and_removed(told: Any, run: Run) -> None:
+    assert told("limits", "set", "--user", "Zoë", "--rpm", "7")["rpm"] == 7
+    assert told("limits", "set", "--user", "Zoë", "--tpm", "9", "--rpm", "none") == {
+        "kind": "user", "name": "Zoë", "rpm": None, "tpm": 9, "parallel": None,
+    }  # fmt: skip
+    told("limits", "set", "--service", "--parallel", "100")
+    assert [(item["kind"], item["name"]) for item in told("limits", "list")] == [("user", "Zoë"), ("service", None)]
+    assert "Zoë" in run("limits", "list").stdout
+    assert told("limits", "remove", "--user", "Zoë")["removed"] is True
+    assert "limits list" in run("limits", "remove", "--user", "Zoë", code=1).stderr
+    assert "at least one limit" in run("limits", "set", "--org", "acme", code=2).stderr
+    assert "exactly one" in run("limits", "set", "--rpm", "1", code=2).stderr
+
+
+def test_old_rows_are_pruned_and_usage_stays(app: Flask, told: Any, run: Run) -> None:
+    now = datetime.now(UTC)
+    log(app, *(row(created_at=now - timedelta(days=days), cost_nanousd=5) for days in range(10)))
+    before = told("usage", "--by", "day")
+    assert "LLM_SERVICE_LOG_RETENTION_DAYS" in run("requests", "prune", code=2).stderr
+    pruned = told("requests", "prune", "--days", "3")
+    assert pruned["deleted"] == 6
+    assert pruned["before"].endswith("T00:00:00.000Z")
+    assert "Deleted 0 rows" in run("requests", "prune", "--days", "3").stdout
+    with app.app_context():
+        assert len(requests.recent()) == 4
+    assert told("usage", "--by", "day") == before
+    assert len(before) == 10

@@ -1,0 +1,74 @@
+"""What the tests of the ledger share."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from llm_service.ledger import Check, Ledger
+
+_epochs = itertools.count()
+PERIOD = "2026-01"
+
+
+class Wire:
+    """One worker's way to Redis, which can break: before Redis is asked (``up``), or before it answers (``mute``)."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis: Any = redis
+        self.up = True
+        self.mute = False
+        self.asked = 0
+
+    def __getattr__(self, name: str) -> Any:
+        ask = getattr(self.redis, name)
+
+        def asked(*arguments: Any, **more: Any) -> Any:
+            if not self.up:
+                raise RedisConnectionError("down")
+            self.asked += 1
+            reply = ask(*arguments, **more)
+            if self.mute:
+                raise RedisTimeoutError("no answer")
+            return reply
+
+        return asked
+
+
+def money(amount: int, quota: int = 100, scope: str = "key:a", period: str = PERIOD) -> Check:
+    return Check("money", scope, quota, amount, period, label="monthly budget of this API key")
+
+
+def tokens(amount: int, quota: int = 1000, scope: str = "key:a") -> Check:
+    return Check("tokens", scope, quota, amount, label="tokens per minute of this API key")
+
+
+def slot(quota: int = 2, scope: str = "key:a") -> Check:
+    return Check("slots", scope, quota, 1, label="parallel calls of this API key")
+
+
+def build(ledger: Ledger, spent: Mapping[tuple[str, str], int], included: Collection[str] = ()) -> None:
+    epoch = f"epoch-{next(_epochs)}"
+    assert ledger.begin_rebuild(epoch)
+    assert ledger.rebuild(epoch, spent, included)
+
+
+def slots_of(wire: Wire, scope: str = "key:a") -> int:
+    return int(wire.redis.scard(f"{{llm}}:slots:{scope}"))
+
+
+def tokens_of(wire: Wire, scope: str = "key:a") -> int:
+    names = wire.redis.keys(f"{{llm}}:tokens:*:{scope}")
+    return sum(int(wire.redis.get(name)) for name in names)
+
+
+def everything_held(wire: Wire) -> list[bytes]:
+    """Names of what is left of holds."""
+    left = list(wire.redis.keys("{llm}:hold:*")) + list(wire.redis.keys("{llm}:slots:*"))
+    left += [name for name in wire.redis.keys("{llm}:money:*") if int(wire.redis.hget(name, "held") or 0)]
+    return left + list(wire.redis.keys("{llm}:leases"))

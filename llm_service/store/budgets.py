@@ -18,6 +18,7 @@ from sqlalchemy import Table, and_, delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from llm_service import ids, periods
+from llm_service.catalog import TierBudget
 from llm_service.extensions import db
 from llm_service.money import MOST_NANODOLLARS
 from llm_service.periods import Period
@@ -30,6 +31,9 @@ _LABELS: dict[str, str] = {"key": "key_id", "user": "user", "org": "org"}
 
 _TABLE: Table = BudgetRow.metadata.tables[BudgetRow.__tablename__]
 _C = _TABLE.c
+# The id of a budget that is a line of the catalogue and no row.
+TIER = "tier"
+_ALWAYS = datetime.min.replace(tzinfo=UTC)
 # What vendors append to the name that was asked for: gpt-4o-mini-2024-07-18, claude-haiku-4-5-20251001.
 _DATED = re.compile(r"-20\d\d-?[01]\d-?[0-3]\d$", re.ASCII)
 
@@ -107,6 +111,19 @@ def for_caller(key_id: str, user: str | None, org: str | None) -> list[Budget]:
     matching = or_(*(and_(_C.scope_kind == kind, _C.scope_name == name) for kind, name in scopes))
     with engine.reading(db.engine) as connection:
         return _sorted(_budget(row) for row in connection.execute(select(_TABLE).where(matching)).mappings())
+
+
+def effective(found: Iterable[Budget], key_id: str, tier: TierBudget | None) -> list[Budget]:
+    """The budgets a call of this key counts against: its rows (``for_caller``) and what its tier allows each key.
+
+    A budget of the key's own for all models, for whichever period, stands instead of the tier's; one for single
+    models, or of its user or organisation, stands beside it. The tier's has the id ``TIER``.
+    """
+    found = list(found)
+    own = any(item.kind == "key" and item.name == key_id and not item.model for item in found)
+    if tier is None or own:
+        return found
+    return [Budget(TIER, "key", key_id, "", tier.amount_nanousd, tier.period, _ALWAYS, _ALWAYS), *found]
 
 
 def put(kind: Kind, name: str, amount_nanousd: int, period: Period, model: str = "") -> Budget:

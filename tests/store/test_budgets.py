@@ -8,6 +8,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import event
 
+from llm_service.catalog import TierBudget
 from llm_service.extensions import db
 from llm_service.money import MOST_NANODOLLARS
 from llm_service.store import budgets, limits, retention
@@ -94,6 +95,28 @@ def test_a_caller_s_budgets_are_one_select(app: Flask) -> None:
     finally:
         event.remove(db.engine, "before_cursor_execute", note)
     assert budgets.for_caller("nobody23", None, None) == mine[-1:]
+
+
+def test_a_key_s_own_budget_stands_instead_of_its_tier_s(app: Flask) -> None:
+    tier = TierBudget(50, "week")
+    beside = [
+        budgets.put("key", "abcdefgh", 1, "day", "fast"),
+        budgets.put("user", "abcdefgh", 1, "day"),
+        budgets.put("service", "", 1, "day"),
+    ]
+    (first, *others) = budgets.effective(beside, "abcdefgh", tier)
+    assert others == beside
+    assert (first.id, first.scope, first.amount_nanousd, first.period) == ("tier", "key:abcdefgh", 50, "week")
+    assert budgets.effective(beside, "abcdefgh", None) == beside
+    own = [budgets.put("key", "abcdefgh", 900, "month"), *beside]
+    assert budgets.effective(own, "abcdefgh", tier) == own
+    assert budgets.effective(own, "other234", tier)[0].id == budgets.TIER
+
+
+def test_a_tier_s_budget_is_added_up_like_a_row(app: Flask) -> None:
+    write(row(created_at=NOW, cost_nanousd=7), row(created_at=NOW - timedelta(days=10), cost_nanousd=70))
+    (tier,) = budgets.effective([], "abcdefgh", TierBudget(50, "week"))
+    assert budgets.spent([tier], "UTC", NOW) == {("key:abcdefgh", "week:2026-W21"): 7}
 
 
 def test_scopes_have_names_that_cannot_be_mistaken() -> None:

@@ -170,3 +170,27 @@ class RequestRow(Base):
 
 
 OUTCOMES = ("ok", "refused", "upstream_error", "timeout", "client_closed", "aborted", "cached", "replayed")
+
+
+class BudgetAlertRow(Base):
+    """A threshold that a budget passed: at most one row per budget, amount, period and threshold in percent.
+
+    ``next_at`` is when its webhook is due; null once it is delivered or given up, and where there is none.
+    """
+
+    __tablename__ = "budget_alerts"
+
+    scope_kind: Mapped[str] = mapped_column(String(16), primary_key=True)
+    scope_name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    model: Mapped[str] = mapped_column(String(200), primary_key=True)
+    period_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    amount_nanousd: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    threshold: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    id: Mapped[str] = mapped_column(String(26), unique=True)
+    period: Mapped[str] = mapped_column(String(16))
+    resets_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    spent_nanousd: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    attempts: Mapped[int]
+    next_at: Mapped[datetime | None] = mapped_column(UTCDateTime, index=True)
+    delivered_at: Mapped[datetime | None] = mapped_column(UTCDateTime)

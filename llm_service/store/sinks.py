@@ -10,11 +10,10 @@ thread.
 from __future__ import annotations
 
 import sqlite3
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias
 from urllib.parse import quote
 
 import orjson
@@ -27,8 +26,8 @@ from sqlalchemy.exc import DBAPIError, StatementError
 from llm_service.store import retention, rollups
 from llm_service.store.engine import lone_engine, set_pragmas
 from llm_service.store.models import RequestRow, UTCDateTime
+from llm_service.store.native import Native
 
-T = TypeVar("T")
 Row: TypeAlias = Mapping[str, Any]
 TABLE: Table = RequestRow.metadata.tables[RequestRow.__tablename__]
 _AWARE = UTCDateTime()
@@ -72,22 +71,13 @@ class SqliteSink:
         self._sums = _Statement(rollups.upsert("sqlite"))
         self._prune = _Statement(retention.statement())
         self._connection: sqlite3.Connection | None = None
-        self._native = _native_thread()
+        self._native = Native()
 
     def write(self, rows: Sequence[Row]) -> None:
-        self._natively(self._insert, rows)
+        self._native(self._insert, rows)
 
     def prune(self, before: datetime) -> int:
-        return self._natively(self._delete, before)
-
-    def _natively(self, function: Callable[[T], int], argument: T) -> int:
-        if self._native is None:
-            return function(argument)
-        # As a value: gevent's pool would print the traceback of an exception before handing it on.
-        done: int | Exception = self._native.apply(_attempt, (function, argument))
-        if isinstance(done, Exception):
-            raise done
-        return done
+        return self._native(self._delete, before)
 
     def _insert(self, rows: Sequence[Row]) -> int:
         by_id = {row["id"]: row for row in reversed(rows)}
@@ -143,8 +133,7 @@ class SqliteSink:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-        if self._native is not None:
-            self._native.kill()
+        self._native.close()
 
 
 class _Statement:
@@ -231,20 +220,3 @@ class PostgresSink:
         if connection is not None:
             connection.invalidate()  # never wait for a server that may be gone
             connection.close()
-
-
-def _attempt(function: Callable[[T], int], argument: T) -> int | Exception:
-    try:
-        return function(argument)
-    except Exception as error:  # noqa: BLE001 - raised by who asked, in its own thread
-        return error
-
-
-def _native_thread() -> Any:
-    """gevent's pool of one real thread when gevent has replaced threads, else None: the caller is one already."""
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is None or not monkey.is_module_patched("threading"):
-        return None
-    from gevent.threadpool import ThreadPool
-
-    return ThreadPool(1)

@@ -8,13 +8,14 @@ answer there. Nobody waits for others to come, except for those that are ready.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
 from typing import Any
 
 from redis import ConnectionPool
-from redis.exceptions import ConnectionError, RedisError, ResponseError
+from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
 
 
 class _Ask:
@@ -28,11 +29,12 @@ class _Ask:
 
 
 class Pipe:
-    """Makes its connection by ``pool`` at the first call, which must come after the process' fork."""
+    """Makes its connection by ``pool`` at the first call, and another one in a process that was forked since."""
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
         self._connection: Any = None
+        self._process = 0
         self._waiting: deque[_Ask] = deque()
         self._line = threading.Lock()
 
@@ -53,24 +55,32 @@ class Pipe:
 
     def _ask_for_all(self) -> None:
         time.sleep(0)  # greenlets that are ready to run may be about to ask
-        asked = []
-        while self._waiting:
-            asked.append(self._waiting.popleft())
+        asked = self._all_waiting()
         failure: Exception = ConnectionError("the round trip was given up")
         try:
             self._exchange(asked)
         except Exception as error:  # noqa: BLE001 - raised by each caller
             failure = error
         finally:
+            if isinstance(failure, TimeoutError):
+                # Who came meanwhile has waited for this server as well, and would have to wait for it once more.
+                asked += self._all_waiting()
             for ask in asked:
                 if not ask.answered:
                     ask.answered, ask.error = True, failure
                     self._hang_up()
 
+    def _all_waiting(self) -> list[_Ask]:
+        asked = []
+        while self._waiting:
+            asked.append(self._waiting.popleft())
+        return asked
+
     def _exchange(self, asked: list[_Ask]) -> None:
         connection = self._connection
-        if connection is None:
+        if connection is None or self._process != os.getpid():  # another process' connection is left alone
             connection = self._connection = self._pool.get_connection()
+            self._process = os.getpid()
         elif not _is_silent(connection):  # closed by the server meanwhile
             connection.disconnect()
         commands = connection.pack_commands([ask.command for ask in asked])

@@ -1,4 +1,5 @@
-"""The way to Redis: one script, short time-outs, and a breaker so that a dead one is not waited for."""
+"""The way to Redis: one script over one connection of the process (``redis_pipe``), short time-outs, and a breaker
+so that a dead one is not waited for."""
 
 from __future__ import annotations
 
@@ -14,6 +15,8 @@ from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 from redis.retry import Retry
+
+from llm_service.redis_pipe import Pipe
 
 SCRIPT: Final = Path(__file__).with_name("ledger.lua").read_text(encoding="utf-8")
 log = logging.getLogger(__name__)
@@ -41,11 +44,17 @@ class RedisAway(Exception):
 
 
 class Gate:
-    """Runs the script. After a failure one call per ``pause`` seconds tries again; all others fail at once."""
+    """Runs the script. After a failure one call per ``pause`` seconds tries again; all others fail at once.
+
+    A command is never sent twice by itself, and every operation of the script bears being repeated by its caller.
+    """
 
     def __init__(self, redis: Redis, prefix: str, now_ms: Callable[[], int] | None = None, pause: float = 1.0) -> None:
-        self.redis: Any = redis
         self.prefix = prefix
+        pool = getattr(redis, "connection_pool", None)
+        # A cluster's client has many: its commands go their own ways.
+        self._send: Callable[..., Any] = redis.execute_command if pool is None else Pipe(pool).ask
+        self._key = f"{prefix}:leases"
         self.failures = 0
         self._now_ms, self._pause = now_ms, pause
         self._try_at: float | None = None
@@ -59,22 +68,14 @@ class Gate:
     def run(self, operation: str, *arguments: str | bytes | int) -> Any:
         """The script's reply. Raises RedisAway."""
         now = "" if self._now_ms is None else self._now_ms()
-        given = (self.prefix, operation, now, *arguments)
-        return self.guarded(lambda: self._evaluate(given))
+        return self.ask("EVALSHA", _SHA, 1, self._key, self.prefix, operation, now, *arguments)
 
-    def _evaluate(self, arguments: tuple[str | bytes | int, ...]) -> Any:
-        key = f"{self.prefix}:leases"
-        try:
-            return self.redis.evalsha(_SHA, 1, key, *arguments)
-        except NoScriptError:
-            return self.redis.eval(SCRIPT, 1, key, *arguments)
-
-    def guarded(self, ask: Callable[[], Any]) -> Any:
-        """``ask()``, which talks to Redis, unless it is known to be away. Raises RedisAway."""
+    def ask(self, *command: str | bytes | int) -> Any:
+        """Redis' answer, unless it is known to be away. Raises RedisAway."""
         if self._try_at is not None and not self._may_try():
             raise RedisAway(asked=False)
         try:
-            reply = ask()
+            reply = self._asked(command)
         except (RedisError, OSError) as error:
             self.failures += 1
             if self._try_at is None:
@@ -85,6 +86,13 @@ class Gate:
             log.warning("the ledger's Redis answers again")
             self._try_at = None
         return reply
+
+    def _asked(self, command: tuple[str | bytes | int, ...]) -> Any:
+        try:
+            return self._send(*command)
+        except NoScriptError:  # a server that has started since: before anything else it looks at what it remembers
+            self._send("EVAL", SCRIPT, 1, self._key, self.prefix, "wake", "")
+            return self._send(*command)
 
     def _may_try(self) -> bool:
         with self._lock:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+import orjson
 from redis import Redis
 
 from llm_service.errors import Refusal, Unavailable
+from llm_service.ids import new_id
 from llm_service.ledger.breaker import Gate, RedisAway
 from llm_service.ledger.local import LocalShare
 from llm_service.ledger.values import Check, Held, Lost, Reaped, Settlement, bounded, encode, money_place, refusal
 
 TICK: Final = 2.0  # seconds between two renewals
 _BATCH: Final = 100  # calls in one script call: Redis serves nobody else meanwhile
-# The life of Redis that no hold was made in.
-_NONE: Final = "-"
 
 
 @dataclass(slots=True, eq=False)
@@ -27,7 +28,7 @@ class _Live:
     checks: tuple[Check, ...]
     encoded: bytes
     record: bytes
-    life: str = _NONE  # of the Redis that holds it
+    held: bool = False  # Redis has said so
     maybe_held: bool = False  # Redis was asked, and did not answer
 
     @property
@@ -37,6 +38,7 @@ class _Live:
 
 class Ledger:
     """Give each worker its own, with a ``worker_id`` never used before; greenlets and threads may share it.
+    One that was made before a fork is another worker's in each process, under an id and on a connection of its own.
 
     ``redis``: as ``ledger.client`` makes it (bytes, short time-outs, no retries). ``workers``: how many share a
     quota while Redis is away. ``without_redis``: whether a call that has a budget is then refused (``closed``) or
@@ -56,7 +58,8 @@ class Ledger:
         retry_seconds: float = 1.0,
         now_ms: Callable[[], int] | None = None,
     ) -> None:
-        self.worker_id, self.without_redis = worker_id, without_redis
+        self.without_redis = without_redis
+        self._worker_id, self._process = worker_id, os.getpid()
         self.admitted_without_redis = 0
         self.refused_without_redis = 0
         self._gate = Gate(redis, prefix, now_ms, retry_seconds)
@@ -66,6 +69,14 @@ class Ledger:
         self._lost: set[str] = set()
         self._uncounted = 0
         self._lock = threading.Lock()
+
+    @property
+    def worker_id(self) -> str:
+        """Who owns this process' claims."""
+        process = os.getpid()
+        if process != self._process:
+            self._worker_id, self._process = new_id(), process
+        return self._worker_id
 
     @property
     def available(self) -> bool:
@@ -92,7 +103,7 @@ class Ledger:
         checks = tuple(checks)
         known = self._live.get(call_id)
         if known is not None:
-            return Held(call_id, known.life != _NONE, checks)
+            return Held(call_id, known.held, checks)
         live = _Live(checks, encode(checks), record)
         try:
             reply = self._hold(call_id, live, "open" if self.without_redis == "open" else "check")
@@ -103,9 +114,9 @@ class Ledger:
         if reply[0] == 2:
             raise self._closed()
         self._share.clear()
-        live.life = reply[1].decode()
+        live.held = True
         self._live[call_id] = live
-        return Held(call_id, True, checks, tuple(map(int, reply[2:])))
+        return Held(call_id, True, checks, tuple(map(int, reply[1:])))
 
     def _hold(self, call_id: str, live: _Live, mode: str) -> Any:
         return self._gate.run("hold", call_id, self.worker_id, self._lease_ms, live.record, live.encoded, mode)
@@ -159,7 +170,8 @@ class Ledger:
         arguments: list[str | bytes | int] = []
         for item, live in zip(batch, lives, strict=True):
             arguments += (item.call_id, bounded(item.cost_nanousd), bounded(item.tokens), item.record)
-            arguments += ("1" if item.claimed else "", live.life if live else "", live.encoded if live else "")
+            arguments += ("1" if item.claimed else "", live.encoded if live else "")
+            arguments.append(orjson.dumps(item.exempt) if item.exempt else "")
         try:
             return [reply == 1 for reply in self._gate.run("settle", self.worker_id, *arguments)]
         except RedisAway as away:
@@ -170,7 +182,7 @@ class Ledger:
 
     def _lose(self, item: Settlement, live: _Live, away: RedisAway) -> None:
         with self._lock:
-            if live.life != _NONE or live.maybe_held or away.asked:
+            if live.held or live.maybe_held or away.asked:
                 self._lost.add(item.call_id)
             self._uncounted += live.money and item.cost_nanousd > 0
 
@@ -182,9 +194,15 @@ class Ledger:
             return Lost(frozenset(self._lost), self._uncounted)
 
     def recount(self) -> None:
-        """Have the counters built again: the log has a row that says another cost than was settled here."""
-        with self._lock:
-            self._uncounted += 1
+        """Have the counters built again: the log has a row that says another cost than was settled here.
+
+        Before the call is reported as ``written``: should this worker die in between, another finds it out again.
+        """
+        try:
+            self._gate.run("forget", "1")
+        except RedisAway:
+            with self._lock:
+                self._uncounted += 1
 
     def recover(self, lost: Lost) -> bool:
         """Free what lost calls still hold. The log knows what they cost: if that was money, ``is_empty`` is
@@ -215,20 +233,27 @@ class Ledger:
     def _renew_batch(self, ids: Sequence[str], seen: Mapping[str, int]) -> None:
         pairs = [value for call_id in ids for value in (call_id, bounded(seen.get(call_id, 0)))]
         try:
-            life, *missing = self._gate.run("renew", self.worker_id, self._lease_ms, *pairs)
+            missing = self._gate.run("renew", self.worker_id, self._lease_ms, *pairs)
             for call_id in map(bytes.decode, missing):
                 live = self._live.get(call_id)
-                # Missing in the life of Redis that held it: a reaper has settled it.
-                if live is not None and live.life != life.decode():
+                if live is not None:
                     self._hold_again(call_id, live)
         except RedisAway:
             return
 
     def _hold_again(self, call_id: str, live: _Live) -> None:
+        """Redis has lost it, or a reaper has settled it: then the script does nothing."""
         live.maybe_held = True
-        live.life = self._hold(call_id, live, "force")[1].decode()
-        if call_id not in self._live:  # settled in the meantime: this hold would be nobody's
-            self._gate.run("forget", "", call_id)
+        try:
+            self._hold(call_id, live, "force")
+            live.held = True
+            if call_id not in self._live:  # settled in the meantime: this hold would be nobody's
+                self._gate.run("forget", "", call_id)
+        except RedisAway:
+            if call_id not in self._live:
+                with self._lock:
+                    self._lost.add(call_id)
+            raise
 
     def reap(self, limit: int = _BATCH) -> list[Reaped]:
         """Calls whose lease has ended, claimed by this worker: no other reaper gets them for another lease.
@@ -280,8 +305,8 @@ class Ledger:
         return bool(self._asked("begin", epoch, seconds))
 
     def counted(self) -> set[str]:
-        """Calls that cost something here and whose rows a snapshot of the log, begun before, may or may not have.
-        Raises Unavailable."""
+        """Calls that are held or cost something here, whose rows a snapshot of the log, begun before, may or may not
+        have. Raises Unavailable."""
         return {call_id.decode() for call_id in self._asked("counted")}
 
     def rebuild(
@@ -293,21 +318,26 @@ class Ledger:
     ) -> bool:
         """Make ``spent`` of (scope, period), as a snapshot of the log has it, the truth; others become 0.
 
-        Untouched: what live calls hold. Costs of calls in ``counted`` but not in ``included`` are added.
+        Untouched: what live calls hold. Costs of calls in ``counted`` but not in ``included`` are added; of those in
+        ``included`` nothing is held any more.
         ``resets_at_ms``: when a period ends, so that its counter is not kept for ever.
         False: ``begin_rebuild`` of this epoch has run out, or was never called. Raises Unavailable.
         """
-        head = f"{self._gate.prefix}:money:"
-        try:
-            names = self._gate.guarded(lambda: list(self._gate.redis.scan_iter(match=f"{head}*", count=1_000)))
-        except RedisAway as away:
-            raise Unavailable("Redis did not answer.") from away
-        places = {name.decode().removeprefix(head): (0, "") for name in names}
+        places = dict.fromkeys(self._counters(), (0, ""))
         for (scope, period), nanodollars in spent.items():
             ends = (resets_at_ms or {}).get((scope, period))
             places[money_place(scope, period)] = bounded(nanodollars), "" if ends is None else str(ends)
         rows = [value for place, pair in places.items() for value in (place, *pair)]
         return bool(self._asked("rebuild", epoch, len(places), *rows, *included))
+
+    def _counters(self) -> Iterator[str]:
+        """Places of money that Redis counts; of some more than once."""
+        cursor = b"0"
+        while True:
+            cursor, *places = self._asked("places", cursor)
+            yield from map(bytes.decode, places)
+            if cursor == b"0":
+                return
 
     def _asked(self, operation: str, *arguments: str | bytes | int) -> Any:
         try:

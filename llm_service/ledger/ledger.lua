@@ -27,7 +27,7 @@ else
 end
 
 local LEASES, UNWRITTEN, SETTLED_AT = key('leases'), key('unwritten'), key('settled_at')
-local COUNTED, EPOCH, LIFE, REBUILDING = key('counted'), key('epoch'), key('life'), key('rebuilding')
+local COUNTED, EPOCH, REBUILDING = key('counted'), key('epoch'), key('rebuilding')
 
 local function hold_key(id) return key('hold:' .. id) end
 local function reaped_key(id) return key('reaped:' .. id) end
@@ -89,19 +89,14 @@ local function settled(id)
 end
 
 -- id, worker, lease ms, record, checks, mode: "check"; "open" admits money that cannot be checked; "force" admits all.
--- Returns {1, life, left of each check} | {0, index of the refusing check, left, wait ms} | {2}: money not known yet.
+-- Returns {1, left of each check} | {0, index of the refusing check, left, wait ms} | {2}: money not known yet.
 local function hold()
   local id, worker, lease, record, mode = ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[9]
   local name = hold_key(id)
-  local life = redis.call('GET', LIFE)
-  if not life then
-    life = id
-    redis.call('SET', LIFE, life)
-  end
-  if redis.call('EXISTS', name) == 1 or settled(id) then return {1, life} end
+  if redis.call('EXISTS', name) == 1 or settled(id) then return {1} end
   local known = redis.call('EXISTS', EPOCH) == 1
   local checks = cjson.decode(ARGV[8])
-  local reply = {1, life}
+  local reply = {1}
   for index, check in ipairs(checks) do
     local amount, quota = tonumber(check[3]), tonumber(check[4])
     local taken, wait = used(check, quota - amount)
@@ -110,7 +105,7 @@ local function hold()
       return {0, index, whole(math.max(0, quota - taken)), whole(wait)}
     end
     if unknown and mode == 'check' then return {2} end
-    reply[index + 2] = whole(math.max(0, quota - taken - amount))
+    reply[index + 1] = whole(math.max(0, quota - taken - amount))
   end
   for _, check in ipairs(checks) do apply(id, check) end
   redis.call('HSET', name, 'worker', worker, 'started', whole(now), 'record', record, 'checks', ARGV[8], 'seen', '0')
@@ -147,10 +142,20 @@ local function release(id, checks, started, tokens)
   redis.call('ZREM', LEASES, id)
 end
 
-local function spend(id, checks, cost)
-  local moneys = {}
+-- Its tokens stay counted, and nothing is spent.
+local function drop(id)
+  local hold = redis.call('HMGET', hold_key(id), 'checks', 'started')
+  if hold[1] then release(id, cjson.decode(hold[1]), tonumber(hold[2]), nil) end
+end
+
+-- exempt: a JSON list of places that the call does not count against, or ''.
+local function spend(id, checks, cost, exempt)
+  local moneys, none = {}, {}
+  if exempt ~= '' then
+    for _, place in ipairs(cjson.decode(exempt)) do none[place] = true end
+  end
   for _, check in ipairs(checks) do
-    if check[1] == 'money' then
+    if check[1] == 'money' and not none[check[2]] then
       local money = key('money:' .. check[2])
       if number_at(money, 'spent') + tonumber(cost) >= MOST then
         redis.call('HSET', money, 'spent', whole(MOST))
@@ -165,7 +170,7 @@ local function spend(id, checks, cost)
 end
 
 -- 1: settled by this; 0: was settled before, or is not this worker's any more.
-local function settle_one(worker, id, cost, tokens, record, claimed, life, known_checks)
+local function settle_one(worker, id, cost, tokens, record, claimed, known_checks, exempt)
   local hold = redis.call('HMGET', hold_key(id), 'checks', 'started', 'claim')
   local checks
   if hold[1] then
@@ -173,14 +178,14 @@ local function settle_one(worker, id, cost, tokens, record, claimed, life, known
     checks = cjson.decode(hold[1])
     release(id, checks, tonumber(hold[2]), tonumber(tokens))
   else
-    -- Of the same life of Redis a hold that is gone was settled. Else Redis never knew of it, or has lost it.
-    if known_checks == '' or settled(id) or life == redis.call('GET', LIFE) then return 0 end
+    -- Its own worker names the checks, and only once. What nobody settled, Redis never knew of, or has lost.
+    if known_checks == '' or settled(id) then return 0 end
     checks = cjson.decode(known_checks)
     for _, check in ipairs(checks) do
       if check[1] == 'tokens' then apply(id, {'tokens', check[2], tokens}) end
     end
   end
-  spend(id, checks, cost)
+  spend(id, checks, cost, exempt)
   if record ~= '' then
     redis.call('HSET', UNWRITTEN, id, record)
     redis.call('ZADD', SETTLED_AT, whole(now), id)
@@ -189,14 +194,27 @@ local function settle_one(worker, id, cost, tokens, record, claimed, life, known
   return 1
 end
 
--- worker, then of each: id, cost, tokens, record, claimed or '', life, checks or ''.
+-- worker, then of each: id, cost, tokens, record, claimed or '', checks or '', exempt or ''.
 local function settle()
   local replies = {}
   for at = 5, #ARGV, 7 do
     replies[#replies + 1] = settle_one(
-      ARGV[4], ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6])
+      ARGV[4], ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5],
+      ARGV[at + 6])
   end
   return replies
+end
+
+-- A server that has started since may have come back with old counters, or as a replica that missed the last writes:
+-- they have to be built again. Who may not ask it for its run has to do without.
+local function mind_the_server()
+  local told = redis.pcall('INFO', 'server')
+  local run = type(told) == 'string' and string.match(told, 'run_id:(%x+)') or ''
+  if redis.call('GET', key('run')) ~= run then
+    redis.call('SET', key('run'), run)
+    redis.call('DEL', EPOCH, REBUILDING)
+  end
+  return 1
 end
 
 -- Renewals and reapers come by every few seconds. If none did for half a lease, or time went backwards, the clock
@@ -211,11 +229,12 @@ local function mind_the_clock(lease)
   redis.call('SET', name, whole(now))
 end
 
--- worker, lease ms, then id and seen of each. Returns {life, ids that are not held}.
+-- worker, lease ms, then id and seen of each. Returns the ids that are not held.
 local function renew()
   local lease = tonumber(ARGV[5])
   mind_the_clock(lease)
-  local reply = {redis.call('GET', LIFE) or ''}
+  mind_the_server()
+  local reply = {}
   for at = 6, #ARGV, 2 do
     local id, name = ARGV[at], hold_key(ARGV[at])
     if redis.call('EXISTS', name) == 1 then
@@ -249,10 +268,7 @@ end
 
 -- "1" if the log has costs that are not counted here, then ids that hold nothing any more. Counts nothing.
 local function forget()
-  for at = 5, #ARGV do
-    local hold = redis.call('HMGET', hold_key(ARGV[at]), 'checks', 'started')
-    if hold[1] then release(ARGV[at], cjson.decode(hold[1]), tonumber(hold[2]), nil) end
-  end
+  for at = 5, #ARGV do drop(ARGV[at]) end
   -- A rebuild under way may have read the log too early: it starts again.
   if ARGV[4] == '1' then redis.call('DEL', EPOCH, REBUILDING) end
   return 1
@@ -286,12 +302,25 @@ local function begin()
   return redis.call('SET', REBUILDING, ARGV[4], 'NX', 'EX', ARGV[5]) and 1 or 0
 end
 
+-- Calls whose rows a snapshot of the log may have: of those that cost something, and of those still held, which end
+-- without Redis.
+local function counted()
+  local ids = redis.call('HKEYS', COUNTED)
+  for _, id in ipairs(redis.call('ZRANGE', LEASES, 0, -1)) do ids[#ids + 1] = id end
+  return ids
+end
+
 -- epoch, how many money keys, then key, spent, resets_at_ms or '' of each, then the ids the log's snapshot has.
 local function rebuild()
   if redis.call('GET', REBUILDING) ~= ARGV[4] then return 0 end
   local last = 5 + 3 * tonumber(ARGV[5])
   local included, more = {}, {}
-  for at = last + 1, #ARGV do included[ARGV[at]] = true end
+  for at = last + 1, #ARGV do
+    local id = ARGV[at]
+    included[id] = true
+    -- A call that has its row is over: a reaper must not count it once more.
+    drop(id)
+  end
   local counted = redis.call('HGETALL', COUNTED)
   for at = 1, #counted, 2 do
     local id, entry = counted[at], cjson.decode(counted[at + 1])
@@ -316,16 +345,28 @@ local function balance()
   return {values[1] or '0', values[2] or '0'}
 end
 
+-- cursor. Returns the next cursor, then places of money.
+local function places()
+  local head = key('money:')
+  local pattern = string.gsub(head, '[%[%]*?\\]', '\\%0') .. '*'
+  local found = redis.call('SCAN', ARGV[4], 'MATCH', pattern, 'COUNT', '1000')
+  local reply = {found[1]}
+  for _, name in ipairs(found[2]) do reply[#reply + 1] = string.sub(name, #head + 1) end
+  return reply
+end
+
 if operation == 'hold' then return hold() end
 if operation == 'settle' then return settle() end
+if operation == 'wake' then return mind_the_server() end
 if operation == 'renew' then return renew() end
 if operation == 'claim' then return claim() end
 if operation == 'forget' then return forget() end
 if operation == 'written' then return written() end
 if operation == 'unwritten' then return unwritten() end
 if operation == 'begin' then return begin() end
+if operation == 'places' then return places() end
 if operation == 'rebuild' then return rebuild() end
 if operation == 'balance' then return balance() end
-if operation == 'counted' then return redis.call('HKEYS', COUNTED) end
+if operation == 'counted' then return counted() end
 if operation == 'epoch' then return redis.call('GET', EPOCH) or '' end
 return redis.error_reply('ledger: no such operation')

@@ -107,7 +107,8 @@ class Settlement:
     """The end of a call. ``record`` is kept until ``written``; empty: there is none to keep.
 
     ``cost_nanousd`` and ``tokens`` are brought into what the ledger can count (``bounded``).
-    ``claimed``: by a reaper, which must still have its claim.
+    ``claimed``: by a reaper, which must still have its claim. ``exempt``: places (``Check.place``) of money that
+    the call held and does not count against, as it was served: what was held there comes back, nothing is spent.
     """
 
     call_id: str
@@ -115,6 +116,7 @@ class Settlement:
     tokens: int
     record: bytes = b""
     claimed: bool = False
+    exempt: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

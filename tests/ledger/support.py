@@ -17,7 +17,10 @@ PERIOD = "2026-01"
 
 
 class Wire:
-    """One worker's way to Redis, which can break: before Redis is asked (``up``), or before it answers (``mute``)."""
+    """One worker's way to Redis, which can break: before Redis is asked (``up``), or before it answers (``mute``).
+
+    To the ledger it is a client: what it takes of one is the pool.
+    """
 
     def __init__(self, redis: Redis) -> None:
         self.redis: Any = redis
@@ -25,19 +28,32 @@ class Wire:
         self.mute = False
         self.asked = 0
 
+    @property
+    def connection_pool(self) -> Wire:
+        return self
+
+    def get_connection(self) -> _Connection:
+        return _Connection(self, self.redis.connection_pool.get_connection())
+
+
+class _Connection:
+    def __init__(self, wire: Wire, real: Any) -> None:
+        self.wire, self.real = wire, real
+
     def __getattr__(self, name: str) -> Any:
-        ask = getattr(self.redis, name)
+        return getattr(self.real, name)
 
-        def asked(*arguments: Any, **more: Any) -> Any:
-            if not self.up:
-                raise RedisConnectionError("down")
-            self.asked += 1
-            reply = ask(*arguments, **more)
-            if self.mute:
-                raise RedisTimeoutError("no answer")
-            return reply
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        if not self.wire.up:
+            raise RedisConnectionError("down")
+        self.wire.asked += 1
+        self.real.send_packed_command(command, check_health)
 
-        return asked
+    def read_response(self) -> Any:
+        reply = self.real.read_response()
+        if self.wire.mute:
+            raise RedisTimeoutError("no answer")
+        return reply
 
 
 def money(amount: int, quota: int = 100, scope: str = "key:a", period: str = PERIOD) -> Check:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import pytest
@@ -43,6 +43,7 @@ class Worker:
 
 class Machine(RuleBasedStateMachine):
     redis: Any  # set by the test
+    without_redis: Literal["closed", "open"] = "closed"
 
     @initialize()
     def start(self) -> None:
@@ -51,10 +52,13 @@ class Machine(RuleBasedStateMachine):
         self.names = iter(range(10**6))
         self.log: dict[str, int] = {}  # the committed rows
         self.key_of: dict[str, str] = {}
+        self.most: dict[str, int] = {}
         self.reached: set[str] = set()  # calls that the upstream saw
         self.settled: dict[str, int] = {}  # decided by a worker that could reach Redis
         self.ghosts: dict[str, int] = {}  # of workers that died: id -> the most it can cost
-        self.dead: list[Ledger] = []
+        self.beyond = False  # more slots than the quota: Redis forgot calls that live, or was not there to count
+        self.unknown = False  # costs that only a worker knew of which was killed
+        self.kept: dict[bytes, tuple[bytes, int]] | None = None
         self.epoch: str | None = None
         self.snapshot: tuple[dict[str, int], set[str]] | None = None
         self.workers = {name: self.process(name) for name in WORKERS}
@@ -63,7 +67,15 @@ class Machine(RuleBasedStateMachine):
     def process(self, name: str) -> Worker:
         wire = Wire(self.redis)
         number = f"{name}-{next(self.names)}"
-        return Worker(Ledger(wire, number, retry_seconds=0.0, now_ms=lambda: self.now), wire)  # type: ignore[arg-type]
+        ledger = Ledger(
+            wire,  # type: ignore[arg-type]
+            number,
+            workers=len(WORKERS),
+            without_redis=self.without_redis,
+            retry_seconds=0.0,
+            now_ms=lambda: self.now,
+        )
+        return Worker(ledger, wire)
 
     # -- calls --
 
@@ -72,21 +84,22 @@ class Machine(RuleBasedStateMachine):
         key=st.sampled_from(("key:a", "key:b")),
         most=st.integers(0, 50),
         mute=st.sampled_from((False, False, False, True)),
+        budget=st.sampled_from((True, True, True, False)),
     )
-    def hold(self, name: str, key: str, most: int, mute: bool) -> None:
+    def hold(self, name: str, key: str, most: int, mute: bool, budget: bool) -> None:
         worker, call_id = self.workers[name], f"c{next(self.names):06}"
-        checks = [
-            money(most, BUDGETS[key], key),
-            money(most, BUDGETS["org:o"], "org:o"),
-            tokens(most, 10_000, key),
-            slot(SLOTS[key], key),
-        ]
+        checks = [tokens(most, 10_000, key), slot(SLOTS[key], key)]
+        if budget:
+            checks = [money(most, BUDGETS[key], key), money(most, BUDGETS["org:o"], "org:o"), *checks]
+        else:
+            most = 0  # nothing that is counted
         record = orjson.dumps({"key": key, "most": most})
         worker.wire.mute = mute
-        self.key_of[call_id] = key
+        self.key_of[call_id], self.most[call_id] = key, most
         try:
-            worker.ledger.hold(call_id, checks, record)
-            worker.ledger.hold(call_id, checks, record)
+            held = worker.ledger.hold(call_id, checks, record)
+            assert worker.ledger.hold(call_id, checks, record).in_redis == held.in_redis
+            self.beyond = self.beyond or not held.in_redis
             worker.calls[call_id] = most
             self.reached.add(call_id)
         except (BudgetExceeded, RateLimited):
@@ -185,26 +198,48 @@ class Machine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(WORKERS))
     def is_killed(self, name: str) -> None:
+        """kill -9: what only this process knew is gone."""
         worker = self.workers[name]
-        self.ghosts.update(worker.calls)
-        for call_id, cost in worker.queue.items():
-            if call_id not in self.settled:  # decided without Redis and not written: nobody knows
-                self.ghosts[call_id] = cost
-        self.dead.append(worker.ledger)
+        self.unknown = self.unknown or worker.ledger.lost().uncounted > 0
         self.workers[name] = self.process(name)
+        self.find_what_is_left()
 
     @rule()
     def redis_is_lost(self) -> None:
         self.redis.flushdb()
-        self.epoch = None
-        # With the holds of the dead, and what was settled but is in no log and no queue, every trace is gone.
-        for call_id in self.ghosts:
-            self.reached.discard(call_id)
-        self.ghosts.clear()
+        self.find_what_is_left()
+        self.epoch, self.beyond = None, True
+
+    @rule()
+    def redis_keeps_its_state_on_disk(self) -> None:
+        names = self.redis.keys("{llm}:*")
+        self.kept = {name: (self.redis.dump(name), max(0, self.redis.pttl(name))) for name in names}
+
+    @precondition(lambda self: self.kept is not None)
+    @rule()
+    def redis_starts_again_from_its_disk(self) -> None:
+        assert self.kept is not None
+        self.redis.flushdb()
+        for name, (dumped, ttl) in self.kept.items():
+            self.redis.restore(name, ttl, dumped)
+        self.redis.set("{llm}:run", "that was another one")
+        self.redis.script_flush()
+        self.find_what_is_left()
+        self.epoch, self.beyond = None, True
+
+    def find_what_is_left(self) -> None:
+        """What no process, no row and no key remembers cannot have its row any more; what is only held is reaped."""
+        held = {name.decode().rpartition(":")[2] for name in self.redis.keys("{llm}:hold:*")}
+        kept = {call_id.decode() for call_id in self.redis.hkeys("{llm}:unwritten")}
+        reaped = {name.decode().rpartition(":")[2] for name in self.redis.keys("{llm}:reaped:*")}
+        live = {call_id for worker in self.workers.values() for call_id in worker.calls}
         queued = {call_id for worker in self.workers.values() for call_id in worker.queue}
-        for call_id in set(self.settled) - set(self.log) - queued:
-            del self.settled[call_id]
-            self.reached.discard(call_id)
+        self.reached &= held | kept | live | queued | set(self.log)
+        over = kept | reaped | (queued | set(self.log)) - live - held
+        self.settled = {call_id: cost for call_id, cost in self.settled.items() if call_id in over}
+        self.ghosts = {
+            call_id: self.most[call_id] for call_id in held - live - set(self.settled) - queued - set(self.log)
+        }
 
     # -- the rebuild, in steps that others come between --
 
@@ -257,15 +292,15 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def what_was_spent_and_can_still_be_spent_is_within_every_budget(self) -> None:
-        if not hasattr(self, "workers"):
+        if not hasattr(self, "workers") or self.without_redis == "open":
             return
         costs = {**self.settled}
         for worker in self.workers.values():
             costs |= worker.queue
         costs |= self.log
         for worker in self.workers.values():
-            costs |= {call_id: most for call_id, most in worker.calls.items() if call_id not in self.settled}
-        costs |= self.ghosts
+            costs = {**worker.calls, **costs}
+        costs = {**self.ghosts, **costs}
         for scope, total in self.sums(costs).items():
             assert total <= BUDGETS[scope], f"{scope}: {costs}"
 
@@ -288,7 +323,7 @@ class Machine(RuleBasedStateMachine):
         for scope, quota in SLOTS.items():
             members = self.redis.smembers(f"{{llm}}:slots:{scope}")
             assert members == slots.get(scope, set())
-            assert len(members) <= quota
+            assert self.beyond or len(members) <= quota
         assert all(int(self.redis.get(name)) >= 0 for name in self.redis.keys("{llm}:tokens:*"))
 
     def teardown(self) -> None:
@@ -308,7 +343,7 @@ class Machine(RuleBasedStateMachine):
             for name in WORKERS:
                 self.tick(name)
         assert everything_held(Wire(self.redis)) == []
-        if self.workers["w0"].ledger.is_empty():
+        if self.workers["w0"].ledger.is_empty() or (self.unknown and self.without_redis == "open"):
             self.build_all()
         assert self.reached <= set(self.log)
         assert self.spent() == {**dict.fromkeys(BUDGETS, 0), **self.sums(self.log)}
@@ -327,14 +362,15 @@ def redis(valkey: Valkey) -> Iterator[Any]:
     redis.close()
 
 
-def test_no_order_of_events_breaks_an_invariant(redis: Any) -> None:
+@pytest.mark.parametrize("without", ["closed", "open"])
+def test_no_order_of_events_breaks_an_invariant(redis: Any, without: Literal["closed", "open"]) -> None:
     class Here(Machine):
         pass
 
-    Here.redis = redis
+    Here.redis, Here.without_redis = redis, without
     run_state_machine_as_test(
         Here,
         settings=settings(
-            max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=30, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

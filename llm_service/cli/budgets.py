@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import click
 from flask import current_app
 
 from llm_service import periods
-from llm_service.cli import output, scopes
+from llm_service.cli import counters, output, scopes
 from llm_service.cli import parameters as read
 from llm_service.prices import as_dollars
 from llm_service.store import budgets, keys
@@ -18,21 +18,14 @@ from llm_service.store.budgets import Budget
 
 group = output.Group("budgets", help="Set budgets and see what is left of them.")
 _budget_argument = click.argument("budget", metavar="BUDGET")
-_COLUMNS = ("id", "kind", "name", "model", "amount", "per", "spent", "left", "resets_at")
-_AMOUNTS = ("amount", "spent", "left")
-
-
-class Ledger(Protocol):
-    """What ``budgets rebuild`` asks of the service's counters."""
-
-    def rebuild(self) -> int:
-        """Set all counters anew from the log; how many there are now."""
+_COLUMNS = ("id", "kind", "name", "model", "amount", "per", "spent", "held", "left", "resets_at")
+_AMOUNTS = ("amount", "spent", "held", "left")
 
 
 @group.command("list")
 @output.json_option
 def list_(as_json: bool) -> None:
-    """List all budgets with what is spent and left in the current period."""
+    """List all budgets with what is spent, held by calls in flight, and left in the current period."""
     rows = described(budgets.list_all())
     if as_json:
         output.echo_json(rows)
@@ -51,7 +44,8 @@ def list_(as_json: bool) -> None:
 @output.json_option
 def show(budget: str, as_json: bool) -> None:
     """Show one budget: BUDGET is its id."""
-    _say(_chosen(budget), as_json)
+    (fields,) = described([_chosen(budget)])
+    _say(fields, as_json)
 
 
 @group.command("set")
@@ -63,7 +57,12 @@ def show(budget: str, as_json: bool) -> None:
 def set_(as_json: bool, amount: int, per: Any, model: str | None, **given: Any) -> None:
     """Set the budget of a scope per period, and per model if one is named; an older one is replaced."""
     kind, name = scopes.meant(given)
-    _say(budgets.put(kind, name, amount, per, model or ""), as_json, is_new=True)
+    budget = budgets.put(kind, name, amount, per, model or "")
+    (fields,) = described([budget])
+    counters.count_from_before(budget, fields["spent_nanousd"])
+    _say(fields, as_json)
+    if not as_json:
+        _warn(fields)
 
 
 @group.command()
@@ -85,23 +84,21 @@ def remove(budget: str, as_json: bool) -> None:
 @output.json_option
 def rebuild(as_json: bool) -> None:
     """Recompute what Redis counts from the request log."""
-    ledger: Ledger | None = getattr(current_app.extensions["llm_service"], "ledger", None)
-    if ledger is None:
-        raise click.ClickException("This service keeps no counters that could be rebuilt.")
-    rebuilt = ledger.rebuild()
+    rebuilt = counters.rebuild()
     if as_json:
         output.echo_json({"rebuilt": rebuilt})
     else:
-        click.echo(f"{rebuilt:,} counters were rebuilt from the log.")
+        click.echo(f"{rebuilt:,} {'counter was' if rebuilt == 1 else 'counters were'} rebuilt from the log.")
 
 
 def described(found: Iterable[Budget]) -> list[dict[str, Any]]:
-    """Budgets as commands print them, with what the log says is spent in the current period."""
+    """Budgets as commands print them. What is spent in the current period is the log's word, what is held Redis'."""
     found = list(found)
     zone = current_app.extensions["llm_service"].settings.time_zone
     now = datetime.now(UTC)
     spent = budgets.spent(found, zone, now, patience=output.PATIENCE)
-    return [_describe(item, spent, zone, now) for item in found]
+    held = counters.held(found)
+    return [{**_describe(item, spent, zone, now), **_held(held[item.id])} for item in found]
 
 
 def _warn(fields: dict[str, Any]) -> None:
@@ -138,9 +135,13 @@ def _describe(budget: Budget, spent: dict[tuple[str, str], int], zone: str, now:
     }
 
 
+def _held(nanodollars: int | None) -> dict[str, Any]:
+    return {"held_usd": as_dollars(nanodollars), "held_nanousd": nanodollars}
+
+
 def _in_dollars(fields: dict[str, Any]) -> dict[str, str]:
     left = fields["amount_nanousd"] - fields["spent_nanousd"]
-    amounts = (fields["amount_nanousd"], fields["spent_nanousd"], max(0, left))
+    amounts = (fields["amount_nanousd"], fields["spent_nanousd"], fields["held_nanousd"], max(0, left))
     return dict(zip(_AMOUNTS, map(output.dollars, amounts), strict=True))
 
 
@@ -155,12 +156,9 @@ def _unknown() -> click.ClickException:
     return click.ClickException("There is no budget with this id; `flask --app wsgi budgets list` shows them.")
 
 
-def _say(budget: Budget, as_json: bool, *, is_new: bool = False) -> None:
-    (fields,) = described([budget])
+def _say(fields: dict[str, Any], as_json: bool) -> None:
     if as_json:
         output.echo_json(fields)
         return
     shown = {name: value for name, value in fields.items() if not name.endswith(("_usd", "_nanousd"))}
     output.echo_fields([*shown.items(), *_in_dollars(fields).items()])
-    if is_new:
-        _warn(fields)

@@ -10,7 +10,7 @@ import click
 from flask import current_app
 
 from llm_service import periods
-from llm_service.cli import output
+from llm_service.cli import counters, output
 from llm_service.cli import parameters as read
 from llm_service.prices import as_dollars
 from llm_service.store import budgets, keys
@@ -29,7 +29,7 @@ _LABELS: tuple[tuple[str, Any, str], ...] = (
     ("--tpm", read.TPM, "Tokens per minute, instead of the tier's; none for the tier's."),
     ("--parallel", read.PARALLEL, "Calls at the same time, instead of the tier's; none for the tier's."),
     ("--budget", read.OPTIONAL_USD, "Dollars the key may spend per period; none for no budget of its own."),
-    ("--per", click.Choice(periods.PERIODS), "Period of --budget; month when it is not named."),
+    ("--per", click.Choice(periods.PERIODS), "Period of --budget; without it that of the key's budget, else month."),
     ("--networks", read.NETWORKS, "Comma-separated networks (CIDR) the key may call from; all for any."),
     ("--models", read.MODELS, "Comma-separated models or patterns the key may use; all for every model."),
     ("--expires", read.EXPIRY, "When it ends: 30d, 24h, a time in ISO 8601, or never."),
@@ -122,6 +122,8 @@ def update(key: str, as_json: bool, **given: Any) -> None:
         raise click.UsageError("--per needs --budget.")
     stored = chosen(key)
     money = {name: typed.pop(name) for name in ("budget", "per") if name in typed}
+    if money.get("budget") is not None:
+        money.setdefault("per", _usual_period(stored.id))
     try:
         changed = keys.change(stored.id, typed)
     except keys.KeyRevoked:
@@ -168,6 +170,14 @@ def chosen(reference: str) -> StoredKey:
     return found[0]
 
 
+def _usual_period(key_id: str) -> Any:
+    """That of the key's one budget for all models, so that a new amount changes it instead of adding another."""
+    own = [budget.period for budget in budgets.of_scope("key", key_id) if not budget.model]
+    if len(own) > 1:
+        raise click.UsageError(f"The key has several budgets ({', '.join(own)}): name one with --per.")
+    return own[0] if own else "month"
+
+
 def _set_budget(key_id: str, amount: int | None, per: Any) -> int:
     """Set or, with None, remove the key's budget for all models; by how much it is overspent."""
     if amount is None:
@@ -175,9 +185,10 @@ def _set_budget(key_id: str, amount: int | None, per: Any) -> int:
             if not budget.model and per in (None, budget.period):
                 budgets.remove(budget.id)
         return 0
-    budget = budgets.put("key", key_id, amount, per or "month")
+    budget = budgets.put("key", key_id, amount, per)
     zone = current_app.extensions["llm_service"].settings.time_zone
     (spent,) = budgets.spent([budget], zone, patience=output.PATIENCE).values()
+    counters.count_from_before(budget, spent)
     return max(0, spent - amount)
 
 

@@ -1,4 +1,4 @@
-"""``flask limits``: limits of users, organisations and the whole service."""
+"""``flask limits``: limits of users, organisations, networks, models and the whole service."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llm_service.cli import parameters as read
 from llm_service.store import limits
 from llm_service.store.limits import Limits
 
-group = output.Group("limits", help="Limit users, organisations and the whole service.")
+group = output.Group("limits", help="Limit users, organisations, networks, models and the whole service.")
 
 
 @group.command("list")
@@ -27,13 +27,13 @@ def list_(as_json: bool) -> None:
 
 
 @group.command("set")
-@scopes.options("user", "org")
+@scopes.options("user", "org", "network", "model")
 @click.option("--rpm", type=read.RPM, help="Requests per minute; none for no limit.")
 @click.option("--tpm", type=read.TPM, help="Tokens per minute; none for no limit.")
 @click.option("--parallel", type=read.PARALLEL, help="Calls at the same time; none for no limit.")
 @output.json_option
 def set_(as_json: bool, rpm: int | None, tpm: int | None, parallel: int | None, **given: Any) -> None:
-    """Limit all calls of a user, an organisation or the service together; what is not named stays."""
+    """Limit all calls of one scope together; what is not named stays."""
     kind, name = scopes.meant(given)
     ctx = click.get_current_context()
     values = {"rpm": rpm, "tpm": tpm, "parallel": parallel}
@@ -52,10 +52,10 @@ def set_(as_json: bool, rpm: int | None, tpm: int | None, parallel: int | None, 
 
 
 @group.command()
-@scopes.options("user", "org")
+@scopes.options("user", "org", "network", "model")
 @output.json_option
 def remove(as_json: bool, **given: Any) -> None:
-    """Remove all limits of a user, an organisation or the service."""
+    """Remove all limits of one scope."""
     kind, name = scopes.meant(given)
     if not limits.remove(kind, name):
         raise click.ClickException("There are no such limits; `flask --app wsgi limits list` shows them.")

@@ -16,6 +16,7 @@ import click
 from flask.cli import AppGroup
 from sqlalchemy.exc import SQLAlchemyError
 
+from llm_service.money import NANO_PER_DOLLAR
 from llm_service.store.engine import schema_missing
 
 # Seconds one statement of a command may take: people wait longer than calls do.
@@ -78,12 +79,11 @@ def cell(value: Any) -> str:
 
 
 def dollars(nanodollars: int | None) -> str:
-    """``-`` when unknown."""
+    """To the nano-dollar, with six decimals where those are all; ``-`` when unknown."""
     if nanodollars is None:
         return "-"
-    from llm_service.prices import as_dollars
-
-    return f"${as_dollars(nanodollars):,.6f}"
+    whole, rest = divmod(nanodollars, NANO_PER_DOLLAR)
+    return f"${whole:,}.{f'{rest:09d}'.rstrip('0').ljust(6, '0')}"
 
 
 def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Iterable[str] = ()) -> None:

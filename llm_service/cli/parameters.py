@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_network
+from ipaddress import IPv6Network, ip_interface
 from typing import Any, Generic, TypeVar
 
 import click
@@ -105,21 +105,33 @@ def amount(text: str) -> int | None:
     return None if text.strip() == "none" else nanodollars(text)
 
 
+def network(text: str) -> str:
+    """An address or a network in CIDR, as it is stored: ``10.0.0.0/8``."""
+    text = text.strip()
+    try:
+        given = ip_interface(text)
+    except ValueError:
+        raise ValueError("must be addresses or networks such as 192.0.2.1, 10.0.0.0/8 or 2001:db8::/32") from None
+    if "%" in text:
+        raise ValueError("must not name an interface (what follows the %)")
+    found = given.network
+    if given.ip != found.network_address:
+        raise ValueError(f"must have no bits after the prefix: write {found}, or {given.ip} for that address alone")
+    if isinstance(found, IPv6Network):
+        mapped = found.network_address.ipv4_mapped
+        if mapped is not None and found.prefixlen >= 96:  # what a socket for both calls an address of IPv4
+            return f"{mapped}/{found.prefixlen - 96}"
+    return str(found)
+
+
 def network_list(text: str) -> list[str]:
     """Comma-separated addresses or CIDR networks; ``all`` is no restriction."""
     if text.strip() == "all":
         return []
-    found: list[str] = []
-    for item in text.split(","):
-        try:
-            found.append(str(ip_network(item.strip())))
-        except ValueError:
-            raise ValueError(
-                "must be addresses or networks such as 10.0.0.0/8 or 2001:db8::/32 (the bits after the prefix are 0)"
-            ) from None
+    found = list(dict.fromkeys(network(item) for item in text.split(",")))
     if len(found) > _MOST_NETWORKS:
         raise ValueError(f"must be at most {_MOST_NETWORKS} networks")
-    return list(dict.fromkeys(found))
+    return found
 
 
 def model_names(text: str) -> list[str]:
@@ -139,5 +151,6 @@ TPM = Read("number", limit(_HIGHEST_TPM))
 PARALLEL = Read("number", limit(_HIGHEST_PARALLEL))
 USD = Read("dollars", nanodollars)
 OPTIONAL_USD = Read("dollars", amount)
+NETWORK = Read("network", network)
 NETWORKS = Read("networks", network_list)
 MODELS = Read("names", model_names)

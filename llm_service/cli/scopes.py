@@ -1,4 +1,4 @@
-"""Whom a budget or limit is for, as it is typed: one of --key, --user, --org, --service."""
+"""Whom a budget or limit is for, as it is typed: one of --key, --user, --org, --network, --model, --service."""
 
 from __future__ import annotations
 
@@ -10,16 +10,23 @@ import click
 from llm_service.cli import parameters as read
 from llm_service.cli.keys import chosen
 
-_HELP = {"key": "Of this key: its id or name.", "user": "Of this user.", "org": "Of this organisation."}
+_KINDS: dict[str, tuple[Any, str]] = {
+    "key": (read.LABEL, "Of this key: its id or name."),
+    "user": (read.LABEL, "Of this user."),
+    "org": (read.LABEL, "Of this organisation."),
+    "network": (read.NETWORK, "Of this address or network (CIDR): all calls from there."),
+    "model": (read.LABEL, "Of this model or pattern, e.g. openai/gpt-5*: all calls to it."),
+}
 
 
 def options(*kinds: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Options for ``kinds`` (key, user, org) and the service."""
+    """Options for ``kinds`` and the service."""
 
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
         function = click.option("--service", is_flag=True, help="Of the whole service.")(function)
         for kind in reversed(kinds):
-            function = click.option(f"--{kind}", type=read.LABEL, help=_HELP[kind])(function)
+            typed, text = _KINDS[kind]
+            function = click.option(f"--{kind}", type=typed, help=text)(function)
         return function
 
     return add

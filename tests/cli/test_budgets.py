@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,9 +13,11 @@ from click.testing import Result
 from flask import Flask
 
 from llm_service import create_app, store
+from llm_service.errors import Unavailable
 from llm_service.extensions import db
 from llm_service.settings import Settings
 from llm_service.store import budgets, keys, requests
+from llm_service.store.budgets import Budget
 from llm_service.store.engine import database_url
 from llm_service.store.sinks import sink_for
 from tests.store.conftest import row
@@ -65,10 +66,11 @@ def log(app: Flask, *rows: dict[str, Any]) -> None:
 def test_a_key_is_created_with_its_limits_budget_and_networks(told: Any) -> None:
     made = told(
         "keys", "create", "--name", "ci", "--tpm", "1000", "--parallel", "4",
-        "--budget", "0.000000001", "--per", "day", "--networks", "10.0.0.0/8, 192.0.2.1,2001:db8::/32,10.0.0.0/8",
+        "--budget", "0.000000001", "--per", "day",
+        "--networks", "10.0.0.0/8, 192.0.2.1,2001:db8::/32,10.0.0.0/8,::ffff:198.51.100.0/120",
     )  # fmt: skip
     assert (made["rpm"], made["tpm"], made["parallel"]) == (None, 1000, 4)
-    assert made["networks"] == ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32"]
+    assert made["networks"] == ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32", "198.51.100.0/24"]
     (budget,) = made["budgets"]
     assert {name: budget[name] for name in ("amount_nanousd", "per", "model")} == {
         "amount_nanousd": 1,
@@ -99,6 +101,17 @@ def test_an_update_changes_only_what_is_named(told: Any, run: Run) -> None:
     assert told("keys", "update", "ci", "--budget", "none")["budgets"] == []
 
 
+def test_a_new_amount_changes_the_key_s_one_budget_and_of_several_one_is_named(told: Any, run: Run) -> None:
+    told("keys", "create", "--name", "ci", "--budget", "5", "--per", "day")
+    told("budgets", "set", "--key", "ci", "--amount", "1", "--per", "week", "--model", "fast")
+    changed = told("keys", "update", "ci", "--budget", "9")["budgets"]
+    assert [(item["amount_usd"], item["per"]) for item in changed if not item["model"]] == [(9, "day")]
+    told("keys", "update", "ci", "--budget", "100", "--per", "month")
+    refused = run("keys", "update", "ci", "--budget", "1", "--tpm", "5", code=2)
+    assert "several budgets (day, month)" in refused.stderr
+    assert told("keys", "show", "ci")["tpm"] is None
+
+
 def test_two_keys_with_the_same_name_are_told_apart_by_id(told: Any, run: Run) -> None:
     first = told("keys", "create", "--name", "same")["id"]
     run("keys", "create", "--name", "same")
@@ -115,7 +128,12 @@ def test_two_keys_with_the_same_name_are_told_apart_by_id(told: Any, run: Run) -
         (["--budget", "9000001"], "9,000,000"),
         (["--budget", "5", "--per", "year"], "month"),
         (["--per", "day"], "--per needs --budget"),
-        (["--networks", "10.0.0.1/8"], "10.0.0.0/8"),
+        (["--networks", "10.0.0.1/8"], "write 10.0.0.0/8, or 10.0.0.1 for"),
+        (["--networks", "2001:db8::1/32"], "write 2001:db8::/32"),
+        (["--networks", "10.0.0.0/33"], "networks such as"),
+        (["--networks", "fe80::1%eth0"], "interface"),
+        (["--budget", "1e300"], "9,000,000"),
+        (["--budget", "1,000"], "number of dollars"),
         (["--networks", "example.com"], "networks"),
         (["--networks", ","], "networks"),
         (["--networks", ",".join(f"10.0.{number}.0/24" for number in range(65))], "at most 64"),
@@ -190,13 +208,60 @@ def test_budgets_reset_in_the_operator_s_zone(tmp_path: Path) -> None:
     assert json.loads(said.stdout)["resets_at"].endswith("T18:15:00.000Z")
 
 
-def test_a_rebuild_asks_the_ledger_and_says_so_where_there_is_none(app: Flask, told: Any, run: Run) -> None:
+class Books:
+    """What commands ask of the service's accounts: counters that a test can read, with a Redis that can be away."""
+
+    def __init__(self, away: bool = False, held: int = 0) -> None:
+        self.away, self.held, self.asked, self.rebuilt = away, held, 0, 0
+
+    def rebuild(self) -> int:
+        if self.away:
+            raise Unavailable("Redis did not answer.")
+        self.rebuilt += 1
+        return 1234
+
+    def balances(self, budget: Budget) -> tuple[int, int] | None:
+        self.asked += 1
+        return None if self.away else (0, self.held)
+
+
+def test_a_rebuild_says_how_many_counters_there_are_or_what_to_do(app: Flask, told: Any, run: Run) -> None:
     service = app.extensions["llm_service"]
-    service.ledger = None
-    assert "no counters" in run("budgets", "rebuild", code=1).stderr
-    service.ledger = SimpleNamespace(rebuild=lambda: 1234)
+    service.accounts = Books()
     assert told("budgets", "rebuild") == {"rebuilt": 1234}
     assert "1,234" in run("budgets", "rebuild").stdout
+    service.accounts = Books(away=True)
+    said = run("budgets", "rebuild", code=1).stderr
+    assert "Redis did not answer" in said and "start it first" in said
+
+
+def test_what_calls_in_flight_hold_is_shown_beside_what_is_spent(app: Flask, told: Any, run: Run) -> None:
+    service = app.extensions["llm_service"]
+    service.accounts = books = Books(held=1_000_000_001)
+    shown = told("budgets", "set", "--service", "--amount", "5")
+    assert (shown["held_nanousd"], shown["held_usd"], shown["left_usd"]) == (1_000_000_001, 1.000000001, 5)
+    told("budgets", "set", "--org", "acme", "--amount", "5")
+    assert "$1.000000001" in run("budgets", "list").stdout
+    books.away, books.asked = True, 0
+    assert [item["held_usd"] for item in told("budgets", "list")] == [None, None]
+    assert books.asked == 1
+
+
+def test_a_new_budget_counts_what_was_spent_before_it(app: Flask, told: Any, run: Run) -> None:
+    service = app.extensions["llm_service"]
+    service.accounts = books = Books()
+    key = told("keys", "create", "--name", "ci", "--org", "acme")["id"]
+    told("budgets", "set", "--org", "acme", "--amount", "1")
+    assert books.rebuilt == 0  # nothing was spent
+    log(app, row(key_id=key, org="acme", cost_nanousd=5))
+    told("budgets", "set", "--org", "acme", "--amount", "2")
+    assert books.rebuilt == 0  # it counts already
+    told("budgets", "set", "--key", "ci", "--amount", "1", "--per", "day")
+    told("keys", "update", "ci", "--budget", "1", "--per", "week")
+    assert books.rebuilt == 2
+    books.away = True
+    warned = run("budgets", "set", "--service", "--amount", "1")
+    assert "not counted yet" in warned.stderr and "budgets rebuild" in warned.stderr
 
 
 def test_limits_are_set_field_by_field_listed_and_removed(told: Any, run: Run) -> None:
@@ -211,6 +276,17 @@ def test_limits_are_set_field_by_field_listed_and_removed(told: Any, run: Run) -
     assert "limits list" in run("limits", "remove", "--user", "Zoë", code=1).stderr
     assert "at least one limit" in run("limits", "set", "--org", "acme", code=2).stderr
     assert "exactly one" in run("limits", "set", "--rpm", "1", code=2).stderr
+
+
+def test_networks_and_models_are_limited_for_everybody(told: Any, run: Run) -> None:
+    assert told("limits", "set", "--network", "192.0.2.1", "--rpm", "7")["name"] == "192.0.2.1/32"
+    told("limits", "set", "--network", "2001:db8::/32", "--parallel", "7")
+    assert told("limits", "set", "--model", "openai/gpt-5*", "--tpm", "9")["kind"] == "model"
+    assert [item["kind"] for item in told("limits", "list")] == ["network", "network", "model"]
+    assert "write 10.0.0.0/8" in run("limits", "set", "--network", "10.0.0.1/8", "--rpm", "1", code=2).stderr
+    assert told("limits", "remove", "--network", "192.0.2.1/32")["removed"] is True
+    assert told("limits", "remove", "--model", "openai/gpt-5*")["removed"] is True
+    assert len(told("limits", "list")) == 1
 
 
 def test_old_rows_are_pruned_and_usage_stays(app: Flask, told: Any, run: Run) -> None:

@@ -9,12 +9,14 @@ compares the two.
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 MEBIBYTE = 1024 * 1024
@@ -24,9 +26,10 @@ class SettingsError(ValueError):
     """A setting is wrong; the message names it."""
 
 
-def _setting(env: str, default: Any, help: str, read: Callable[[str], Any] = str) -> Any:
+def _setting(env: str, default: Any, help: str, read: Callable[[str], Any] = str, *, shown: bool = True) -> Any:
+    """``shown``: whether the value may appear in ``repr``."""
     metadata = {"env": env, "help": help, "read": read}
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata=metadata, repr=shown)
 
 
 def _integer(low: int, high: int) -> Callable[[str], int]:
@@ -87,6 +90,20 @@ def _redis_url(text: str) -> str:
     return text
 
 
+def _webhook_url(text: str) -> str:
+    """As it goes on the wire: ASCII, without a fragment."""
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good, parts = False, SplitResult("", "", "", "", "")
+    if not good or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("must be a URL such as https://host/path")
+    if "@" in parts.netloc:
+        raise ValueError("must not hold a user or a password")
+    return parts._replace(fragment="").geturl()
+
+
 @dataclass(frozen=True)
 class Settings:
     """The service's settings. Build with ``Settings.load()`` or, in tests, by keyword."""
@@ -95,26 +112,33 @@ class Settings:
     port: int = _setting("PORT", 8000, "port to listen on", _integer(0, 65535))
     workers: int = _setting("WEB_CONCURRENCY", 2, "gunicorn worker processes", _integer(1, 256))
     database_url: str | None = _setting(
-        "DATABASE_URL", None, "SQLAlchemy URL; SQLite in the instance folder when unset", _database_url
+        "DATABASE_URL", None, "SQLAlchemy URL; SQLite in the instance folder when unset", _database_url, shown=False
     )
     redis_url: str | None = _setting(
-        "REDIS_URL", None, "Redis or Valkey; an embedded server in the instance folder when unset", _redis_url
+        "REDIS_URL",
+        None,
+        "Redis or Valkey; an embedded server in the instance folder when unset",
+        _redis_url,
+        shown=False,
     )
     instance: Path = _setting(
         "LLM_SERVICE_INSTANCE", Path("instance"), "state folder: SQLite, embedded Redis, secret", Path
     )
     secret_text: str | None = _setting(
-        "LLM_SERVICE_SECRET", None, "HMAC key for key digests and prompt hashes; required with DATABASE_URL"
+        "LLM_SERVICE_SECRET",
+        None,
+        "HMAC key for key digests and prompt hashes; required with DATABASE_URL",
+        shown=False,
     )
     models: Path | None = _setting(
         "LLM_SERVICE_MODELS", None, "the catalogue file; the packaged models.toml when unset", Path
     )
-    anthropic_api_key: str | None = _setting("ANTHROPIC_API_KEY", None, "turns the provider anthropic on")
+    anthropic_api_key: str | None = _setting("ANTHROPIC_API_KEY", None, "turns the provider anthropic on", shown=False)
     anthropic_base_url: str | None = _setting("ANTHROPIC_BASE_URL", None, "as the Anthropic SDK reads it (no /v1)")
-    openai_api_key: str | None = _setting("OPENAI_API_KEY", None, "turns the provider openai on")
+    openai_api_key: str | None = _setting("OPENAI_API_KEY", None, "turns the provider openai on", shown=False)
     openai_base_url: str | None = _setting("OPENAI_BASE_URL", None, "as the OpenAI SDK reads it (with /v1)")
     api_keys: tuple[str, ...] = _setting(
-        "API_KEYS", (), "comma-separated keys accepted without the database, for quick starts", _list
+        "API_KEYS", (), "comma-separated keys accepted without the database, for quick starts", _list, shown=False
     )
     cors_origins: tuple[str, ...] = _setting(
         "LLM_SERVICE_CORS_ORIGINS", (), "comma-separated origins allowed to call from a browser; * for any", _list
@@ -161,6 +185,19 @@ class Settings:
         "days the rows of the request log are kept; unset: for ever. Sums stay",
         _integer(1, 36500),
     )
+    webhook_url: str | None = _setting(
+        "LLM_SERVICE_WEBHOOK_URL",
+        None,
+        "where budgets' thresholds are announced; unset: they are only logged",
+        _webhook_url,
+        shown=False,
+    )
+    webhook_secret: str | None = _setting(
+        "LLM_SERVICE_WEBHOOK_SECRET",
+        None,
+        "signs webhooks; whsec_ and base64, or any text; required with the URL",
+        shown=False,
+    )
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -182,7 +219,9 @@ class Settings:
             except ValueError as error:
                 # The value may be a secret or a URL with a password: only the name is told.
                 raise SettingsError(f"{env}: {_reason(error, text)}") from None
-        return cls(**values)
+        settings = cls(**values)
+        _ = settings.webhook_key
+        return settings
 
     def secret(self, name: str) -> str | None:
         """The value of an environment variable that models.toml names, such as a provider's key."""
@@ -213,6 +252,27 @@ class Settings:
         if self.database_url and not self.database_url.startswith("sqlite"):
             raise SettingsError("LLM_SERVICE_SECRET: required with an external DATABASE_URL")
         return _secret_file(self.instance_path / "secret")
+
+    @property
+    def webhook_key(self) -> bytes | None:
+        """What signs webhooks; None when there is no URL to send them to.
+
+        Raises:
+            SettingsError: a URL without a secret, or with one that is too short or no base64.
+        """
+        if self.webhook_url is None:
+            return None
+        if not self.webhook_secret:
+            raise SettingsError("LLM_SERVICE_WEBHOOK_SECRET: required with LLM_SERVICE_WEBHOOK_URL")
+        key = self.webhook_secret.encode()
+        if self.webhook_secret.startswith("whsec_"):
+            try:
+                key = base64.b64decode(key[len("whsec_") :], validate=True)
+            except ValueError:
+                raise SettingsError("LLM_SERVICE_WEBHOOK_SECRET: is not base64 after whsec_") from None
+        if len(key) < 16:
+            raise SettingsError("LLM_SERVICE_WEBHOOK_SECRET: must have at least 16 bytes")
+        return key
 
 
 def _reason(error: ValueError, text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -38,6 +39,14 @@ def test_a_postgresql_url_means_psycopg_3(scheme: str) -> None:
         ("LLM_SERVICE_TIME_ZONE", "Europe"),  # a folder of the database
         ("LLM_SERVICE_TIME_ZONE", "../../etc/passwd"),
         ("LLM_SERVICE_LOG_RETENTION_DAYS", "0"),
+        ("LLM_SERVICE_WEBHOOK_URL", "hooks.example.com/x"),
+        ("LLM_SERVICE_WEBHOOK_URL", "ftp://hooks.example.com/x"),
+        ("LLM_SERVICE_WEBHOOK_URL", "https:///x"),
+        ("LLM_SERVICE_WEBHOOK_URL", "https://hooks.example.com:99999/x"),
+        ("LLM_SERVICE_WEBHOOK_URL", "https://[hooks/x"),
+        ("LLM_SERVICE_WEBHOOK_URL", "https://me:secret@hooks.example.com/x"),
+        ("LLM_SERVICE_WEBHOOK_URL", "https://hooks.example.com/a b"),
+        ("LLM_SERVICE_WEBHOOK_URL", "https://hooks.example.com/\r\nX: y"),
     ],
 )
 def test_a_wrong_setting_stops_the_start_with_its_name(name: str, value: str) -> None:
@@ -53,8 +62,35 @@ def test_an_error_does_not_quote_the_value() -> None:
 
 
 def test_secrets_stay_out_of_repr() -> None:
-    settings = Settings.load({"OPENAI_API_KEY": "sk-very-secret"})
-    assert "sk-very-secret" not in repr(settings.environ.__class__) and "environ" not in repr(settings)
+    secrets = {
+        "OPENAI_API_KEY": "sk-marker-7f3a",
+        "ANTHROPIC_API_KEY": "sk-marker-7f3a",
+        "API_KEYS": "marker-7f3a",
+        "LLM_SERVICE_SECRET": "marker-7f3a-marker-7f3a",
+        "LLM_SERVICE_WEBHOOK_URL": "https://hooks.example.com/marker-7f3a",
+        "LLM_SERVICE_WEBHOOK_SECRET": "marker-7f3a-marker-7f3a",
+        "DATABASE_URL": "postgresql://me:marker-7f3a@db/name",
+        "REDIS_URL": "redis://:marker-7f3a@redis/0",
+    }
+    assert "marker-7f3a" not in repr(Settings.load(secrets))
+
+
+@pytest.mark.parametrize("secret", [None, "short", "whsec_dG9vIHNob3J0", "whsec_this is no base64, is it"])
+def test_a_webhook_without_a_good_secret_stops_the_start_with_its_name(secret: str | None) -> None:
+    environ = {"LLM_SERVICE_WEBHOOK_URL": "https://hooks.example.com/x", "LLM_SERVICE_WEBHOOK_SECRET": secret or ""}
+    with pytest.raises(SettingsError, match=r"^LLM_SERVICE_WEBHOOK_SECRET: ") as caught:
+        Settings.load(environ)
+    assert secret is None or secret not in str(caught.value)
+
+
+def test_a_webhook_secret_is_its_text_or_what_its_base64_says() -> None:
+    url = "https://hooks.example.com/x?y=1"
+    text = Settings.load({"LLM_SERVICE_WEBHOOK_URL": url, "LLM_SERVICE_WEBHOOK_SECRET": "a text of some length"})
+    assert (text.webhook_url, text.webhook_key) == (url, b"a text of some length")
+    encoded = "whsec_" + base64.b64encode(bytes(range(24))).decode()
+    coded = Settings.load({"LLM_SERVICE_WEBHOOK_URL": f"{url}#place", "LLM_SERVICE_WEBHOOK_SECRET": encoded})
+    assert (coded.webhook_url, coded.webhook_key) == (url, bytes(range(24)))
+    assert Settings.load({"LLM_SERVICE_WEBHOOK_SECRET": encoded}).webhook_key is None
 
 
 def test_the_secret_is_made_once_and_private(tmp_path: Path) -> None:

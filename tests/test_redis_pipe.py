@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 import time
 from collections.abc import Iterator
@@ -107,6 +108,39 @@ def test_a_server_that_hangs_costs_all_who_wait_one_time_out_and_no_answer_comes
         server.thaw()
     wait_until(server.answers, 5, "the server answers again")
     assert pipe.ask("ECHO", "last") == b"last"
+
+
+def test_who_came_while_a_server_hung_does_not_wait_for_it_once_more(pipe: Pipe, server: Valkey) -> None:
+    pipe.ask("PING")
+    server.freeze()
+    try:
+        with ThreadPoolExecutor(9) as pool:
+            first = pool.submit(failure_of, pipe, "first")
+            time.sleep(0.1)  # it is being waited for
+            began = time.monotonic()
+            others = list(pool.map(lambda number: failure_of(pipe, f"later{number}"), range(8)))
+            waited = time.monotonic() - began
+        assert all(isinstance(failure, RedisError) for failure in (first.result(), *others))
+        assert waited < 0.3, "they took the rest of its time-out"
+    finally:
+        server.thaw()
+
+
+def test_every_kind_of_word_arrives_as_the_client_itself_would_send_it(pipe: Pipe) -> None:
+    words = ["", "text", "ä€", b"\x00\r\n$1", b"", 0, -7, 2**63, 0.1, 1e300, 1 / 3]
+    packed = pipe.ask("EVAL", "return ARGV", 0, *words)
+    assert packed == [word if isinstance(word, bytes) else str(word).encode() for word in words]
+
+
+def test_a_process_forked_since_has_a_connection_of_its_own(pipe: Pipe, server: Valkey) -> None:
+    mine = pipe.ask("CLIENT", "ID")
+    near, far = multiprocessing.Pipe()
+    child = multiprocessing.get_context("fork").Process(target=lambda: far.send(pipe.ask("CLIENT", "ID")))
+    child.start()
+    assert near.poll(10)
+    assert near.recv() != mine
+    child.join(10)
+    assert pipe.ask("CLIENT", "ID") == mine
 
 
 def failure_of(pipe: Pipe, word: str) -> Exception | None:

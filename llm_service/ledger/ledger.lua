@@ -206,13 +206,17 @@ local function settle()
 end
 
 -- A server that has started since may have come back with old counters, or as a replica that missed the last writes:
--- they have to be built again. Who may not ask it for its run has to do without.
+-- then they have to be built again. Only an append-only file has every write. Who may not ask INFO has to do without.
 local function mind_the_server()
-  local told = redis.pcall('INFO', 'server')
-  local run = type(told) == 'string' and string.match(told, 'run_id:(%x+)') or ''
+  local function says(section, pattern)
+    local told = redis.pcall('INFO', section)
+    return type(told) == 'string' and string.match(told, pattern)
+  end
+  local run = says('server', 'run_id:(%x+)') or ''
   if redis.call('GET', key('run')) ~= run then
     redis.call('SET', key('run'), run)
-    redis.call('DEL', EPOCH, REBUILDING)
+    local never_a_replica = says('replication', 'master_replid2:0+%s')
+    if not (never_a_replica and says('persistence', 'aof_enabled:1')) then redis.call('DEL', EPOCH, REBUILDING) end
   end
   return 1
 end
@@ -225,6 +229,9 @@ local function mind_the_clock(lease)
   if now - last > lease / 2 or now - last < -1000 then
     local live = redis.call('ZRANGE', LEASES, 0, -1)
     for _, id in ipairs(live) do redis.call('ZADD', LEASES, whole(now + lease), id) end
+    -- What was settled in what is now the future would not be found for the length of the jump.
+    local ahead = redis.call('ZRANGEBYSCORE', SETTLED_AT, '(' .. whole(now), '+inf')
+    for _, id in ipairs(ahead) do redis.call('ZADD', SETTLED_AT, whole(now), id) end
   end
   redis.call('SET', name, whole(now))
 end
@@ -233,7 +240,6 @@ end
 local function renew()
   local lease = tonumber(ARGV[5])
   mind_the_clock(lease)
-  mind_the_server()
   local reply = {}
   for at = 6, #ARGV, 2 do
     local id, name = ARGV[at], hold_key(ARGV[at])
@@ -251,6 +257,7 @@ end
 -- worker, lease ms, limit. Returns id, record, seen, started of each hold that is the worker's to settle now.
 local function claim()
   local worker, lease = ARGV[4], tonumber(ARGV[5])
+  mind_the_server()
   mind_the_clock(lease)
   local reply = {}
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', whole(now), 'LIMIT', 0, ARGV[6])) do

@@ -158,6 +158,8 @@ def refusal(check: Check, remaining: int, wait_ms: int) -> Refusal:
     """The error for a call that ``check`` does not admit."""
     limit = check.limit(remaining, wait_ms)
     label = check.label or f"{limit.name} limit"
+    # Where waiting cannot help there is no Retry-After: a client that obeys it would ask for ever.
+    helps = check.amount <= check.quota
     if check.kind == "money":
         when = "It does not renew by itself."
         if check.resets_at_ms is not None:
@@ -166,14 +168,12 @@ def refusal(check: Check, remaining: int, wait_ms: int) -> Refusal:
             f"The {label} does not cover this call: {dollars(remaining)} of {dollars(check.quota)} is left, "
             f"and the call may cost up to {dollars(check.amount)}. {when}",
             limit=limit,
-            retry_after=limit.reset or None,
+            retry_after=limit.reset or None if helps else None,
         )
-    if check.amount > check.quota:
-        # Waiting cannot help, so there is no Retry-After: a client that obeys it would ask for ever.
+    if not helps:
+        advice = "shorten it, or ask for fewer output tokens" if check.quota else "it admits no call"
         return RateLimited(
-            f"The {label} is {check.quota}, and this call alone may take {check.amount}: "
-            f"shorten it, or ask for fewer output tokens.",
-            limit=limit,
+            f"The {label} is {check.quota}, and this call alone may take {check.amount}: {advice}.", limit=limit
         )
     asked = f", and this call may take {check.amount}" if check.kind == "tokens" else ""
     return RateLimited(

@@ -27,13 +27,23 @@ class Wire:
         self.up = True
         self.mute = False
         self.asked = 0
+        self.connections: list[Any] = []
 
     @property
     def connection_pool(self) -> Wire:
         return self
 
     def get_connection(self) -> _Connection:
-        return _Connection(self, self.redis.connection_pool.get_connection())
+        real = self.redis.connection_pool.get_connection()
+        self.connections.append(real)
+        return _Connection(self, real)
+
+    def close(self) -> None:
+        """Its process has ended."""
+        for connection in self.connections:
+            connection.disconnect()
+            self.redis.connection_pool.release(connection)
+        self.connections.clear()
 
 
 class _Connection:
@@ -61,11 +71,11 @@ def money(amount: int, quota: int = 100, scope: str = "key:a", period: str = PER
 
 
 def tokens(amount: int, quota: int = 1000, scope: str = "key:a") -> Check:
-    return Check("tokens", scope, quota, amount, label="tokens per minute of this API key")
+    return Check("tokens", scope, quota, amount, label="limit of tokens per minute of this API key")
 
 
 def slot(quota: int = 2, scope: str = "key:a") -> Check:
-    return Check("slots", scope, quota, 1, label="parallel calls of this API key")
+    return Check("slots", scope, quota, 1, label="limit of parallel calls of this API key")
 
 
 def build(ledger: Ledger, spent: Mapping[tuple[str, str], int], included: Collection[str] = ()) -> None:

@@ -47,6 +47,7 @@ class Machine(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
+        self.redis.connection_pool.disconnect()  # of an example that failed
         self.redis.flushdb()
         self.now = 1_800_000_000_000
         self.names = iter(range(10**6))
@@ -201,6 +202,7 @@ class Machine(RuleBasedStateMachine):
         """kill -9: what only this process knew is gone."""
         worker = self.workers[name]
         self.unknown = self.unknown or worker.ledger.lost().uncounted > 0
+        worker.wire.close()
         self.workers[name] = self.process(name)
         self.find_what_is_left()
 
@@ -350,6 +352,8 @@ class Machine(RuleBasedStateMachine):
         self.build_all()  # on counters that are right it changes nothing
         assert self.spent() == {**dict.fromkeys(BUDGETS, 0), **self.sums(self.log)}
         assert self.workers["w0"].ledger.counted() == set()
+        for worker in self.workers.values():
+            worker.wire.close()
 
     def spent(self) -> dict[str, int]:
         return {scope: self.workers["w0"].ledger.balances(scope, PERIOD)[0] for scope in BUDGETS}

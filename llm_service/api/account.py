@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response, jsonify, request
 from redis import RedisError
 
+from llm_service import periods
 from llm_service.api import limits
 from llm_service.api.auth import caller, require_key
+from llm_service.conversation import Caller
+from llm_service.metering import applies
 from llm_service.prices import as_dollars
 from llm_service.service import current
-from llm_service.store import keys, requests
+from llm_service.store import budgets, keys, requests
+from llm_service.store.budgets import Budget
+from llm_service.store.limits import Limits
 
 blueprint = Blueprint("account", __name__)
 blueprint.before_request(require_key)
@@ -20,17 +26,9 @@ blueprint.before_request(require_key)
 
 @blueprint.get("/v1/key")
 def key() -> Response:
-    """The key's labels and limits, and what is left of them now."""
-    holder = caller()
+    """The key's labels, every limit and budget that its calls count against, and what is left of them."""
+    holder, catalog = caller(), current().catalog
     stored = keys.find(holder.key_id)
-    allowed = current().catalog.requests_per_minute(holder)
-    limit: dict[str, Any] | None = None
-    if allowed is not None:
-        limit = {"limit": allowed, "window_seconds": limits.WINDOW, "remaining": None, "reset_seconds": None}
-        try:
-            limit["remaining"], limit["reset_seconds"] = limits.look(holder.key_id, allowed)
-        except (RedisError, OSError):
-            pass  # null: not known while Redis is away
     return jsonify(
         {
             "id": holder.key_id,
@@ -39,26 +37,79 @@ def key() -> Response:
             "user": holder.user,
             "tier": holder.tier,
             "models": list(holder.models) or None,
+            "networks": list(stored.networks) or None if stored else None,
             "expires_at": stored.expires_at.isoformat() if stored and stored.expires_at else None,
-            "requests_per_minute": limit,
+            "requests_per_minute": _requests(holder),
+            "tokens_per_minute": catalog.tokens_per_minute(holder),
+            "parallel": catalog.parallel_calls(holder),
+            "shared_limits": [_shared(item) for item in holder.limits if _concerns(item)],
+            "budgets": _budgets(holder),
         }
     )
 
 
 @blueprint.get("/v1/usage")
 def usage() -> Response:
-    """The key's spend today, over seven and over thirty days (UTC)."""
+    """The key's spend today, over seven and over thirty days (UTC), and the budgets that its calls count against."""
     holder = caller()
     now = datetime.now(UTC)
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    periods = {"today": midnight, "7d": now - timedelta(days=7), "30d": now - timedelta(days=30)}
-    return jsonify({"key_id": holder.key_id, **{name: _spent(holder.key_id, since) for name, since in periods.items()}})
+    spans = {"today": midnight, "7d": now - timedelta(days=7), "30d": now - timedelta(days=30)}
+    spent = {name: _spent(holder.key_id, since) for name, since in spans.items()}
+    return jsonify({"key_id": holder.key_id, **spent, "budgets": _budgets(holder)})
+
+
+def _requests(holder: Caller) -> dict[str, Any] | None:
+    allowed = current().catalog.requests_per_minute(holder)
+    if allowed is None:
+        return None
+    remaining = reset = None
+    with suppress(RedisError, OSError):  # null: not known while Redis is away
+        remaining, reset = limits.look(limits.Window("key", holder.key_id, allowed))
+    return {"limit": allowed, "window_seconds": limits.WINDOW, "remaining": remaining, "reset_seconds": reset}
+
+
+def _concerns(item: Limits) -> bool:
+    """Other networks are no business of this caller."""
+    return item.kind == "model" or applies(item, request.remote_addr or "", ())
+
+
+def _shared(item: Limits) -> dict[str, Any]:
+    return {
+        "scope": item.kind,
+        "name": item.name or None,
+        "requests_per_minute": item.rpm,
+        "tokens_per_minute": item.tpm,
+        "parallel": item.parallel,
+    }
+
+
+def _budgets(holder: Caller) -> list[dict[str, Any]]:
+    zone, now = current().settings.time_zone, datetime.now(UTC)
+    spent = budgets.spent(holder.budgets, zone, now)
+    return [
+        _budget(item, spent[item.scope, periods.period_id(item.period, zone, now)], zone, now)
+        for item in holder.budgets
+    ]
+
+
+def _budget(item: Budget, spent: int, zone: str, now: datetime) -> dict[str, Any]:
+    ends = periods.ends_at(item.period, zone, now)
+    return {
+        "scope": item.kind,
+        "model": item.model or None,
+        "amount_usd": as_dollars(item.amount_nanousd),
+        "per": item.period,
+        "spent_usd": as_dollars(spent),
+        "left_usd": as_dollars(max(0, item.amount_nanousd - spent)),
+        "resets_at": None if ends is None else ends.isoformat(),
+    }
 
 
 def _spent(key_id: str, since: datetime) -> dict[str, Any]:
+    """``cost_usd`` null: there were calls, and no cost is known. What is not known is not 0."""
     rows = requests.usage(by="key", since=since, key=key_id)
-    row = rows[0] if rows else None
     names = ("calls", "input_tokens", "output_tokens", "cached_tokens", "unpriced_calls")
-    spent: dict[str, Any] = {name: (getattr(row, name) or 0) if row else 0 for name in names}
-    spent["cost_usd"] = as_dollars(row.cost_nanousd or 0) if row else 0.0
-    return spent
+    if not rows:
+        return {**dict.fromkeys(names, 0), "cost_usd": 0.0}
+    return {**{name: getattr(rows[0], name) for name in names}, "cost_usd": as_dollars(rows[0].cost_nanousd)}

@@ -52,7 +52,8 @@ _HIDDEN = {"docs.openapi", "docs.page", "docs.asset"}
 _ERRORS = {
     "400": "the body is wrong; the error names the field",
     "401": "no key, or not a valid one",
-    "403": "this key may not use this model",
+    "402": "a budget does not cover what the call may cost; 429 on OpenAI's routes",
+    "403": "this key may not use this model, or not from this address",
     "404": "unknown model",
     "413": "the body is too large",
     "429": "a rate limit, of this service or the provider; Retry-After says when",

@@ -54,6 +54,32 @@ class RequestsPerMinute(Schema):
     reset_seconds = _count("until more is left; null while Redis is away", allow_none=True)
 
 
+def _limit(description: str) -> fields.Integer:
+    return _count(f"{description}; null: no limit", allow_none=True)
+
+
+def _dollars(description: str, **more: Any) -> fields.Float:
+    return fields.Float(required=True, metadata={"description": description}, **more)
+
+
+class SharedLimit(Schema):
+    scope = _text("whose: user, org, network, model or service")
+    name = _text("its name; a network in CIDR, a model or pattern; null for the service", allow_none=True)
+    requests_per_minute = _limit("of all of them together")
+    tokens_per_minute = _limit("of all of them together")
+    parallel = _limit("calls at the same time, of all of them together")
+
+
+class Budget(Schema):
+    scope = _text("whose: key (its tier's too), user, org or service")
+    model = _text("only for calls to this model or pattern; null: for all", allow_none=True)
+    amount_usd = _dollars("to spend per period")
+    per = _text("day, week, month or total")
+    spent_usd = _dollars("in this period, by all calls that count against it")
+    left_usd = _dollars("the amount without what is spent; calls in flight hold a part of it")
+    resets_at = _text("RFC 3339; null: never", allow_none=True)
+
+
 class Key(Schema):
     id = _text("the key's id, never the key")
     name = _text("its label")
@@ -61,8 +87,19 @@ class Key(Schema):
     user = _text("its user", allow_none=True)
     tier = _text("its tier")
     models = fields.List(fields.String(), required=True, allow_none=True, metadata={"description": "null: all"})
+    networks = fields.List(
+        fields.String(), required=True, allow_none=True, metadata={"description": "it may call from; null: from any"}
+    )
     expires_at = _text("RFC 3339", allow_none=True)
     requests_per_minute = fields.Nested(RequestsPerMinute, required=True, allow_none=True)
+    tokens_per_minute = _limit("input and output, of this key")
+    parallel = _limit("calls of this key at the same time")
+    shared_limits = fields.List(
+        fields.Nested(SharedLimit), required=True, metadata={"description": "that it shares with others"}
+    )
+    budgets = fields.List(
+        fields.Nested(Budget), required=True, metadata={"description": "each must cover what a call may cost"}
+    )
 
 
 class Spent(Schema):
@@ -71,7 +108,7 @@ class Spent(Schema):
     output_tokens = _count("answers")
     cached_tokens = _count("read from the vendors' caches")
     unpriced_calls = _count("calls whose price is unknown, which cost_usd leaves out")
-    cost_usd = fields.Float(required=True, metadata={"description": "the sum of the known costs"})
+    cost_usd = _dollars("the sum of the known costs; null when there are only unknown ones", allow_none=True)
 
 
 class Usage(Schema):
@@ -79,6 +116,9 @@ class Usage(Schema):
     today = fields.Nested(Spent, required=True)
     seven_days = fields.Nested(Spent, required=True, data_key="7d")
     thirty_days = fields.Nested(Spent, required=True, data_key="30d")
+    budgets = fields.List(
+        fields.Nested(Budget), required=True, metadata={"description": "that its calls count against, in this period"}
+    )
 
 
 class Health(Schema):
@@ -89,6 +129,7 @@ class Ready(Schema):
     status = _text("ready, unavailable or draining")
     database = _text("ok or unreachable")
     redis = _text("ok or unreachable")
+    budgets = _text("ok, or what becomes of calls with a budget while Redis is away: closed or open")
     providers = fields.Dict(
         keys=fields.String(),
         values=fields.String(),

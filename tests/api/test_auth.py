@@ -70,31 +70,6 @@ def test_the_caller_s_own_routes_want_a_key_too(service: Server, path: str) -> N
     assert service.http(key="").get(path, headers={"X-API-Key": service.key}).status_code == 200
 
 
-def test_a_key_sees_its_own_account(service: Server) -> None:
-    until = datetime.now(UTC) + timedelta(days=1)
-    issued = service.create_key(name="mine", org="o", user="u", tier="high", models=["echo/*"], expires_at=until)
-    client = service.http(issued.text)
-    account = client.get("/v1/key").json()
-    schemas.Key().load(account)
-    assert account == {
-        "id": issued.stored.id,
-        "name": "mine",
-        "org": "o",
-        "user": "u",
-        "tier": "high",
-        "models": ["echo/*"],
-        "expires_at": until.isoformat(),
-        "requests_per_minute": {"limit": 1000, "window_seconds": 60, "remaining": 1000, "reset_seconds": 0},
-    }
-    assert client.post("/v1/complete", json=sound()).status_code == 200
-    service.wait_rows(1, key_id=issued.stored.id)
-    usage = client.get("/v1/usage").json()
-    schemas.Usage().load(usage)
-    assert usage["key_id"] == issued.stored.id
-    assert usage["today"] == usage["7d"] == usage["30d"]
-    assert (usage["today"]["calls"], usage["today"]["input_tokens"], usage["today"]["cost_usd"]) == (1, 1, 0)
-
-
 def test_keys_of_the_environment_need_no_database(strict: Server) -> None:
     for key in QUICK_KEYS:
         headers = [(b"Authorization", f"Bearer {key}".encode())]

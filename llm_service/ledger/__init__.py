@@ -28,8 +28,8 @@ What the owner does (``Ledger`` has the details):
       ledger.renew({call id: output tokens seen}) # of the calls that live here
       for reaped in ledger.reap():                # a row the log has already wins: settle at ITS cost and tokens
           ledger.settle(reaped.call_id, cost, tokens, record, claimed=True)
-      rows = ledger.unwritten(10)                 # write those (ON CONFLICT DO NOTHING), then ledger.written(rows)
-                                                  # a row was there, at another cost: ledger.recount()
+      rows = ledger.unwritten(10)                 # write those (ON CONFLICT DO NOTHING); a row was there, at
+                                                  # another cost: ledger.recount(); only then ledger.written(rows)
       if ledger.is_empty(): the rebuild below
 
 * a rebuild, when Redis is empty or an operator asks::
@@ -39,15 +39,18 @@ What the owner does (``Ledger`` has the details):
           with one snapshot of the log:           # one read transaction (REPEATABLE READ)
               spent = sums by (scope, period)
               included = the ids among ledger.counted() that the snapshot has
-          ledger.rebuild(epoch, spent, included)
+          ledger.rebuild(epoch, spent, included)  # a call in included is over: nothing of it is held any more
 
 * a new budget, which counts what was spent before it: ``recount`` and ``recover``, store it, rebuild.
 
-Until the counters are built, budgets are treated as Redis away (``without_redis``).
+Until the counters are built, budgets are treated as Redis away (``without_redis``). A Redis that has started again
+is empty in this sense too, unless it has an append-only file, and so is a replica that took over: nobody knows what
+they missed.
 
 What it cannot know: calls of a worker that died while Redis was away or lost leave no trace; what a worker
-holds that stays cut off from a Redis that was lost and is back; a failover to a replica that misses the
-last writes loses them, until a rebuild. Redis must not evict (``noeviction``). A call id is used once.
+holds that stays cut off from a Redis that was lost and is back. Redis must not evict (``noeviction``). A call id
+is used once. What an append-only file had not put on disk when its machine lost power. A process has one connection
+(``redis_pipe``), made when it is first needed: after a fork, another.
 """
 
 from llm_service.ledger.breaker import client

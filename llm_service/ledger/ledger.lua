@@ -88,6 +88,19 @@ local function settled(id)
     or redis.call('EXISTS', reaped_key(id)) == 1
 end
 
+-- Renewals and reapers come by every few seconds. If none did for half a lease, or time went backwards, the clock
+-- has jumped or Redis was away: the leases say nothing about their owners then, and everyone gets a whole one.
+local function mind_the_clock(lease, regularly)
+  local name = key('clock')
+  local last = tonumber(redis.call('GET', name) or '0')
+  local jumped = now - last > lease / 2 or now - last < -1000
+  if jumped then
+    local live = redis.call('ZRANGE', LEASES, 0, -1)
+    for _, id in ipairs(live) do redis.call('ZADD', LEASES, whole(now + lease), id) end
+  end
+  if jumped or regularly then redis.call('SET', name, whole(now)) end
+end
+
 -- id, worker, lease ms, record, checks, mode: "check"; "open" admits money that cannot be checked; "force" admits all.
 -- Returns {1, left of each check} | {0, index of the refusing check, left, wait ms} | {2}: money not known yet.
 local function hold()
@@ -108,6 +121,7 @@ local function hold()
     reply[index + 1] = whole(math.max(0, quota - taken - amount))
   end
   for _, check in ipairs(checks) do apply(id, check) end
+  mind_the_clock(lease, false)  -- else a jump there and back would leave a lease of the time between
   redis.call('HSET', name, 'worker', worker, 'started', whole(now), 'record', record, 'checks', ARGV[8], 'seen', '0')
   redis.call('ZADD', LEASES, whole(now + lease), id)
   return reply
@@ -213,33 +227,20 @@ local function mind_the_server()
     return type(told) == 'string' and string.match(told, pattern)
   end
   local run = says('server', 'run_id:(%x+)') or ''
-  if redis.call('GET', key('run')) ~= run then
-    redis.call('SET', key('run'), run)
-    local never_a_replica = says('replication', 'master_replid2:0+%s')
-    if not (never_a_replica and says('persistence', 'aof_enabled:1')) then redis.call('DEL', EPOCH, REBUILDING) end
+  local known = redis.call('GET', key('run'))
+  if known == run then return 1 end
+  redis.call('SET', key('run'), run)
+  local never_a_replica = says('replication', 'master_replid2:0+%s')
+  if known and not (never_a_replica and says('persistence', 'aof_enabled:1')) then
+    redis.call('DEL', EPOCH, REBUILDING)
   end
   return 1
-end
-
--- Renewals and reapers come by every few seconds. If none did for half a lease, or time went backwards, the clock
--- has jumped or Redis was away: the leases say nothing about their owners then, and everyone gets a whole one.
-local function mind_the_clock(lease)
-  local name = key('clock')
-  local last = tonumber(redis.call('GET', name) or '0')
-  if now - last > lease / 2 or now - last < -1000 then
-    local live = redis.call('ZRANGE', LEASES, 0, -1)
-    for _, id in ipairs(live) do redis.call('ZADD', LEASES, whole(now + lease), id) end
-    -- What was settled in what is now the future would not be found for the length of the jump.
-    local ahead = redis.call('ZRANGEBYSCORE', SETTLED_AT, '(' .. whole(now), '+inf')
-    for _, id in ipairs(ahead) do redis.call('ZADD', SETTLED_AT, whole(now), id) end
-  end
-  redis.call('SET', name, whole(now))
 end
 
 -- worker, lease ms, then id and seen of each. Returns the ids that are not held.
 local function renew()
   local lease = tonumber(ARGV[5])
-  mind_the_clock(lease)
+  mind_the_clock(lease, true)
   local reply = {}
   for at = 6, #ARGV, 2 do
     local id, name = ARGV[at], hold_key(ARGV[at])
@@ -258,7 +259,7 @@ end
 local function claim()
   local worker, lease = ARGV[4], tonumber(ARGV[5])
   mind_the_server()
-  mind_the_clock(lease)
+  mind_the_clock(lease, true)
   local reply = {}
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', whole(now), 'LIMIT', 0, ARGV[6])) do
     local hold = redis.call('HMGET', hold_key(id), 'record', 'seen', 'started')
@@ -293,14 +294,17 @@ local function written()
   return 1
 end
 
--- older than ms, limit. Returns id, record of each, oldest first.
+-- older than ms, limit of each kind. Returns id, record of each, oldest first.
 local function unwritten()
   local reply = {}
-  local ids = redis.call('ZRANGEBYSCORE', SETTLED_AT, '-inf', whole(now - tonumber(ARGV[4])), 'LIMIT', 0, ARGV[5])
-  for _, id in ipairs(ids) do
-    reply[#reply + 1] = id
-    reply[#reply + 1] = redis.call('HGET', UNWRITTEN, id) or ''
+  local function find(from, till)
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', SETTLED_AT, from, till, 'LIMIT', 0, ARGV[5])) do
+      reply[#reply + 1] = id
+      reply[#reply + 1] = redis.call('HGET', UNWRITTEN, id) or ''
+    end
   end
+  find('-inf', whole(now - tonumber(ARGV[4])))
+  find(whole(now + 1000), '+inf')  -- settled before the clock went back
   return reply
 end
 

@@ -44,11 +44,25 @@ def test_a_clock_that_goes_back_hides_no_row_that_was_not_written(make: MakeLedg
     died, other = (make(name, now_ms=lambda: now[0]) for name in ("died", "other"))
     died.hold("1", [money(20)], b"{}")
     died.settle("1", 7, 1, b"row")
+    assert other.unwritten(10) == {}
     now[0] -= 3_600_000
-    for _ in range(6):
-        assert other.reap() == []
-        now[0] += 2000
     assert other.unwritten(10) == {"1": b"row"}
+
+
+@pytest.mark.parametrize("jump", [-3_600_000, 3_600_000])
+def test_a_clock_that_jumps_there_and_back_leaves_no_lease_of_the_time_between(make: MakeLedger, jump: int) -> None:
+    now = [LONG_AGO]
+    owner, other = (make(name, now_ms=lambda: now[0]) for name in ("owner", "other"))
+    assert other.reap() == []
+    now[0] += jump
+    owner.hold("1", [money(20)], b"{}")
+    now[0] -= jump
+    assert other.reap() == []
+    left = []
+    for _ in range(6):  # its owner does not renew it: an hour later would be late
+        now[0] += 2000
+        left += other.reap()
+    assert [reaped.call_id for reaped in left] == ["1"]
 
 
 def test_a_row_with_another_cost_is_known_at_once_to_all_workers(make: MakeLedger) -> None:

@@ -158,27 +158,35 @@ class Ledger:
         """Give back what the calls held and count what they cost. One round trip for each 100; a repeat is harmless.
 
         Of each: True if its row is to be written, with that very cost; False if it was settled before, by
-        whoever writes its row. Redis away: True, and ``lost`` remembers it.
+        whoever writes its row, or is neither held by this worker nor claimed. Redis away: True, and ``lost``
+        remembers it.
         """
-        told: list[bool] = []
-        for start in range(0, len(settlements), _BATCH):
-            told += self._settle_batch(settlements[start : start + _BATCH])
+        told = [False] * len(settlements)
+        due: list[tuple[int, Settlement, _Live | None]] = []
+        for index, item in enumerate(settlements):
+            live = None if item.claimed else self._live.pop(item.call_id, None)
+            # What this worker has settled already it does not send again: Redis may not have heard of it yet.
+            if live is not None or item.claimed:
+                due.append((index, item, live))
+        for start in range(0, len(due), _BATCH):
+            batch = due[start : start + _BATCH]
+            for (index, _, _), mine in zip(batch, self._settle_batch(batch), strict=True):
+                told[index] = mine
         return told
 
-    def _settle_batch(self, batch: Sequence[Settlement]) -> list[bool]:
-        lives = [None if item.claimed else self._live.pop(item.call_id, None) for item in batch]
+    def _settle_batch(self, batch: Sequence[tuple[int, Settlement, _Live | None]]) -> list[bool]:
         arguments: list[str | bytes | int] = []
-        for item, live in zip(batch, lives, strict=True):
+        for _, item, live in batch:
             arguments += (item.call_id, bounded(item.cost_nanousd), bounded(item.tokens), item.record)
             arguments += ("1" if item.claimed else "", live.encoded if live else "")
             arguments.append(orjson.dumps(item.exempt) if item.exempt else "")
         try:
             return [reply == 1 for reply in self._gate.run("settle", self.worker_id, *arguments)]
         except RedisAway as away:
-            for item, live in zip(batch, lives, strict=True):
+            for _, item, live in batch:
                 if live is not None:
                     self._lose(item, live, away)
-            return [live is not None for live in lives]
+            return [live is not None for _, _, live in batch]
 
     def _lose(self, item: Settlement, live: _Live, away: RedisAway) -> None:
         with self._lock:

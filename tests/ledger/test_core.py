@@ -65,6 +65,32 @@ def test_a_clock_that_jumps_there_and_back_leaves_no_lease_of_the_time_between(m
     assert [reaped.call_id for reaped in left] == ["1"]
 
 
+def test_a_settlement_repeated_after_one_that_redis_did_not_hear_of_changes_nothing(
+    make: MakeLedger, wire: Wire
+) -> None:
+    ledger, other = make("w"), make("other")
+    ledger.hold("1", [money(20)], b"{}")
+    wire.up = False
+    assert ledger.settle("1", 7, 1, b"row")
+    wire.up = True
+    assert not ledger.settle("1", 15, 1, b"again")
+    assert not other.settle("1", 15, 1, b"not its own")
+    assert other.unwritten(0) == {}
+    assert ledger.balances("key:a", PERIOD) == (0, 20)
+    assert ledger.recover(ledger.lost())
+    assert ledger.is_empty()
+    assert ledger.balances("key:a", PERIOD) == (0, 0)
+
+
+def test_many_are_told_each_in_its_place(ledger: Ledger) -> None:
+    for number in range(250):
+        ledger.hold(str(number), [tokens(1)], b"{}")
+    some = [Settlement(str(number), 0, 1, b"row") for number in range(0, 250, 2)]
+    assert ledger.settle_many(some) == [True] * 125
+    every = [Settlement(str(number), 0, 1, b"row") for number in range(250)]
+    assert ledger.settle_many(every) == [False, True] * 125
+
+
 def test_a_row_with_another_cost_is_known_at_once_to_all_workers(make: MakeLedger) -> None:
     one, two = make("one"), make("two")
     one.recount()

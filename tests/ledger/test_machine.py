@@ -130,6 +130,13 @@ class Machine(RuleBasedStateMachine):
             if reachable:
                 self.settled[call_id] = cost
 
+    @rule(name=st.sampled_from(WORKERS), pick=st.data())
+    def settle_once_more(self, name: str, pick: st.DataObject) -> None:
+        if self.most:
+            call_id = pick.draw(st.sampled_from(sorted(self.most)))
+            if call_id not in self.workers[name].calls:
+                assert not self.workers[name].ledger.settle(call_id, 40, 40, b"again")
+
     @rule(name=st.sampled_from(WORKERS))
     def commit(self, name: str) -> None:
         self.flush(self.workers[name])

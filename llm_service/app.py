@@ -7,6 +7,7 @@ from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from llm_service import cli, embedded_redis, providers, store
+from llm_service.accounting import Accounts
 from llm_service.api import (
     account,
     anthropic,
@@ -78,15 +79,19 @@ def create_app(settings: Settings | None = None) -> Flask:
         for name, row in catalog.providers.items()
         if row.configured
     }
-    gateway = Gateway(journal, Router(catalog, upstreams))
-    app.extensions["llm_service"] = Service(settings, catalog, gateway, journal, telemetry, writer)
-    app.extensions["llm_service_guard"] = auth.Guard(settings.hmac_key, settings.api_keys)
+    guard = auth.Guard(settings.hmac_key, settings.api_keys, catalog)
+    redis_url = settings.redis_url or embedded_redis.url(settings.instance_path)
+    accounts = Accounts(catalog, writer, app.app_context, settings, redis_url, guard.fixed, telemetry.calls_reaped)
+    writer.tell(accounts.committed)
+    gateway = Gateway(journal, accounts, Router(catalog, upstreams))
+    app.extensions["llm_service"] = Service(settings, catalog, gateway, journal, telemetry, writer, accounts)
+    app.extensions["llm_service_guard"] = guard
 
     if settings.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies)  # type: ignore[method-assign]
     arrival.init_app(app)  # first: it resolves the key that the limits are counted by
     app.extensions["llm_service_open"] = {health.blueprint.name, docs.blueprint.name}
-    limits.build(app, settings.redis_url or embedded_redis.url(settings.instance_path), settings.workers)
+    limits.build(app, redis_url, settings.workers)
     failures.init_app(app)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)

@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
+    from llm_service.errors import Limit
     from llm_service.prices import Price
+    from llm_service.scopes import Budget, Limits
 
 Role: TypeAlias = Literal["system", "user", "assistant"]
 
@@ -117,6 +119,13 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Admitted:
+    """The call may be made: the first event. ``tightest``, for headers: the limit with the smallest part left."""
+
+    tightest: Limit | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """An upstream is about to be asked. For the journal; the edge sends nothing for it."""
 
@@ -174,14 +183,18 @@ class Finished:
     tail: bytes = b""
 
 
-Event: TypeAlias = Attempt | Started | Delta | Relay | Silence | Finished
+Event: TypeAlias = Admitted | Attempt | Started | Delta | Relay | Silence | Finished
 
 SILENCE = Silence()
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: an API key and what its owner may do. Never holds the key itself."""
+    """Who calls: an API key and what its owner may do. Never holds the key itself.
+
+    ``limits`` are those of its user, organisation, network, models and of the service; ``budgets`` all that its
+    calls count against, its tier's too.
+    """
 
     key_id: str
     name: str = ""
@@ -192,6 +205,8 @@ class Caller:
     models: tuple[str, ...] = ()  # empty: all
     tpm: int | None = None
     parallel: int | None = None
+    limits: tuple[Limits, ...] = ()
+    budgets: tuple[Budget, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

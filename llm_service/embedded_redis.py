@@ -8,7 +8,8 @@ neither finds a running server nor ends one whose owner was killed. Invariants:
 * It listens on a unix socket that only this user can open, and on no port.
 * It ends with the process that started it: by ``stop``; on Linux also when that process is
   killed (the kernel's parent-death signal); elsewhere at the next ``ensure``.
-* Nothing is persisted: it holds rate limits, whose windows are a minute long.
+* What it was told is in a file (``redis/`` in the instance folder) before it answers, though not on the disk: calls
+  in flight and what they hold outlive its kill and the service's, not the machine's. Counters are rebuilt from the log.
 
 Any process may call ``ensure`` or ``tend`` at any time; one of them starts the server. Call them
 from the main thread: the parent-death signal fires when the *thread* that forked ends.
@@ -202,6 +203,7 @@ def _start(place: _Place, lock: int) -> Embedded:
                 cwd=place.instance,
                 env={},  # a provider's key has no business in another process
                 start_new_session=True,  # Ctrl-C in a terminal signals the whole group; the service stops us last
+                umask=0o077,
                 preexec_fn=_end_with_parent(),  # makes two system calls and takes no lock
             )
         os.write(lock, f"{process.pid} {os.getpid()}\n".encode())
@@ -230,7 +232,9 @@ def _command(place: _Place) -> list[str]:
         "unixsocketperm": "700",
         "dir": str(place.instance),
         "save": "",
-        "appendonly": "no",
+        "appendonly": "yes",
+        "appendfsync": "no",
+        "appenddirname": "redis",
         "maxmemory-policy": "noeviction",
         "loglevel": "warning",
         "logfile": str(place.log),

@@ -2,6 +2,7 @@
 
     edge (api/) reads a Call
       -> Gateway.answer: one journal entry around
+           accounting: what the call may take is held, or the call refused
            routing: targets, retries, fallback until the first event
              -> providers: one vendor's answer as events
       <- edge writes the events in the client's dialect
@@ -16,22 +17,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from llm_service.accounting import Accounts
 from llm_service.cancellation import Cancel
-from llm_service.conversation import Call, Event
+from llm_service.conversation import Admitted, Call, Event
 from llm_service.journal import Journal
 from llm_service.routing import Router
 
 
 class Gateway:
-    def __init__(self, journal: Journal, router: Router) -> None:
-        self._journal, self._router = journal, router
+    def __init__(self, journal: Journal, accounts: Accounts, router: Router) -> None:
+        self._journal, self._accounts, self._router = journal, accounts, router
 
     def answer(self, call: Call, cancel: Cancel) -> Iterator[Event]:
-        """The call's events, ending with one ``Finished``.
+        """The call's events: first ``Admitted``, last one ``Finished``.
 
         Raises, out of the iterator: any ``ServiceError``.
         """
         with self._journal.entry(call, call.arrived) as entry:
-            for event in self._router.events(call, cancel):
+            admission = self._accounts.admit(call, entry)
+            yield Admitted(admission.tightest)
+            for event in self._router.events(admission.call, cancel):
                 entry.see(event)
                 yield event

@@ -64,6 +64,8 @@ def prepare(app: Flask, settings: Settings, metrics: Path | None = None) -> Laun
         if settings.redis_url is None:
             launch.embedded = embedded_redis.ensure(settings.instance_path)
         upgrade_database(app)
+        if launch.embedded is not None and launch.embedded.pid is not None:
+            build_counters(app)
     except (embedded_redis.EmbeddedRedisError, LaunchError) as error:
         launch.stop()
         raise LaunchError(str(error)) from error
@@ -90,6 +92,21 @@ def upgrade_database(app: Flask) -> None:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()
         raise LaunchError(f"DATABASE_URL: the database does not answer: {reason[0] if reason else error}") from error
     finally:
+        with app.app_context():
+            db.engine.dispose()
+
+
+def build_counters(app: Flask) -> None:
+    """Of budgets, in a Redis that only starts with this service: nobody needs to be waited for."""
+    from llm_service.errors import Unavailable
+    from llm_service.extensions import db
+
+    try:
+        app.extensions["llm_service"].accounts.rebuild(at_once=True)
+    except Unavailable:
+        pass  # the workers try again
+    finally:
+        app.extensions["llm_service"].accounts.hang_up()
         with app.app_context():
             db.engine.dispose()
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from flask import current_app
 
+from llm_service.accounting import Accounts
 from llm_service.cancellation import Cancel
 from llm_service.catalog import Catalog
 from llm_service.errors import Stopping
@@ -35,9 +36,14 @@ class Service:
     journal: Journal
     telemetry: Telemetry
     writer: Writer
+    accounts: Accounts
     draining: bool = False
     _live: set[Cancel] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def start(self) -> None:
+        """What a process does from its start on, also before its first call: in a worker, after the fork."""
+        self.accounts.start()
 
     @contextmanager
     def live(self, cancel: Cancel) -> Iterator[None]:
@@ -71,6 +77,7 @@ class Service:
 
     def close(self, deadline: float) -> int:
         """Write what the journal still holds, within ``deadline`` seconds; returns how many rows were not."""
+        self.accounts.close()
         return self.writer.close(deadline)
 
 

@@ -179,6 +179,12 @@ class Settings:
     time_zone: str = _setting(
         "LLM_SERVICE_TIME_ZONE", "UTC", "IANA time zone in which budgets' days, weeks and months begin", _time_zone
     )
+    money_without_redis: Any = _setting(
+        "LLM_SERVICE_MONEY_WITHOUT_REDIS",
+        "closed",
+        "calls of keys with budgets while Redis is away: closed refuses them, open lets them through",
+        _choice("closed", "open"),
+    )
     log_retention_days: int | None = _setting(
         "LLM_SERVICE_LOG_RETENTION_DAYS",
         None,

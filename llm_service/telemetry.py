@@ -16,6 +16,9 @@ That is why the import is inside ``Telemetry``.
 | llm_streams_open | | streams being answered now |
 | llm_log_rows_dropped_total | | rows of the request log that could not be kept |
 | llm_journal_failures_total | | defects while a call was being recorded |
+| llm_budget_alerts_total | threshold | budgets that passed 50, 80 or 100 % |
+| llm_webhook_failures_total | | webhooks that were not taken, each attempt |
+| llm_calls_reaped_total | | calls of workers that died, settled as aborted |
 """
 
 from __future__ import annotations
@@ -73,7 +76,13 @@ class Telemetry:
             "llm_streams_open", "Streams being answered", registry=registry, multiprocess_mode="livesum"
         )
         self._dropped: Counter = counter("llm_log_rows_dropped", "Request log rows not kept", registry=registry)
+        self._reaped: Counter = counter("llm_calls_reaped", "Calls of workers that died", registry=registry)
         self._failures: Counter = counter("llm_journal_failures", "Defects while recording a call", registry=registry)
+        self._alerts = _Children(counter("llm_budget_alerts", "Thresholds passed", ["threshold"], registry=registry))
+        self._undelivered: Counter = counter("llm_webhook_failures", "Webhooks not taken", registry=registry)
+
+    def calls_reaped(self, count: int) -> None:
+        self._reaped.inc(count)
 
     def record(self, record: Record) -> None:
         """Count one finished or refused call."""
@@ -115,6 +124,13 @@ class Telemetry:
 
     def journal_failed(self) -> None:
         self._failures.inc()
+
+    def alerted(self, threshold: int) -> None:
+        """A budget has passed so many percent."""
+        self._alerts.of(str(threshold)).inc()
+
+    def webhook_failed(self) -> None:
+        self._undelivered.inc()
 
     def reachability(self, provider: str) -> str:
         """``reachable``, ``unreachable`` or, without a call of this process in the last 5 minutes, ``unknown``."""

@@ -66,6 +66,9 @@ class Service(Protocol):
 
     settings: Settings
 
+    def start(self) -> None:
+        """After the fork: calls of workers that died are settled even if nobody calls."""
+
     def drain(self, seconds: float) -> None:
         """Admit nothing more; wait; end what is live after ``seconds`` in-band. May be called again with fewer."""
 
@@ -133,6 +136,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
     # The main greenlet
 
     def run(self) -> None:
+        self.service.start()
         servers = [self._serve(listener) for listener in self.sockets]
         self._signals_before_ours()
         while self.alive:

@@ -94,13 +94,22 @@ def test_it_listens_on_a_private_unix_socket_and_on_no_port(server: Embedded, in
     assert (instance / "valkey.log").stat().st_mode & 0o077 == 0
 
 
-def test_it_writes_no_snapshot_and_evicts_nothing(server: Embedded, instance: Path) -> None:
+def test_what_it_was_told_outlives_its_kill_and_nothing_is_evicted(server: Embedded, instance: Path) -> None:
     with connect(server) as redis:
         redis.set("a", "b")
         settings = redis.config_get("save", "appendonly", "maxmemory-policy")
-    assert settings == {"save": "", "appendonly": "no", "maxmemory-policy": "noeviction"}
-    server.stop()
-    assert not list(instance.glob("*.rdb")) and not list(instance.glob("append*"))
+    assert settings == {"save": "", "appendonly": "yes", "maxmemory-policy": "noeviction"}
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGKILL)
+    assert within(5, lambda: not embedded_redis.answers(instance))
+    again = embedded_redis.ensure(instance)
+    try:
+        with connect(again) as redis:
+            assert redis.get("a") == b"b"
+    finally:
+        again.stop()
+    for path in [instance / "redis", *(instance / "redis").iterdir()]:
+        assert path.stat().st_mode & 0o077 == 0
 
 
 def test_the_second_process_finds_the_first_one_s_server_and_does_not_stop_it(server: Embedded, instance: Path) -> None:

@@ -150,7 +150,7 @@ def test_an_answered_call_keeps_the_answers_own_numbers(rig: Rig) -> None:
     assert (row["cached_tokens"], row["cache_write_tokens"], row["reasoning_tokens"]) == (5, 4, 3)
     assert (row["provider"], row["model_served"]) == ("anthropic", "claude-sonnet-4-6-20260101")
     assert row["upstream_request_id"] == "req_upstream"
-    assert (row["attempts"], row["latency_ms"], row["ttft_ms"]) == (1, 500, None)
+    assert (row["attempts"], row["latency_ms"], row["ttft_ms"]) == (1, 250, None)
 
 
 def test_an_answer_counted_by_us_is_not_exact(rig: Rig) -> None:
@@ -301,7 +301,7 @@ def test_the_first_text_is_what_time_to_first_token_means(rig: Rig) -> None:
     # A quarter of a second passes between two events.
     row = rig.ended(STREAM, ASKED, Started(), Relay(b"role", 0), Relay(b"Hi", 2), Relay(b"!", 1), Finished(ANSWER))
     assert row["ttft_ms"] == 750
-    assert row["latency_ms"] == 1500
+    assert row["latency_ms"] == 1250
 
 
 def test_the_last_of_several_targets_is_the_provider_of_the_row(rig: Rig) -> None:
@@ -402,7 +402,7 @@ def test_one_line_per_call_tells_what_people_ask_for(rig: Rig) -> None:
         "cached_tokens": 5,
         "usage_exact": True,
         "cost_nanousd": 600_000,
-        "latency_ms": 500,
+        "latency_ms": 250,
         "ttft_ms": None,
     }
 

@@ -13,12 +13,10 @@ from llm_service import periods
 from llm_service.api import limits
 from llm_service.api.auth import caller, require_key
 from llm_service.conversation import Caller
-from llm_service.metering import applies
 from llm_service.prices import as_dollars
+from llm_service.scopes import Budget, Limits
 from llm_service.service import current
 from llm_service.store import budgets, keys, requests
-from llm_service.store.budgets import Budget
-from llm_service.store.limits import Limits
 
 blueprint = Blueprint("account", __name__)
 blueprint.before_request(require_key)
@@ -71,7 +69,7 @@ def _requests(holder: Caller) -> dict[str, Any] | None:
 
 def _concerns(item: Limits) -> bool:
     """Other networks are no business of this caller."""
-    return item.kind == "model" or applies(item, request.remote_addr or "", ())
+    return item.kind == "model" or item.applies(request.remote_addr or "", ())
 
 
 def _shared(item: Limits) -> dict[str, Any]:

@@ -98,10 +98,7 @@ def reply(error: errors.ServiceError) -> Response:
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
     if error.limit is not None:
-        limit = error.limit
-        # draft-ietf-httpapi-ratelimit-headers-10
-        response.headers["RateLimit-Policy"] = f'"{limit.name}";q={limit.quota};w={limit.window}'
-        response.headers["RateLimit"] = f'"{limit.name}";r={limit.remaining};t={limit.reset}'
+        response.headers.update(limits.headers(error.limit))
     if isinstance(error, errors.Unauthenticated):
         response.headers["WWW-Authenticate"] = "Bearer"
     return response

@@ -1,4 +1,5 @@
-"""Requests per minute, by Flask-Limiter in Redis: per key, and per address without a valid key.
+"""Requests per minute, by Flask-Limiter in Redis: per key, user, organisation, network, model and for the whole
+service, and per address without a valid key.
 
 A moving window: at most N requests in any 60 s, counted in Redis by one script,
 so exact across workers. While Redis is away each worker grants its share of the
@@ -13,11 +14,13 @@ from __future__ import annotations
 import math
 import re
 import time
-from functools import lru_cache
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, Final
 
 from flask import Flask, current_app, g, request
-from flask_limiter import Limiter, RateLimitExceeded
+from flask_limiter import ApplicationLimit, Limiter, RateLimitExceeded
 from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.errors import StorageError
 from limits.storage import MemoryStorage, RedisStorage
@@ -27,14 +30,15 @@ from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
 from llm_service.api.auth import Identity
-from llm_service.conversation import Caller
+from llm_service.conversation import Call, Caller
 from llm_service.errors import Limit, RateLimited, Unavailable
+from llm_service.metering import WHOSE
 from llm_service.redis_pipe import Pipe
 from llm_service.service import current
 
 WINDOW = 60
-# Flask-Limiter has no "unlimited": this many a minute is none.
-UNLIMITED = 10**9
+# Kinds of scopes that Flask-Limiter itself counts.
+KINDS: Final = ("key", "ip", "user", "org", "network", "service")
 
 # A black-holed Redis must cost a fraction of a second once, not a minute per call (redis-py's default).
 REDIS_OPTIONS = {
@@ -46,7 +50,7 @@ REDIS_OPTIONS = {
 
 
 class SharedStorage(RedisStorage):
-    """Counts over the one connection of the process (``redis_pipe``)."""
+    """Counts over the one connection of the process (``redis_pipe``), and takes back what it counted."""
 
     STORAGE_SCHEME = ["shared+redis", "shared+rediss", "shared+unix"]  # noqa: RUF012 - as the library declares it
 
@@ -55,33 +59,83 @@ class SharedStorage(RedisStorage):
         self._pipe = Pipe(self.storage.connection_pool)
 
     def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        return self.acquire_at(key, time.time(), limit, expiry, amount)
+
+    def acquire_at(self, key: str, now: float, limit: int, expiry: int, amount: int = 1) -> bool:
         script = self.lua_acquire_moving_window
-        arguments = (1, self.prefixed_key(key), time.time(), limit, expiry, amount)
+        arguments = (1, self.prefixed_key(key), now, limit, expiry, amount)
         try:
             return bool(self._pipe.ask("EVALSHA", script.sha, *arguments))
         except NoScriptError:  # a server that was started since
             return bool(self._pipe.ask("EVAL", script.script, *arguments))
 
+    def release_at(self, key: str, at: float) -> None:
+        """Forget one entry of that time. The script keeps times as Lua writes numbers, with 14 digits."""
+        self._pipe.ask("LREM", self.prefixed_key(key), 1, f"{at:.14g}")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A limit of requests per minute that applies to a request: whose, by what kind of scope, and how many."""
+
+    kind: str
+    name: str
+    allowed: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.kind}:{self.name}"
+
+    @property
+    def stored_key(self) -> str:
+        """As Flask-Limiter's application limits name it."""
+        return _item(self.allowed).key_for("llm", self.key, "global")
+
 
 class QuickLimiter(Limiter):
-    """Flask-Limiter with a short way for the usual case: one limit, which is not reached.
+    """Flask-Limiter, which evaluates its limits one by one and keeps what it counted when a later one refuses, with
+    a way of our own while Redis answers: all the windows of a request or none, and each can be given back.
 
-    Its own way through all the limits there could be costs as much as a bare endpoint. It is taken for what is over
-    the limit (which Flask-Limiter then counts and finds once more, adding nothing) and while Redis is away.
+    Its own way through all the limits there could be costs as much as a bare endpoint. It is taken while Redis is away.
     """
 
     def _check_request_limit(self, callable_name: str | None = None, in_middleware: bool = True) -> None:
-        if not (in_middleware and request.endpoint and self._grants()):
+        storage = self.limiter.storage
+        if not (in_middleware and request.endpoint and isinstance(storage, SharedStorage)):
             super()._check_request_limit(callable_name, in_middleware)
-
-    def _grants(self) -> bool:
-        counting = self.limiter
-        if not isinstance(counting.storage, RedisStorage):
-            return False
+            return
+        if _not_counted():
+            return
         try:
-            return _not_counted() or counting.hit(_window(quota()), "llm", key(), "global")
+            breached = _take(storage, windows())
         except (RedisError, OSError):
-            return False
+            super()._check_request_limit(callable_name, in_middleware)
+            return
+        if breached is not None:
+            raise _refusal(breached, *_left(breached))
+
+
+def _take(storage: SharedStorage, wanted: Iterable[Window]) -> Window | None:
+    """Count the request in each; the first that has no room, after which it is counted in none."""
+    granted: list[tuple[str, float]] = g.setdefault("granted", [])
+    for window in wanted:
+        now = time.time()
+        if not storage.acquire_at(window.stored_key, now, window.allowed, WINDOW):
+            give_back()
+            return window
+        granted.append((window.stored_key, now))
+    return None
+
+
+def give_back() -> None:
+    """The request was none: the ledger, or a later limit, did not admit it."""
+    granted: list[tuple[str, float]] = g.pop("granted", [])
+    storage = current_app.extensions["llm_service_limiter"].storage
+    try:
+        for key, at in granted:
+            storage.release_at(key, at)
+    except (RedisError, OSError):
+        pass  # it stays counted for a minute
 
 
 def _caller() -> Caller | None:
@@ -90,36 +144,63 @@ def _caller() -> Caller | None:
     return identity.caller if identity is not None and identity.error is None else None
 
 
-def key() -> str:
-    """Whose limit. Never empty: Flask-Limiter skips a limit with an empty key."""
-    caller = _caller()
-    return f"key:{caller.key_id}" if caller is not None else f"ip:{request.remote_addr or 'unknown'}"
-
-
-def quota() -> int:
-    service, caller = current(), _caller()
+def windows() -> list[Window]:
+    """Those of the current request, its own first. One of a model is counted when the body has been read."""
+    caller, address = _caller(), request.remote_addr or "unknown"
     if caller is None:
-        return service.settings.anonymous_rpm
-    rpm = service.catalog.requests_per_minute(caller)
-    return UNLIMITED if rpm is None else rpm
+        return [Window("ip", address, current().settings.anonymous_rpm)]
+    found = []
+    rpm = current().catalog.requests_per_minute(caller)
+    if rpm is not None:
+        found.append(Window("key", caller.key_id, rpm))
+    for item in caller.limits:
+        if item.rpm is not None and item.kind != "model" and item.applies(address, ()):
+            found.append(Window(item.kind, item.name, item.rpm))
+    return found
+
+
+def count_model(call: Call) -> None:
+    """Count a call in the windows of its model.
+
+    Raises:
+        RateLimited: then it is counted nowhere.
+    """
+    limited = [item for item in call.caller.limits if item.kind == "model" and item.rpm is not None]
+    storage = current_app.extensions["llm_service_limiter"].limiter.storage
+    if not limited or not isinstance(storage, SharedStorage):  # in memory a worker's share of it says little
+        return
+    targets = [(target.provider.name, target.model) for target in current().catalog.resolve(call.model, call.caller)]
+    wanted = [Window("model", item.name, item.rpm or 0) for item in limited if item.applies("", targets)]
+    try:
+        breached = _take(storage, wanted)
+    except (RedisError, OSError):
+        return
+    if breached is not None:
+        raise _refusal(breached, *_left(breached))
 
 
 def build(app: Flask, redis_url: str, workers: int) -> Limiter:
     """The limiter of one application, checked before every guarded route."""
     storage_uri = re.sub(r"\A(redis|rediss|unix)://", r"shared+\1://", redis_url)
+    in_memory = storage_uri.startswith("memory:")
 
-    def provider() -> str:
-        limit = quota()
-        if isinstance(limiter.limiter.storage, MemoryStorage) and not storage_uri.startswith("memory:"):
+    def share(kind: str) -> str:
+        found = _of_kind(kind)
+        if not found:
+            return ""  # no limit
+        limit = found[0].allowed
+        if isinstance(limiter.limiter.storage, MemoryStorage) and not in_memory:
             limit = max(1, limit // workers)
         return f"{limit} per {WINDOW} second"
 
     limiter = QuickLimiter(
-        key,
-        application_limits=[provider],
+        lambda: "unused",
+        application_limits=[
+            ApplicationLimit(partial(share, kind), key_function=partial(_key_of, kind)) for kind in KINDS
+        ],
         strategy="moving-window",
         storage_uri=storage_uri,
-        storage_options=REDIS_OPTIONS if not storage_uri.startswith("memory:") else {},  # type: ignore[arg-type]
+        storage_options=REDIS_OPTIONS if not in_memory else {},  # type: ignore[arg-type]
         headers_enabled=False,
         in_memory_fallback_enabled=True,
         key_prefix="llm",
@@ -129,6 +210,15 @@ def build(app: Flask, redis_url: str, workers: int) -> Limiter:
     _end_timers(limiter)
     app.extensions["llm_service_limiter"] = limiter
     return limiter
+
+
+def _of_kind(kind: str) -> list[Window]:
+    """The narrowest window of the kind, or none."""
+    return sorted((item for item in windows() if item.kind == kind), key=lambda item: item.allowed)[:1]
+
+
+def _key_of(kind: str) -> str:
+    return _of_kind(kind)[0].key
 
 
 def _end_timers(limiter: Limiter) -> None:
@@ -146,38 +236,59 @@ def _not_counted() -> bool:
     identity: Identity | None = g.get("identity")
     if identity is not None and isinstance(identity.error, Unavailable):
         return True  # the key could not be looked up: not its address' fault, and what follows is a 503
-    return _caller() is not None and (request.method in ("GET", "HEAD") or quota() >= UNLIMITED)
+    return _caller() is not None and request.method in ("GET", "HEAD")
 
 
 @lru_cache(maxsize=1024)
-def _window(allowed: int) -> RateLimitItem:
+def _item(allowed: int) -> RateLimitItem:
     return RateLimitItemPerSecond(allowed, WINDOW)
 
 
 def breach(error: RateLimitExceeded) -> RateLimited:
-    """Flask-Limiter's refusal as ours, with what is left and when more is."""
+    """Flask-Limiter's own refusal, made in memory, as ours."""
     limiter: Limiter = current_app.extensions["llm_service_limiter"]
-    allowed = quota()
-    reset, remaining = WINDOW, 0
     breached = limiter.current_limit
+    kind = next((name for name in KINDS if breached is not None and f"/{name}:" in breached.key), "key")
+    window = (_of_kind(kind) or windows())[0]
+    reset, remaining = WINDOW, 0
     if breached is not None:
         try:
-            window = breached.window
-            reset = min(WINDOW, max(1, math.ceil(window.reset_time - time.time())))
-            remaining = max(0, window.remaining)
+            reset = min(WINDOW, max(1, math.ceil(breached.window.reset_time - time.time())))
+            remaining = max(0, breached.window.remaining)
         except (RedisError, StorageError, OSError):
             pass  # the refusal stands; only the time of the reset is the longest possible
-    scope = "ip" if _caller() is None else "key"
-    what = "API key" if scope == "key" else "address without a valid API key"
+    return _refusal(window, remaining, reset)
+
+
+def _left(window: Window) -> tuple[int, int]:
+    """(remaining, seconds until there is more) of one that has refused."""
+    try:
+        remaining, reset = look(window)
+    except (RedisError, StorageError, OSError):
+        return 0, WINDOW
+    return remaining, min(WINDOW, max(1, reset))
+
+
+def _refusal(window: Window, remaining: int, reset: int) -> RateLimited:
     return RateLimited(
-        f"Rate limit reached: {allowed} requests per minute for this {what}. Retry in {reset} s.",
+        f"Rate limit reached: {window.allowed} requests per minute for {WHOSE[window.kind]}. Retry in {reset} s.",
         retry_after=reset,
-        limit=Limit("requests", scope, allowed, WINDOW, remaining, reset),
+        limit=Limit("requests", window.kind, window.allowed, WINDOW, remaining, reset),
     )
 
 
-def look(key_id: str, allowed: int) -> tuple[int, int]:
-    """(remaining, seconds until more is left; 0 when nothing is used) of a key's limit, without counting.
+def headers(limit: Limit) -> dict[str, str]:
+    """draft-ietf-httpapi-ratelimit-headers-10. No ``w`` without a window, no ``t`` where time does not help."""
+    policy, state = f'"{limit.name}";q={limit.quota}', f'"{limit.name}";r={limit.remaining}'
+    if limit.window:
+        policy += f";w={limit.window}"
+    if limit.reset:
+        state += f";t={limit.reset}"
+    return {"RateLimit-Policy": policy, "RateLimit": state}
+
+
+def look(window: Window) -> tuple[int, int]:
+    """(remaining, seconds until more is left; 0 when nothing is used), without counting.
 
     Raises RedisError, OSError.
     """
@@ -185,8 +296,8 @@ def look(key_id: str, allowed: int) -> tuple[int, int]:
 
     limiter: Limiter = current_app.extensions["llm_service_limiter"]
     # Redis itself, also while the limits are counted in this worker's memory, which is only a share of the truth.
-    window = MovingWindowRateLimiter(limiter.storage)
-    stats = window.get_window_stats(_window(allowed), "llm", f"key:{key_id}", "global")
-    if stats.remaining >= allowed:
-        return allowed, 0
+    counted = MovingWindowRateLimiter(limiter.storage)
+    stats = counted.get_window_stats(_item(window.allowed), "llm", window.key, "global")
+    if stats.remaining >= window.allowed:
+        return window.allowed, 0
     return max(0, stats.remaining), max(0, math.ceil(stats.reset_time - time.time()))

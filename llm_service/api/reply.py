@@ -19,11 +19,12 @@ import orjson
 from flask import Response, g, request
 
 from llm_service import scrub
+from llm_service.api import limits
 from llm_service.api.client import Watch, _hub
 from llm_service.cancellation import Cancel
-from llm_service.conversation import SILENCE, Answer, Attempt, Call, Event, Finished, Started
+from llm_service.conversation import SILENCE, Admitted, Answer, Attempt, Call, Event, Finished, Started
 from llm_service.dialects import registry
-from llm_service.errors import ClientClosed, InternalError, ServiceError
+from llm_service.errors import BudgetExceeded, ClientClosed, InternalError, Limit, RateLimited, ServiceError
 from llm_service.service import Service, current
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ STREAM_HEADERS = {
 
 def respond(call: Call) -> Response:
     """Answer ``call``. Raises ``ServiceError`` before anything is sent."""
+    limits.count_model(call)
     service = current()
     cancel = Cancel()
     exchange = _Exchange(service, cancel, Watch(request, cancel, service.settings.send_timeout))
@@ -45,16 +47,18 @@ def respond(call: Call) -> Response:
         events = service.gateway.answer(call, cancel)
         if call.stream:
             return _streamed(call, events, exchange)
-        answer = _plain(events)
-    except BaseException:
+        answer, tightest = _plain(events)
+    except BaseException as error:
         exchange.end()
+        if isinstance(error, (BudgetExceeded, RateLimited)):  # the ledger's: it was no request then
+            limits.give_back()
         raise
     exchange.end()
     body = registry.BY_NAME[call.dialect].write_reply(call, answer)
     return Response(
         orjson.dumps(body),
         content_type="application/json",
-        headers=_headers(answer.dropped, answer.upstream_request_id),
+        headers=_headers(answer.dropped, answer.upstream_request_id, tightest),
     )
 
 
@@ -72,17 +76,21 @@ class _Exchange:
         self._service.leave(self._cancel)
 
 
-def _plain(events: Iterator[Event]) -> Answer:
-    answer: Answer | None = None
+def _plain(events: Iterator[Event]) -> tuple[Answer, Limit | None]:
+    answer, tightest = None, None
     for event in events:  # to the end: the journal's entry closes after the last event
         if type(event) is Finished:
             answer = event.answer
+        elif type(event) is Admitted:
+            tightest = event.tightest
     assert answer is not None, "every answer ends with Finished"
-    return answer
+    return answer, tightest
 
 
-def _headers(dropped: tuple[str, ...], upstream_request_id: str | None) -> dict[str, str]:
-    headers = {}
+def _headers(
+    dropped: tuple[str, ...], upstream_request_id: str | None, tightest: Limit | None = None
+) -> dict[str, str]:
+    headers = {} if tightest is None else limits.headers(tightest)
     if dropped:
         headers["X-Dropped-Parameters"] = ", ".join(dropped)
     if upstream_request_id:
@@ -95,9 +103,10 @@ def _streamed(call: Call, events: Iterator[Event], exchange: _Exchange) -> Respo
     keep_alive = current().settings.keep_alive
     if first.wait(keep_alive):
         event = first.result()
-        headers = _headers(event.dropped, event.upstream_request_id) if type(event) is Started else {}
+        told = (event.dropped, event.upstream_request_id) if type(event) is Started else ((), None)
+        headers = _headers(*told, first.tightest)
     else:
-        headers = {}
+        headers = _headers((), None, first.tightest)
     body = _frames(call, first, events, keep_alive)
     return Response(
         _Body(body, events, exchange, first), headers={**STREAM_HEADERS, **headers}, direct_passthrough=True
@@ -152,13 +161,16 @@ class _First:
         self._events = events
         self._event: Event | None = None
         self._error: BaseException | None = None
+        self.tightest: Limit | None = None
         self._done = threading.Event()
         _spawn(self._fetch)
 
     def _fetch(self) -> None:
         try:
             for event in self._events:
-                if type(event) is not Attempt and event is not SILENCE:
+                if type(event) is Admitted:
+                    self.tightest = event.tightest
+                elif type(event) is not Attempt and event is not SILENCE:
                     self._event = event
                     break
         except BaseException as error:  # noqa: BLE001 - raised again where the first event is taken

@@ -7,25 +7,25 @@ context; no connection is held after a function returns.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias, get_args
 
-from sqlalchemy import Table, and_, delete, or_, select
+from sqlalchemy import Connection, Table, and_, delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from llm_service import ids, periods
+from llm_service import ids, periods, scopes
 from llm_service.catalog import TierBudget
 from llm_service.extensions import db
 from llm_service.money import MOST_NANODOLLARS
 from llm_service.periods import Period
+from llm_service.scopes import Budget as Budget
+from llm_service.scopes import covers as covers
+from llm_service.scopes import scope_of as scope_of
 from llm_service.store import engine, rollups
 from llm_service.store.models import BudgetRow
 
-Kind: TypeAlias = Literal["key", "user", "org", "service"]
+Kind: TypeAlias = scopes.BudgetKind
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _LABELS: dict[str, str] = {"key": "key_id", "user": "user", "org": "org"}
 
@@ -34,55 +34,10 @@ _C = _TABLE.c
 # The id of a budget that is a line of the catalogue and no row.
 TIER = "tier"
 _ALWAYS = datetime.min.replace(tzinfo=UTC)
-# What vendors append to the name that was asked for: gpt-4o-mini-2024-07-18, claude-haiku-4-5-20251001.
-_DATED = re.compile(r"-20\d\d-?[01]\d-?[0-3]\d$", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """A row of ``budgets``. ``model`` "" means all models."""
-
-    id: str
-    kind: Kind
-    name: str
-    model: str
-    amount_nanousd: int
-    period: Period
-    created_at: datetime
-    updated_at: datetime
-
-    @property
-    def scope(self) -> str:
-        return scope_of(self.kind, self.name, self.model)
-
-    def covers(self, provider: str, model: str) -> bool:
-        return covers(self.model, provider, model)
 
 
 class BudgetUnknown(LookupError):
     """There is no budget with this id."""
-
-
-def scope_of(kind: Kind, name: str, model: str = "") -> str:
-    """``key:<id>``, ``user:<name>``, ``org:<name>``, ``service``; with a model ``model:<key id>:<pattern>`` for a
-    key and ``model:<scope>:<pattern>`` for others. Colons and percent signs in names are percent-encoded."""
-    name = name.replace("%", "%25").replace(":", "%3A")
-    scope = "service" if kind == "service" else f"{kind}:{name}"
-    if not model:
-        return scope
-    return f"model:{name if kind == 'key' else scope}:{model}"
-
-
-def covers(pattern: str, provider: str, model: str) -> bool:
-    """Whether a budget for ``pattern`` counts a call that ``model`` of ``provider`` serves.
-
-    The pattern is matched as in keys' model lists, against ``provider/model`` and ``model``, each with and without
-    the date that vendors append. Holds and rebuilt sums must use this one rule, or they count different calls.
-    """
-    if not pattern:
-        return True
-    bare = _DATED.sub("", model)
-    return any(fnmatchcase(name, pattern) for name in (f"{provider}/{model}", model, f"{provider}/{bare}", bare))
 
 
 def list_all() -> list[Budget]:
@@ -171,26 +126,30 @@ def spent(
     the part of a day with which a period of another zone begins, from rows. Where retention has deleted
     those, the whole UTC day counts: rather too much than too little.
     """
-    at = at or datetime.now(UTC)
+    with engine.reading(db.engine, patience) as connection:
+        return spent_in(connection, budgets, zone, at or datetime.now(UTC))
+
+
+def spent_in(connection: Connection, budgets: Iterable[Budget], zone: str, at: datetime) -> dict[tuple[str, str], int]:
+    """As ``spent``, over a connection that may have more to read in the same transaction."""
     wanted: dict[tuple[Kind, Period, bool], list[Budget]] = {}
     found: dict[tuple[str, str], int] = {}
     for budget in budgets:
         wanted.setdefault((budget.kind, budget.period, bool(budget.model)), []).append(budget)
-    with engine.reading(db.engine, patience) as connection:
-        for (kind, period, by_model), group in wanted.items():
-            by = ([_LABELS[kind]] if kind in _LABELS else []) + (["provider", "model_served"] if by_model else [])
-            only = {_LABELS[kind]: {budget.name for budget in group}} if kind in _LABELS else None
-            sums = rollups.sums(connection, by, periods.starts_at(period, zone, at), only)
-            costs: dict[str, list[tuple[tuple[str, ...], int]]] = {}
-            for values, totals in sums.items():
-                name, *served = values if kind in _LABELS else ("", *values)
-                costs.setdefault(name, []).append((tuple(served), totals.cost_nanousd or 0))
-            period_id = periods.period_id(period, zone, at)
-            for budget in group:
-                parts = costs.get(budget.name, ())
-                found[budget.scope, period_id] = sum(
-                    cost for served, cost in parts if not by_model or budget.covers(served[0], served[1])
-                )
+    for (kind, period, by_model), group in wanted.items():
+        by = ([_LABELS[kind]] if kind in _LABELS else []) + (["provider", "model_served"] if by_model else [])
+        only = {_LABELS[kind]: {budget.name for budget in group}} if kind in _LABELS else None
+        sums = rollups.sums(connection, by, periods.starts_at(period, zone, at), only)
+        costs: dict[str, list[tuple[tuple[str, ...], int]]] = {}
+        for values, totals in sums.items():
+            name, *served = values if kind in _LABELS else ("", *values)
+            costs.setdefault(name, []).append((tuple(served), totals.cost_nanousd or 0))
+        period_id = periods.period_id(period, zone, at)
+        for budget in group:
+            parts = costs.get(budget.name, ())
+            found[budget.scope, period_id] = sum(
+                cost for served, cost in parts if not by_model or budget.covers(served[0], served[1])
+            )
     return found
 
 

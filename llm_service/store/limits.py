@@ -1,35 +1,30 @@
-"""Limits of users, organisations and the whole service. Keys have theirs in ``api_keys``, tiers in the catalogue."""
+"""Limits of users, organisations, networks, models and the whole service.
+
+Keys have theirs in ``api_keys``, tiers in the catalogue. A network is named in CIDR
+and limits all calls from there together; a model by a pattern as in budgets.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from ipaddress import ip_network
+from typing import Any, TypeAlias, get_args
 
 from sqlalchemy import Table, and_, delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from llm_service import scopes
 from llm_service.extensions import db
+from llm_service.scopes import Limits as Limits
 from llm_service.store import engine
 from llm_service.store.models import LimitRow
 
-Kind: TypeAlias = Literal["user", "org", "service"]
+Kind: TypeAlias = scopes.LimitKind
 KINDS: tuple[Kind, ...] = get_args(Kind)
 NAMES = ("rpm", "tpm", "parallel")
 
 _TABLE: Table = LimitRow.metadata.tables[LimitRow.__tablename__]
 _C = _TABLE.c
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Of one scope; ``name`` is "" for the service. None: no limit of this kind."""
-
-    kind: Kind
-    name: str
-    rpm: int | None = None
-    tpm: int | None = None
-    parallel: int | None = None
 
 
 def list_all() -> list[Limits]:
@@ -40,9 +35,13 @@ def list_all() -> list[Limits]:
 
 
 def for_caller(user: str | None, org: str | None) -> list[Limits]:
-    """Those that a call of this user and organisation counts against, the service's too: one SELECT."""
-    scopes = [("service", "")] + [(kind, name) for kind, name in (("user", user), ("org", org)) if name]
-    matching = or_(*(and_(_C.scope_kind == kind, _C.scope_name == name) for kind, name in scopes))
+    """Those that a call of this user and organisation may count against: one SELECT.
+
+    Of networks and models all: which apply is known with the call.
+    """
+    scopes = [(kind, name) for kind, name in (("user", user), ("org", org)) if name]
+    named = (and_(_C.scope_kind == kind, _C.scope_name == name) for kind, name in scopes)
+    matching = or_(_C.scope_kind.in_(("service", "network", "model")), *named)
     with engine.reading(db.engine) as connection:
         found = [Limits(*row) for row in connection.execute(select(_TABLE).where(matching))]
     return sorted(found, key=lambda item: KINDS.index(item.kind))
@@ -52,10 +51,12 @@ def put(kind: Kind, name: str, values: Mapping[str, int | None]) -> Limits:
     """Set any of rpm, tpm and parallel; what is not named stays.
 
     Raises:
-        ValueError: an unknown kind, a name where there is none, or a limit that is no positive integer.
+        ValueError: an unknown kind, a name where there is none or none where there is one, a network that is not
+            in CIDR, or a limit that is no positive integer.
     """
     if kind not in KINDS or (kind == "service") != (name == ""):
-        raise ValueError("the service has no name, users and organisations have one")
+        raise ValueError("the service has no name, all others have one")
+    name = normal(kind, name)
     if set(values) - set(NAMES) or any(value is not None and value < 1 for value in values.values()):
         raise ValueError(f"limits are {', '.join(NAMES)}, each at least 1")
     dialect: Any = sqlite if db.engine.dialect.name == "sqlite" else postgresql
@@ -73,6 +74,12 @@ def put(kind: Kind, name: str, values: Mapping[str, int | None]) -> Limits:
 
 def remove(kind: Kind, name: str) -> bool:
     """Delete the scope's limits; whether there were some."""
+    name = normal(kind, name)
     with engine.writing(db.engine) as connection:
         gone = connection.execute(delete(_TABLE).where(_C.scope_kind == kind, _C.scope_name == name))
         return gone.rowcount > 0
+
+
+def normal(kind: Kind, name: str) -> str:
+    """``name`` as it is stored: of a network without the host's bits. Raises ValueError if it is none."""
+    return str(ip_network(name, strict=False)) if kind == "network" else name

@@ -7,12 +7,14 @@ one statement may take instead of the service's own limit (PostgreSQL).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any, Literal, TypeAlias, get_args
 
-from sqlalchemy import ColumnElement, Select, Table, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, or_, select
 
 from llm_service.extensions import db
 from llm_service.store import engine, rollups
@@ -35,6 +37,7 @@ _DIMENSIONS = {
 }
 
 _PAGE = 1000
+_IDS = 500
 # A row is written when its call ends but dated when it began, so a follower looks back: often over the last
 # two minutes, now and then over an hour for the calls that took longer.
 _NEAR, _FAR, _FAR_EVERY = timedelta(minutes=2), timedelta(hours=1), 15.0
@@ -175,3 +178,38 @@ def _sums(group: str | None, totals: Totals) -> Sums:
     known = 0 if totals.cost_nanousd is None and not totals.unpriced_calls else totals.cost_nanousd
     counts = {name: getattr(totals, name) for name in rollups.COUNTS}
     return Sums(group, cost_nanousd=known, **counts)
+
+
+@contextmanager
+def snapshot() -> Iterator[Connection]:
+    """A connection whose reads all see one state of the log."""
+    with engine.reading(db.engine) as connection:
+        if db.engine.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN")
+        else:
+            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        yield connection
+
+
+def present(connection: Connection, ids: Iterable[str]) -> set[str]:
+    """Those of ``ids`` whose rows the log has."""
+    return {row_id for (row_id,) in _by_ids(connection, ids, _C.id)}
+
+
+def settled(ids: Iterable[str]) -> dict[str, tuple[int | None, int]]:
+    """Id to (cost in nano-dollars, tokens) of those whose rows the log has."""
+    with engine.reading(db.engine) as connection:
+        found = _by_ids(connection, ids, _C.id, _C.cost_nanousd, _C.input_tokens, _C.output_tokens)
+        return {row_id: (cost, (read or 0) + (made or 0)) for row_id, cost, read, made in found}
+
+
+def _by_ids(connection: Connection, ids: Iterable[str], *columns: ColumnElement[Any]) -> Iterator[Any]:
+    for some in batched(ids, _IDS):
+        yield from connection.execute(select(*columns).where(_C.id.in_(some)))
+
+
+def batched(values: Iterable[str], size: int) -> Iterator[list[str]]:
+    """As ``itertools.batched``, which Python 3.11 does not have."""
+    waiting = iter(values)
+    while some := list(islice(waiting, size)):
+        yield some

@@ -26,8 +26,8 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from llm_service.store import retention
 from llm_service.store.sinks import TABLE, Row, Sink, sink_for
@@ -39,6 +39,8 @@ CAPACITY = 100_000
 FIRST_RETRY, LAST_RETRY = 0.05, 5.0
 AT_EXIT_SECONDS = 5.0
 PRUNE_FIRST, PRUNE_EVERY = 60.0, 3600.0
+
+Listener: TypeAlias = Callable[[Sequence[Row]], None]
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +86,7 @@ class Writer:
 
     def __init__(self, url: str, *, capacity: int = CAPACITY, retention_days: int | None = None) -> None:
         """``url``: ``store.database_url(settings)``. Opens nothing yet. ``retention_days`` None: rows are kept."""
+        self._listeners: list[Listener] = []
         self._url = url
         self._retention_days = retention_days
         self._capacity = capacity
@@ -126,6 +129,22 @@ class Writer:
             self._complaints.add(str(error) if isinstance(error, NotARow) else type(error).__name__)
         return False
 
+    def tell(self, listener: Listener) -> None:
+        """Call ``listener`` with the rows of each commit, and with each row given up, in the loop: it must be quick."""
+        self._listeners.append(listener)
+
+    def flush(self, deadline_seconds: float) -> bool:
+        """Wait until all rows put so far are committed or given up; False: not within the deadline."""
+        loop = self._own()
+        if loop is None:
+            return True
+        goal, deadline = loop.taken, time.monotonic() + deadline_seconds
+        while loop.done < goal:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
     def close(self, deadline_seconds: float = AT_EXIT_SECONDS) -> int:
         """Write everything that waits, for at most ``deadline_seconds``; the number of rows not written.
 
@@ -157,7 +176,7 @@ class Writer:
                 atexit.register(self.close)
             if loop is None or loop.dead:
                 # A killed loop leaves its rows to the next one.
-                self._loop = loop = _Loop(self._url, loop, _Pruning(self._retention_days))
+                self._loop = loop = _Loop(self._url, loop, _Pruning(self._retention_days), self._listeners)
             return loop
 
 
@@ -182,7 +201,8 @@ class _Complaints:
 class _Loop:
     """One process's queue and the greenlet or thread that empties it."""
 
-    def __init__(self, url: str, before: _Loop | None, pruning: _Pruning) -> None:
+    def __init__(self, url: str, before: _Loop | None, pruning: _Pruning, listeners: Sequence[Listener] = ()) -> None:
+        self._listeners = listeners
         self.pid = os.getpid()
         self.dead = False
         self.written: int = before.written if before else 0
@@ -202,6 +222,14 @@ class _Loop:
     @property
     def waiting(self) -> int:
         return len(self._queue) + len(self._batch)
+
+    @property
+    def done(self) -> int:
+        return self.written + self.lost
+
+    @property
+    def taken(self) -> int:
+        return self.done + self.waiting
 
     def add(self, row: Row) -> None:
         self._queue.append(row)
@@ -278,6 +306,14 @@ class _Loop:
                 size *= 2
                 self._outage.over()
             del self._batch[: len(portion)]
+            self._tell(portion)
+
+    def _tell(self, rows: Sequence[Row]) -> None:
+        for listener in self._listeners:
+            try:
+                listener(rows)
+            except Exception as error:  # noqa: BLE001 - the log goes on
+                log.error("request log: a listener failed (%s)", type(error).__name__)
 
     def _pause(self, error: Exception) -> None:
         delay = self._outage.seen(error, self.waiting)

@@ -3,7 +3,8 @@
 Text: a token of a byte-level vocabulary is at least one byte, so the bytes of every string in the body
 bound its tokens, in any format and for any model; so do those of its compatibility form (NFKC), which is
 longer for a few characters and which some tokenizers read. Templates add tokens that are in no string:
-``PER_OBJECT`` for each object (a message, a part, a tool), ``PER_CALL`` once, ``PER_TOOLS`` if there are tools.
+``PER_OBJECT`` for each object (a message, a part, a tool), ``PER_CALL`` once, ``PER_TOOLS`` if there are tools,
+``PER_TEXT`` for each text of a list (embeddings, legacy completions). A token given by its number is one.
 
 Media: what vendors count for it has little to do with its bytes.
 
@@ -34,6 +35,7 @@ from llm_service.catalog import Target
 PER_CALL: Final = 64
 PER_OBJECT: Final = 16
 PER_TOOLS: Final = 2_000
+PER_TEXT: Final = 2
 IMAGE: Final = {"anthropic": 8_464}
 IMAGE_ELSEWHERE: Final = 50_000
 CONTEXT: Final = 1_000_000
@@ -50,8 +52,11 @@ LIMITS: Final = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 # The most choices a client may ask for; a body that was not checked is not believed.
 _MOST_CHOICES: Final = 128
 _MOST_TOKENS: Final = 2**31
+# Fields that may hold tokens by number, alone or in lists.
+_NUMBERED: Final = ("prompt", "input")
 
 _HARMLESS: Final[Mapping[str, tuple[Any, ...]]] = {
+    "background": (None, False),
     "container": (None,),
     "conversation": (None,),
     "fallbacks": (None, []),
@@ -60,6 +65,22 @@ _HARMLESS: Final[Mapping[str, tuple[Any, ...]]] = {
     "previous_response_id": (None,),
     "web_search_options": (None,),
 }
+# Items of a Responses input that are all there is to them. Others stand for what the vendor keeps (item_reference),
+# or bring what it runs (additional_tools).
+_ITEMS: Final = frozenset(
+    {
+        "message",
+        "reasoning",
+        "function_call",
+        "function_call_output",
+        "custom_tool_call",
+        "custom_tool_call_output",
+        "local_shell_call",
+        "local_shell_call_output",
+        "apply_patch_call",
+        "apply_patch_call_output",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +108,15 @@ class Estimate:
         return self.input_tokens + self.output_tokens
 
 
-def estimate(body: Mapping[str, Any], targets: Sequence[Target], at: float | None = None) -> Estimate:
+def estimate(
+    body: Mapping[str, Any], targets: Sequence[Target], at: float | None = None, *, generates: bool = True
+) -> Estimate:
     """The bounds of a checked ``body``, in whichever dialect, over ``targets`` (at least one).
 
-    ``at``: Unix seconds of the prices, those its cost will be counted with; None is now.
+    ``at``: Unix seconds of the prices, those its cost will be counted with; None is now. ``generates``: False for
+    embeddings, which have no output and no limit of it.
     """
-    limit, given = max_tokens(body, targets)
+    limit, given = max_tokens(body, targets) if generates else (0, True)
     output = choices(body) * (limit or 0) + predicted(body)
     told = _Told(body)
     inputs = [told.tokens(target) for target in targets]
@@ -127,9 +151,12 @@ def max_tokens(body: Mapping[str, Any], targets: Iterable[Target]) -> tuple[int 
 
 
 def choices(body: Mapping[str, Any]) -> int:
-    """How many answers are asked for: each has its own output."""
-    number = body.get("n")
-    return min(max(1, number), _MOST_CHOICES) if type(number) is int else 1
+    """How many answers are generated, each with its own output: ``n`` (or the ``best_of`` that they are chosen from)
+    for each prompt, of which legacy completions take a list."""
+    asked = max([1, *(number for number in (body.get("n"), body.get("best_of")) if type(number) is int)])
+    prompts = _list(body.get("prompt"))
+    single = all(type(item) is int for item in prompts)
+    return min(asked, _MOST_CHOICES) * (1 if single else len(prompts))
 
 
 def predicted(body: Mapping[str, Any]) -> int:
@@ -157,6 +184,11 @@ def unbounded(body: Mapping[str, Any]) -> str | None:
         # The client's own tools have a schema and run at the client; a vendor's have a type of their own.
         if isinstance(tool, Mapping) and tool.get("type", "custom") not in ("custom", "function", None):
             return f"tools[{index}].type"
+    if isinstance(body.get("prompt"), Mapping):  # a template that the vendor keeps
+        return "prompt"
+    for index, item in enumerate(_list(body.get("input"))):
+        if isinstance(item, Mapping) and item.get("type", "message") not in _ITEMS:
+            return f"input[{index}].type"
     return None
 
 
@@ -184,7 +216,9 @@ class _Told:
     def _scalars(self, body: Mapping[str, Any]) -> Iterator[Any]:
         """Without recursion: a body may be nested deep."""
         yield from body
-        waiting: list[tuple[Any, bool]] = [(value, name in _CONTENT) for name, value in body.items()]
+        waiting: list[tuple[Any, bool]] = []
+        for name, value in body.items():
+            waiting.append((self._texts(value) if name in _NUMBERED else value, name in _CONTENT))
         while waiting:
             value, content = waiting.pop()
             if isinstance(value, Mapping):
@@ -198,6 +232,19 @@ class _Told:
                 waiting += [(inner, content) for inner in value]
             else:
                 yield value
+
+    def _texts(self, value: Any) -> Any:
+        """Count what a list of texts adds to them, and tokens given by number; what is left to be read."""
+        if not isinstance(value, list):
+            return value
+        left = []
+        for item in [value] if value and type(value[0]) is int else value:
+            self.text += PER_TEXT
+            if isinstance(item, list) and all(type(number) is int for number in item):
+                self.text += len(item)
+            else:
+                left.append(item)
+        return left
 
     def _medium(self, block: Mapping[str, Any]) -> tuple[str, ...]:
         """Count ``block`` if it is a medium; the names of its fields that are data and not text."""

@@ -19,7 +19,9 @@ from llm_service.estimate import (
     IMAGE_ELSEWHERE,
     PER_CALL,
     PER_OBJECT,
+    PER_TEXT,
     PER_TOOLS,
+    choices,
     estimate,
     input_tokens,
     max_tokens,
@@ -175,10 +177,99 @@ def test_a_target_without_a_price_is_named() -> None:
         ({"mcp_servers": []}, None),
         ({"mcp_servers": [{"url": "x"}]}, "mcp_servers"),
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
+        ({"conversation": {"id": "conv_1"}}, "conversation"),
+        ({"background": False}, None),
+        ({"background": True}, "background"),
+        ({"prompt": "Hi"}, None),
+        ({"prompt": {"id": "pmpt_1", "variables": {}}}, "prompt"),
+        ({"input": "Hi"}, None),
+        ({"input": [{"role": "user", "content": "Hi"}, {"type": "function_call_output", "output": "1"}]}, None),
+        ({"input": [{"role": "user", "content": "Hi"}, {"type": "item_reference", "id": "msg_1"}]}, "input[1].type"),
+        ({"input": [{"type": "additional_tools", "tools": [{"type": "web_search"}]}]}, "input[0].type"),
     ],
 )
 def test_what_costs_more_than_tokens_is_named(fields: dict[str, Any], named: str | None) -> None:
     assert unbounded(asks("x", **fields)) == named
+
+
+# ---- what other routes' bodies hold
+
+
+def test_a_responses_body_counts_instructions_input_and_the_format_of_its_text() -> None:
+    body = {
+        "model": "m",
+        "instructions": "i" * 1000,
+        "input": [
+            {"role": "user", "content": [{"type": "input_text", "text": "t" * 2000}]},
+            {"type": "function_call", "call_id": "c", "name": "f", "arguments": "a" * 4000},
+            {"type": "function_call_output", "call_id": "c", "output": "o" * 8000},
+            {"type": "reasoning", "summary": [], "encrypted_content": "e" * 16_000},
+        ],
+        "text": {"format": {"type": "json_schema", "name": "n", "schema": {"description": "s" * 32_000}}},
+        "max_output_tokens": 70,
+    }
+    told = estimate(body, [target()])
+    assert 63_000 < told.input_tokens < 63_000 + 1000
+    assert (told.output_tokens, told.given) == (70, True)
+    assert input_tokens({"model": "m", "input": "x" * 500}, target()) > 500
+
+
+def test_images_and_files_of_a_responses_input_count_as_media_and_within_arguments_as_text() -> None:
+    data = "data:image/png;base64," + "x" * 300_000
+
+    def asked(*content: dict[str, Any]) -> int:
+        return input_tokens({"model": "m", "input": [{"role": "user", "content": list(content)}]}, target())
+
+    assert IMAGE_ELSEWHERE < asked({"type": "input_image", "image_url": data}) < IMAGE_ELSEWHERE + 500
+    assert IMAGE_ELSEWHERE < asked({"type": "input_image", "file_id": "file-1"}) < IMAGE_ELSEWHERE + 500
+    assert asked({"type": "input_file", "file_id": "file-1"}) >= CONTEXT
+    output = {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_image", "image_url": data}]}
+    assert IMAGE_ELSEWHERE < input_tokens({"model": "m", "input": [output]}, target()) < IMAGE_ELSEWHERE + 500
+
+
+TOKENS = st.lists(st.integers(0, 200_000), min_size=1, max_size=50)
+
+
+@given(TOKENS, st.lists(TOKENS, min_size=1, max_size=20), st.sampled_from(["prompt", "input"]))
+def test_a_token_given_by_its_number_is_one(tokens: list[int], many: list[list[int]], name: str) -> None:
+    empty = input_tokens({"model": "m", name: []}, target())
+    assert input_tokens({"model": "m", name: tokens}, target()) == empty + len(tokens) + PER_TEXT
+    assert input_tokens({"model": "m", name: many}, target()) == empty + sum(len(one) + PER_TEXT for one in many)
+
+
+@given(st.lists(st.text(), min_size=1, max_size=10))
+def test_of_a_list_of_texts_each_counts_its_bytes_and_what_a_tokenizer_puts_around_it(texts: list[str]) -> None:
+    size = sum(len(text.encode("utf-8", "surrogatepass")) + PER_TEXT for text in texts)
+    assert input_tokens({"model": "m", "input": texts}, target()) >= size + PER_CALL
+
+
+def test_embeddings_have_no_output_and_need_no_limit_of_it() -> None:
+    body = {"model": "m", "input": ["a", "b"]}
+    told = estimate(body, [target(max_output=None, price=Rates(Decimal(3), Decimal(0)))], generates=False)
+    assert (told.output_tokens, told.max_tokens, told.given) == (0, 0, True)
+    assert told.cost_nanousd == told.input_tokens * 3000
+    assert estimate(body, [target(max_output=None)]).cost_nanousd is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "answers"),
+    [
+        ({"prompt": "Hi"}, 1),
+        ({"prompt": "Hi", "n": 2}, 2),
+        ({"prompt": "Hi", "n": 2, "best_of": 5}, 5),
+        ({"prompt": ["a", "b", "c"], "n": 2, "best_of": 5}, 15),
+        ({"prompt": [1, 2, 3], "n": 2}, 2),
+        ({"prompt": [[1, 2], [3]], "best_of": 4}, 8),
+        ({"prompt": [], "n": 2}, 2),
+        ({"prompt": None}, 1),
+        ({"n": None, "best_of": True}, 1),
+        ({"n": 0, "best_of": -3}, 1),
+        ({"n": 10**12}, 128),
+    ],
+)
+def test_every_answer_that_is_generated_is_held_for(fields: dict[str, Any], answers: int) -> None:
+    assert choices(fields) == answers
+    assert estimate({"model": "m", "max_tokens": 10, **fields}, [target()]).output_tokens == 10 * answers
 
 
 def test_a_body_nested_deep_is_no_recursion() -> None:

@@ -261,6 +261,8 @@ def _allowed(patterns: tuple[str, ...], name: str, targets: tuple[Target, ...]) 
 
 def _tier(name: str, row: Mapping[str, Any]) -> Tier:
     where = f"[tiers.{name}]"
+    if not isinstance(row, Mapping):
+        raise ValueError(f"{where}: must be a table of limits")
     unknown = set(row) - {"rpm", "tpm", "parallel", "budget"}
     if unknown:
         raise ValueError(f"{where}: unknown field {sorted(unknown)[0]}")

@@ -31,6 +31,18 @@ def test_a_key_s_own_limits_come_before_its_tier_s() -> None:
     assert (book.tokens_per_minute(own), book.parallel_calls(own)) == (7, 1)
 
 
+def test_a_tier_that_is_not_there_is_the_default_one() -> None:
+    book = catalog(rpm=7, budget={"amount_usd": "0.000000001", "per": "total"})
+    assert book.tier("gone").budget == TierBudget(1, "total")
+    assert book.requests_per_minute(Caller("k", tier="gone")) == 7
+    assert Catalog({}, Settings.load({})).tier("gone") == Tier("default")
+
+
+def test_a_tier_is_a_table() -> None:
+    with pytest.raises(SettingsError, match=r"\[tiers\.default\]: must be a table"):
+        Catalog({"tiers": {"default": "rpm"}}, Settings.load({}))
+
+
 @pytest.mark.parametrize(
     ("tier", "told"),
     [

@@ -8,6 +8,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from llm_service import cli, embedded_redis, providers, store
 from llm_service.accounting import Accounts
+from llm_service.alerts import Alerts
 from llm_service.api import (
     account,
     anthropic,
@@ -83,8 +84,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     redis_url = settings.redis_url or embedded_redis.url(settings.instance_path)
     accounts = Accounts(catalog, writer, app.app_context, settings, redis_url, guard.fixed, telemetry.calls_reaped)
     writer.tell(accounts.committed)
+    alerts = Alerts(store.database_url(settings), settings, catalog, telemetry)
+    writer.tell(alerts.noticed)
     gateway = Gateway(journal, accounts, Router(catalog, upstreams))
-    app.extensions["llm_service"] = Service(settings, catalog, gateway, journal, telemetry, writer, accounts)
+    app.extensions["llm_service"] = Service(settings, catalog, gateway, journal, telemetry, writer, accounts, alerts)
     app.extensions["llm_service_guard"] = guard
 
     if settings.trusted_proxies:

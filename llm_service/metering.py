@@ -76,7 +76,8 @@ class Meter:
         budgets = tuple(item for item in call.caller.budgets if _covers(item, targets))
         estimated: Estimate | None = None
         if budgets or any(check.kind == "tokens" for check in rates):
-            estimated = estimate.estimate(call.body, targets, call.created or None)
+            generates = call.dialect != "embeddings"
+            estimated = estimate.estimate(call.body, targets, call.created or None, generates=generates)
             call = _bounded_call(call, estimated)
             rates = tuple(replace(c, amount=estimated.tokens) if c.kind == "tokens" else c for c in rates)
         money: tuple[tuple[Budget, Check], ...] = ()

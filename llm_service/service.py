@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from flask import current_app
 
 from llm_service.accounting import Accounts
+from llm_service.alerts import Alerts
 from llm_service.cancellation import Cancel
 from llm_service.catalog import Catalog
 from llm_service.errors import Stopping
@@ -37,6 +38,7 @@ class Service:
     telemetry: Telemetry
     writer: Writer
     accounts: Accounts
+    alerts: Alerts
     draining: bool = False
     _live: set[Cancel] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -44,6 +46,7 @@ class Service:
     def start(self) -> None:
         """What a process does from its start on, also before its first call: in a worker, after the fork."""
         self.accounts.start()
+        self.alerts.noticed([])  # messages that another process left
 
     @contextmanager
     def live(self, cancel: Cancel) -> Iterator[None]:
@@ -77,8 +80,11 @@ class Service:
 
     def close(self, deadline: float) -> int:
         """Write what the journal still holds, within ``deadline`` seconds; returns how many rows were not."""
+        ends_at = time.monotonic() + deadline
         self.accounts.close()
-        return self.writer.close(deadline)
+        left = self.writer.close(deadline)
+        self.alerts.close(max(0.0, min(1.0, ends_at - time.monotonic())))
+        return left
 
 
 def current() -> Service:

@@ -11,7 +11,7 @@ from hashlib import sha1
 from pathlib import Path
 from typing import Any, Final
 
-from redis import Redis, RedisError
+from redis import ConnectionPool, Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 from redis.retry import Retry
@@ -23,7 +23,12 @@ log = logging.getLogger(__name__)
 _SHA: Final = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 
-def client(url: str, timeout: float = 0.1) -> Redis:
+# Seconds that a busy server may take, and that are waited for one which did not answer when it was asked last.
+PATIENCE: Final = 1.0
+LOOK: Final = 0.1
+
+
+def client(url: str, timeout: float = PATIENCE) -> Redis:
     """A client as ``Ledger`` needs it: no wait beyond ``timeout`` seconds, and nothing is sent twice by itself."""
     made: Redis = Redis.from_url(
         url,
@@ -44,7 +49,8 @@ class RedisAway(Exception):
 
 
 class Gate:
-    """Runs the script. After a failure one call per ``pause`` seconds tries again; all others fail at once.
+    """Runs the script. After a failure one call per ``pause`` seconds looks for Redis, for at most ``LOOK`` seconds,
+    and tries again if it is there; all others fail at once.
 
     A command is never sent twice by itself, and every operation of the script bears being repeated by its caller.
     """
@@ -54,6 +60,7 @@ class Gate:
         pool = getattr(redis, "connection_pool", None)
         # A cluster's client has many: its commands go their own ways.
         self._send: Callable[..., Any] = redis.execute_command if pool is None else Pipe(pool).ask
+        self._pool = pool
         self._key = f"{prefix}:leases"
         self.failures = 0
         self._now_ms, self._pause = now_ms, pause
@@ -75,6 +82,8 @@ class Gate:
         if self._try_at is not None and not self._may_try():
             raise RedisAway(asked=False)
         try:
+            if self._try_at is not None:
+                self._look()
             reply = self._asked(command)
         except (RedisError, OSError) as error:
             self.failures += 1
@@ -93,6 +102,19 @@ class Gate:
         except NoScriptError:  # a server that has started since: before anything else it looks at what it remembers
             self._send("EVAL", SCRIPT, 1, self._key, self.prefix, "wake", "")
             return self._send(*command)
+
+    def _look(self) -> None:
+        """Raises RedisError, OSError: nobody is there."""
+        if not isinstance(self._pool, ConnectionPool):
+            return
+        limits = {"socket_timeout": LOOK, "socket_connect_timeout": LOOK}
+        connection = self._pool.connection_class(**{**self._pool.connection_kwargs, **limits})
+        try:
+            connection.connect()  # greets the server: an answer is waited for
+            connection.send_command("PING")
+            connection.read_response()
+        finally:
+            connection.disconnect()
 
     def _may_try(self) -> bool:
         with self._lock:

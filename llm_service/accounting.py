@@ -64,10 +64,18 @@ class Writer(Protocol):
     def flush(self, deadline_seconds: float) -> bool: ...
 
 
+class Metrics(Protocol):
+    """What is needed of ``telemetry.Telemetry``."""
+
+    def calls_reaped(self, count: int) -> None: ...
+
+    def calls_without_redis(self, admitted: int, refused: int) -> None: ...
+
+
 class Accounts:
     """One per application. ``context`` gives an application context, for the database.
 
-    ``fixed``: callers whose keys are in no table. ``reaped``: told how many calls of dead workers were settled.
+    ``fixed``: callers whose keys are in no table.
     """
 
     def __init__(
@@ -77,17 +85,19 @@ class Accounts:
         context: Callable[[], AbstractContextManager[Any]],
         settings: Settings,
         redis_url: str,
-        fixed: Iterable[Caller] = (),
-        reaped: Callable[[int], None] = lambda _count: None,
+        fixed: Iterable[Caller],
+        metrics: Metrics,
     ) -> None:
         self.zone, self.without_redis = settings.time_zone, settings.money_without_redis
         self._catalog, self._writer, self._context, self._fixed = catalog, writer, context, tuple(fixed)
-        self._redis_url, self._workers, self._reaped = redis_url, settings.workers, reaped
+        self._redis_url, self._workers, self._metrics = redis_url, settings.workers, metrics
         self._meter = metering.Meter(catalog, lambda: self.ledger, self.zone)
         self._own: tuple[int, Ledger, Redis] | None = None
         self._loop: _Loop | None = None
         self._live: dict[str, Entry] = {}
         self._retried: dict[str, float] = {}
+        self._doubtful: dict[str, int] = {}
+        self._told = (0, 0)
         self._lock = threading.Lock()
         self._stopping = threading.Event()
 
@@ -109,8 +119,11 @@ class Accounts:
 
     @property
     def state(self) -> str:
-        """Of the budgets: ``ok``, or what becomes of their calls while Redis is away, ``closed`` or ``open``."""
-        return "ok" if self.ledger.available else self.without_redis
+        """Of the budgets: ``ok``, or what becomes of their calls while Redis is away or not filled from the log,
+        ``closed`` or ``open``."""
+        with suppress(Unavailable):
+            return self.without_redis if self.ledger.is_empty() else "ok"
+        return self.without_redis
 
     # -- a call --
 
@@ -160,6 +173,7 @@ class Accounts:
 
     def tick(self) -> None:
         """One round. What fails is done in the next."""
+        self._count()
         lost = self.ledger.lost()
         if (lost.ids or lost.uncounted) and self._writer.flush(1.0):
             self.ledger.recover(lost)
@@ -168,6 +182,7 @@ class Accounts:
             return
         self._reap()
         self._write_late()
+        self._compare()
         with suppress(Unavailable):
             if self.ledger.is_empty():
                 self.rebuild()
@@ -189,7 +204,7 @@ class Accounts:
                 made += 1
         if made:
             log.warning("%d calls of a worker that died were settled as aborted", made)
-            self._reaped(made)
+            self._metrics.calls_reaped(made)
 
     def _write_late(self) -> None:
         """Rows whose worker died, or whose database was away, between their settlement and their commit."""
@@ -204,7 +219,25 @@ class Accounts:
 
     def _put(self, row: dict[str, Any]) -> None:
         row["created_at"] = _time(row["created_at"])
-        self._writer.put(row)
+        if self._writer.put(row):
+            self._doubtful[row["id"]] = row["cost_nanousd"] or 0
+
+    def _compare(self) -> None:
+        """A row that another worker wrote first stays. At another cost, the log is right and the counters are not."""
+        if not self._doubtful:
+            return
+        with self._context():
+            logged = requests.settled(list(self._doubtful))
+        for call_id, (cost, _) in logged.items():
+            if self._doubtful.pop(call_id) != (cost or 0):
+                self.ledger.recount()
+
+    def _count(self) -> None:
+        now = (self.ledger.admitted_without_redis, self.ledger.refused_without_redis)
+        admitted, refused = now[0] - self._told[0], now[1] - self._told[1]
+        if admitted or refused:
+            self._metrics.calls_without_redis(admitted, refused)
+        self._told = now
 
     def rebuild(self, *, at_once: bool = False) -> int:
         """Set the counters of all budgets anew from the log; how many there are.

@@ -82,7 +82,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     }
     guard = auth.Guard(settings.hmac_key, settings.api_keys, catalog)
     redis_url = settings.redis_url or embedded_redis.url(settings.instance_path)
-    accounts = Accounts(catalog, writer, app.app_context, settings, redis_url, guard.fixed, telemetry.calls_reaped)
+    accounts = Accounts(catalog, writer, app.app_context, settings, redis_url, guard.fixed, telemetry)
     writer.tell(accounts.committed)
     alerts = Alerts(store.database_url(settings), settings, catalog, telemetry)
     writer.tell(alerts.noticed)

@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -179,7 +179,7 @@ class Settings:
     time_zone: str = _setting(
         "LLM_SERVICE_TIME_ZONE", "UTC", "IANA time zone in which budgets' days, weeks and months begin", _time_zone
     )
-    money_without_redis: Any = _setting(
+    money_without_redis: Literal["closed", "open"] = _setting(
         "LLM_SERVICE_MONEY_WITHOUT_REDIS",
         "closed",
         "calls of keys with budgets while Redis is away: closed refuses them, open lets them through",

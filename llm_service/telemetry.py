@@ -19,6 +19,7 @@ That is why the import is inside ``Telemetry``.
 | llm_budget_alerts_total | threshold | budgets that passed 50, 80 or 100 % |
 | llm_webhook_failures_total | | webhooks that were not taken, each attempt |
 | llm_calls_reaped_total | | calls of workers that died, settled as aborted |
+| llm_calls_without_redis_total | decision | calls admitted or refused while Redis was away |
 """
 
 from __future__ import annotations
@@ -76,6 +77,9 @@ class Telemetry:
             "llm_streams_open", "Streams being answered", registry=registry, multiprocess_mode="livesum"
         )
         self._dropped: Counter = counter("llm_log_rows_dropped", "Request log rows not kept", registry=registry)
+        self._without_redis = _Children(
+            counter("llm_calls_without_redis", "Calls while Redis was away", ["decision"], registry=registry)
+        )
         self._reaped: Counter = counter("llm_calls_reaped", "Calls of workers that died", registry=registry)
         self._failures: Counter = counter("llm_journal_failures", "Defects while recording a call", registry=registry)
         self._alerts = _Children(counter("llm_budget_alerts", "Thresholds passed", ["threshold"], registry=registry))
@@ -83,6 +87,11 @@ class Telemetry:
 
     def calls_reaped(self, count: int) -> None:
         self._reaped.inc(count)
+
+    def calls_without_redis(self, admitted: int, refused: int) -> None:
+        """Calls that the ledger let through uncounted, and those with a budget that it did not."""
+        self._without_redis.of("admitted").inc(admitted)
+        self._without_redis.of("refused").inc(refused)
 
     def record(self, record: Record) -> None:
         """Count one finished or refused call."""

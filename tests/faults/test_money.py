@@ -1,0 +1,156 @@
+"""Money holds under concurrency and kills: nothing is admitted beyond a budget, nothing is lost or counted twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from itertools import count
+
+import httpx2
+import pytest
+from redis import Redis
+
+from llm_service.prices import library_price
+from tests.conftest import MakeService
+from tests.support.server import HIGH_RPM, Server
+from tests.support.valkey import Valkey
+from tests.support.wait import wait_until
+from tests.upstream import Step, Upstream
+
+DOLLAR = 1_000_000_000
+CALLS, CALLERS, KILLS = 1_000, 100, 5
+# At gpt-4o's $10 a million output tokens ($17 where the vendor chooses the tier) thirty of them fit into a dollar.
+MODEL, MAX_TOKENS = "gpt-4o", 2_000
+
+
+class Balance:
+    """What Redis says of the one budget, looked at all the time."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self.most = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def now(self) -> tuple[int, int]:
+        """(spent, held)"""
+        (name,) = list(self._redis.scan_iter(match="{llm}:money:*")) or [b"none"]
+        spent, held = self._redis.hmget(name, "spent", "held")
+        return int(spent or 0), int(held or 0)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.005):
+            self.most = max(self.most, sum(self.now()))
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        self._thread.start()
+        yield
+        self._stop.set()
+        self._thread.join()
+
+
+@contextmanager
+def kills(service: Server, seed: int) -> Iterator[list[int]]:
+    """A worker dies every other second or so, as if the kernel had killed it; what it held stays held for its lease."""
+    killed: list[int] = []
+    stop, choose = threading.Event(), random.Random(seed)
+
+    def run() -> None:
+        while len(killed) < KILLS and not stop.wait(choose.uniform(1.5, 3)):
+            workers = service.workers()
+            if len(workers) > 1:
+                killed.append(choose.choice(workers))
+                with suppress(ProcessLookupError):
+                    os.kill(killed[-1], signal.SIGKILL)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    yield killed
+    stop.set()
+    thread.join()
+
+
+def make_calls(service: Server, key: str) -> Counter[int]:
+    """The statuses of all calls, 0 for a connection that broke; the prompt of each is its request id."""
+    numbers = count()
+
+    def caller(_: int) -> Counter[int]:
+        statuses: Counter[int] = Counter()
+        with httpx2.Client(base_url=service.url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client:
+            while (number := next(numbers)) < CALLS:
+                asked = [{"role": "user", "content": f"n{number}"}]
+                body = {"model": MODEL, "max_tokens": MAX_TOKENS, "messages": asked, "stream": bool(number % 2)}
+                try:
+                    with client.stream(
+                        "POST", "/v1/chat/completions", json=body, headers={"X-Request-Id": f"n{number}"}
+                    ) as reply:
+                        reply.read()
+                        statuses[reply.status_code] += 1
+                    if reply.status_code != 200:
+                        time.sleep(1)
+                except httpx2.HTTPError:
+                    statuses[0] += 1
+                    time.sleep(0.05)
+        return statuses
+
+    with ThreadPoolExecutor(CALLERS) as pool:
+        return sum(pool.map(caller, range(CALLERS)), Counter())
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_a_thousand_calls_at_once_never_exceed_a_dollar_whoever_is_killed(
+    make_service: MakeService, own_valkey: Valkey, upstream: Upstream, workers: int
+) -> None:
+    url = own_valkey.fresh_url()
+    service = make_service(redis=url, WEB_CONCURRENCY=str(workers), LLM_SERVICE_LOG_LEVEL="WARNING")
+    issued = service.create_key(rpm=HIGH_RPM)
+    budget = service.cli_json("budgets", "set", "--key", issued.stored.id, "--amount", "1", "--per", "total")
+    upstream.always(Step(words=12, between=0.03))
+    with Redis.from_url(url) as redis:
+        wait_until(lambda: redis.exists("{llm}:epoch"), 15, "the counters are built")
+        balance = Balance(redis)
+        with balance.watched(), kills(service, workers) as killed:
+            statuses = make_calls(service, issued.text)
+        assert len(killed) >= 3, "the run was over before anything was proven"
+        # 503: on a machine that is busy Redis may once take longer than the budgets wait for it.
+        assert statuses[200] > 100 and statuses[429] > 10 and set(statuses) <= {200, 429, 503, 0}, statuses
+        assert DOLLAR * 0.9 < balance.most <= DOLLAR
+
+        seen = Counter(request.body["messages"][-1]["content"] for request in upstream.requests)
+        wait_until(lambda: balance.now()[1] == 0, 40, "every hold of a dead worker is settled")
+        wait_until(lambda: not redis.hlen("{llm}:unwritten"), 40, "every settled call has its row")
+        spent, _ = balance.now()
+    rows = service.rows(key_id=issued.stored.id)
+    logged = Counter(row["request_id"] for row in rows if row["attempts"] != 0)
+    assert {number: logged[number] for number in seen if logged[number] != 1} == {}
+    assert spent == sum(row["cost_nanousd"] for row in rows)
+    assert service.cli_json("budgets", "show", budget["id"])["spent_nanousd"] == spent
+    exact_rows_cost_what_the_vendor_bills(rows, upstream)
+    assert [row for row in rows if row["outcome"] == "aborted"], "no call was in a killed worker"
+    # What was not used is spendable: a call of nearly all that is left is admitted.
+    left = (DOLLAR - spent) // 10_000 - 200
+    hi = [{"role": "user", "content": "Hi"}]
+    body = {"model": MODEL, "max_tokens": left, "messages": hi, "service_tier": "default"}
+    assert service.http(issued.text).post("/v1/chat/completions", json=body).status_code == 200
+
+
+def exact_rows_cost_what_the_vendor_bills(rows: list[dict[str, object]], upstream: Upstream) -> None:
+    price = library_price("openai", MODEL)
+    assert price is not None
+    bills = {request.body["messages"][-1]["content"]: request.billed for request in upstream.requests}
+    exact = [row for row in rows if row["usage_exact"] and row["attempts"]]
+    assert len(exact) > 100
+    for row in exact:
+        bill = bills[row["request_id"]]
+        assert bill is not None
+        assert (row["input_tokens"], row["output_tokens"]) == (bill.input_tokens, bill.output_tokens)
+        rates = price.ceiling(bill.input_tokens, bill.output_tokens, tier="")
+        assert row["cost_nanousd"] == rates

@@ -148,7 +148,7 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
     Raises UnsupportedParameter naming what cannot cross.
     """
     dropped = dict.fromkeys(fields.cross(body, CROSSING))
-    system: list[str] = []
+    system: list[Any] = []
     messages: list[Message] = []
     for index, given in enumerate(body["messages"]):
         path = f"messages[{index}]"
@@ -158,7 +158,7 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
             dropped.update((f"messages[].{name}", None) for name in fields.cross(given, _MESSAGE_CROSSING, f"{path}."))
         parts = _parts(given, path, dropped)
         if role == "system" and not messages:
-            system += [part.text for part in parts]
+            system += parts
         else:
             messages.append(Message(role, parts))
     stop = body.get("stop")

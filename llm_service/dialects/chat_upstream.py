@@ -90,7 +90,7 @@ def _messages(conversation: Conversation, target: Target) -> list[dict[str, Any]
     system = "system" if target.sampling else "developer"
     messages = []
     if conversation.system:
-        messages.append({"role": system, "content": _content(tuple(map(Text, conversation.system)))})
+        messages.append({"role": system, "content": _content(conversation.system)})
     for message in conversation.messages:
         role = system if message.role == "system" else message.role
         messages.append({"role": role, "content": _content(message.parts)})

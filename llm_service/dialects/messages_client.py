@@ -120,7 +120,7 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
     user = metadata.get("user_id")
     return Conversation(
         messages=tuple(messages),
-        system=tuple(part.text for part in _parts(system, "system", dropped)) if system else (),
+        system=_parts(system, "system", dropped) if system else (),  # type: ignore[arg-type]
         max_tokens=body["max_tokens"],
         temperature=body.get("temperature"),
         top_p=body.get("top_p"),

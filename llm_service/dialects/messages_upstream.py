@@ -66,7 +66,7 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
         "max_tokens": conversation.max_tokens or target.max_output or DEFAULT_MAX_TOKENS,
         "messages": _messages(call, conversation, dropped),
     }
-    if system := [{"type": "text", "text": text} for text in conversation.system if text]:
+    if system := [{"type": "text", "text": text.text} for text in conversation.system if text.text]:
         body["system"] = system
     if conversation.stop:
         if any(not stop.strip() for stop in conversation.stop):

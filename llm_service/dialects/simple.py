@@ -72,13 +72,13 @@ def prompt(body: Mapping[str, Any]) -> list[Any]:
 
 def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADERS) -> Conversation:
     """A checked body as a conversation. Leading system messages join ``system``."""
-    system = [body["system"]] if body.get("system") else []
+    system = [Text(body["system"])] if body.get("system") else []
     messages: list[Message] = []
     if body.get("prompt") is not None:
         messages.append(Message("user", (Text(body["prompt"]),)))
     for given in body.get("messages") or ():
         if given["role"] == "system" and not messages:
-            system.append(given["content"])
+            system.append(Text(given["content"]))
             continue
         messages.append(Message(given["role"], (Text(given["content"]),)))
     stop = body.get("stop")

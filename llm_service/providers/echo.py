@@ -88,5 +88,5 @@ def _reply(conversation: Conversation) -> tuple[list[str], StopReason, str | Non
 
 
 def _count(conversation: Conversation) -> int:
-    texts = [*conversation.system, *(message.text for message in conversation.messages)]
+    texts = [*(part.text for part in conversation.system), *(message.text for message in conversation.messages)]
     return sum(len(text.split()) for text in texts)

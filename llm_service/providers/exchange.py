@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -22,7 +22,7 @@ from llm_service import scrub
 from llm_service.cancellation import Cancel
 from llm_service.catalog import Target
 from llm_service.conversation import SILENCE, Attempt, Call, Event, Finished, Started
-from llm_service.dialects import UpstreamDialect, registry, sse
+from llm_service.dialects import RelayedDialect, UpstreamDialect, registry, sse
 from llm_service.dialects.upstream import VendorError
 from llm_service.errors import (
     UpstreamBroken,
@@ -50,9 +50,12 @@ _FIELD_PATH = re.compile(r"[A-Za-z0-9_.\[\]-]{1,128}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Vendor:
-    """What differs between the vendors: their dialect, the way to them and the headers they want."""
+    """What differs between the vendors' routes: the dialect, the way there and the headers it wants.
 
-    dialect: UpstreamDialect
+    One that is given calls which cross has an ``UpstreamDialect``.
+    """
+
+    dialect: RelayedDialect
     wire: Wire
     headers: Callable[[Call, Mapping[str, Any], bool], Mapping[str, str]]
     tick: float
@@ -65,7 +68,7 @@ def events(vendor: Vendor, call: Call, target: Target, cancel: Cancel) -> Iterat
         body = vendor.dialect.forward(call, target)
     else:
         conversation = registry.BY_NAME[call.dialect].read_request(call.body, call.headers)
-        body, lost = vendor.dialect.write_request(call, conversation, target)
+        body, lost = cast(UpstreamDialect, vendor.dialect).write_request(call, conversation, target)
         dropped = (*conversation.dropped, *lost)
     yield Attempt(target.provider.name, target.model, target.price)
     reply = _send(vendor, call, target, cancel, body, verbatim)
@@ -82,7 +85,7 @@ def events(vendor: Vendor, call: Call, target: Target, cancel: Cancel) -> Iterat
                 yield event
             reply.drain()
         else:
-            read = vendor.dialect.read_verbatim if verbatim else vendor.dialect.read_reply
+            read = vendor.dialect.read_verbatim if verbatim else cast(UpstreamDialect, vendor.dialect).read_reply
             answer = read(_json(reply.read()), call)
             yield Finished(replace(answer, upstream_request_id=request_id, dropped=dropped))
     finally:
@@ -101,7 +104,7 @@ def _stream(vendor: Vendor, call: Call, reply: Reply, verbatim: bool) -> Iterato
     if not reply.is_event_stream:
         raise UpstreamBroken("The provider did not answer with an event stream.")
     splitter = sse.Splitter()
-    reader = vendor.dialect.Tap(call) if verbatim else vendor.dialect.Reader(call)
+    reader = vendor.dialect.Tap(call) if verbatim else cast(UpstreamDialect, vendor.dialect).Reader(call)
     for data in reply.pieces():
         if not data:
             yield SILENCE

@@ -8,6 +8,7 @@ retries and its way of reading streams.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -16,7 +17,7 @@ import openai
 from llm_service import catalog
 from llm_service.cancellation import Cancel
 from llm_service.conversation import Call, Event
-from llm_service.dialects import chat
+from llm_service.dialects import RelayedDialect, chat
 from llm_service.providers import exchange
 from llm_service.providers.clients import Wire
 
@@ -31,18 +32,23 @@ class OpenAI:
     def __init__(self, row: catalog.Provider, tick: float) -> None:
         self._row = row
         self._base_url = row.base_url or DEFAULT_BASE_URL
-        wire = Wire(self._base_url, self._post)
-        self._vendor = exchange.Vendor(dialect=chat, wire=wire, headers=_headers, tick=tick)
+        self._tick = tick
+        self._vendor = self._lane(chat, "/chat/completions")
+
+    def _lane(self, dialect: RelayedDialect, path: str) -> exchange.Vendor:
+        """The way to one of the vendor's routes."""
+        wire = Wire(self._base_url, partial(self._post, path))
+        return exchange.Vendor(dialect=dialect, wire=wire, headers=_headers, tick=self._tick)
 
     def events(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]:
         return exchange.events(self._vendor, call, target, cancel)
 
-    def _post(self, http_client: httpx2.Client, headers: dict[str, str]) -> object:
+    def _post(self, path: str, http_client: httpx2.Client, headers: dict[str, str]) -> object:
         # A keyless server gets a word where the SDK insists on a key.
         client = openai.OpenAI(
             api_key=self._row.key or "none", base_url=self._base_url, max_retries=0, http_client=http_client
         )
-        return client.post("/chat/completions", cast_to=httpx2.Response, content=b"", options={"headers": headers})
+        return client.post(path, cast_to=httpx2.Response, content=b"", options={"headers": headers})
 
 
 def _headers(call: Call, body: Mapping[str, Any], verbatim: bool) -> Mapping[str, str]:

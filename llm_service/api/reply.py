@@ -24,6 +24,7 @@ from llm_service.cancellation import Cancel
 from llm_service.conversation import SILENCE, Answer, Attempt, Call, Event, Finished, Started
 from llm_service.dialects import registry
 from llm_service.errors import ClientClosed, InternalError, ServiceError
+from llm_service.headers import STOPPED
 from llm_service.service import Service, current
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def respond(call: Call) -> Response:
     return Response(
         orjson.dumps(body),
         content_type="application/json",
-        headers=_headers(answer.dropped, answer.upstream_request_id),
+        headers=_headers(answer),
     )
 
 
@@ -81,12 +82,13 @@ def _plain(events: Iterator[Event]) -> Answer:
     return answer
 
 
-def _headers(dropped: tuple[str, ...], upstream_request_id: str | None) -> dict[str, str]:
-    headers = {}
+def _headers(told: Answer | Started) -> dict[str, str]:
+    headers = dict(told.headers)
+    dropped = (*told.dropped, *(name for name in STOPPED if name in request.headers))
     if dropped:
         headers["X-Dropped-Parameters"] = ", ".join(dropped)
-    if upstream_request_id:
-        headers["X-Upstream-Request-Id"] = upstream_request_id
+    if told.upstream_request_id:
+        headers["X-Upstream-Request-Id"] = told.upstream_request_id
     return headers
 
 
@@ -95,7 +97,7 @@ def _streamed(call: Call, events: Iterator[Event], exchange: _Exchange) -> Respo
     keep_alive = current().settings.keep_alive
     if first.wait(keep_alive):
         event = first.result()
-        headers = _headers(event.dropped, event.upstream_request_id) if type(event) is Started else {}
+        headers = _headers(event) if type(event) is Started else {}
     else:
         headers = {}
     body = _frames(call, first, events, keep_alive)

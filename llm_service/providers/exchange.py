@@ -34,6 +34,7 @@ from llm_service.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
+from llm_service.headers import RETURNED
 from llm_service.providers.clients import Reply, Wire
 from llm_service.providers.transport import Scope
 
@@ -45,6 +46,7 @@ _QUOTA_CODES = {
     "enforced_spend_limit_reached",
     "contract_spend_limit_reached",
 }
+_HEADER_VALUE = re.compile(r"[ -~]{1,128}\Z")
 _FIELD_PATH = re.compile(r"[A-Za-z0-9_.\[\]-]{1,128}\Z")
 
 
@@ -69,25 +71,28 @@ def events(vendor: Vendor, call: Call, target: Target, cancel: Cancel) -> Iterat
     else:
         conversation = registry.BY_NAME[call.dialect].read_request(call.body, call.headers)
         body, lost = cast(UpstreamDialect, vendor.dialect).write_request(call, conversation, target)
-        dropped = (*conversation.dropped, *lost)
+        betas = ("anthropic-beta",) if "anthropic-beta" in call.headers else ()
+        dropped = (*conversation.dropped, *lost, *betas)
     yield Attempt(target.provider.name, target.model, target.price)
     reply = _send(vendor, call, target, cancel, body, verbatim)
-    request_id = scrub.identifier(reply.header("request-id") or reply.header("x-request-id"))
+    facts: dict[str, Any] = {
+        "upstream_request_id": scrub.identifier(reply.header("request-id") or reply.header("x-request-id")),
+        "headers": _returned(reply),
+        "dropped": dropped,
+    }
     try:
         if call.stream:
             for event in _stream(vendor, call, reply, verbatim):
                 if type(event) is Started:
-                    event = replace(event, upstream_request_id=request_id, dropped=dropped)
+                    event = replace(event, **facts)
                 elif type(event) is Finished:
-                    event = replace(
-                        event, answer=replace(event.answer, upstream_request_id=request_id, dropped=dropped)
-                    )
+                    event = replace(event, answer=replace(event.answer, **facts))
                 yield event
             reply.drain()
         else:
             read = vendor.dialect.read_verbatim if verbatim else cast(UpstreamDialect, vendor.dialect).read_reply
             answer = read(_json(reply.read()), call)
-            yield Finished(replace(answer, upstream_request_id=request_id, dropped=dropped))
+            yield Finished(replace(answer, **facts))
     finally:
         reply.close()
 
@@ -98,6 +103,11 @@ def _send(vendor: Vendor, call: Call, target: Target, cancel: Cancel, body: Mapp
     if not 200 <= reply.status < 300:
         raise _status_error(vendor, call, reply)
     return reply
+
+
+def _returned(reply: Reply) -> dict[str, str]:
+    """The vendor's headers that the caller gets; what is no short printable line is no header of a vendor's."""
+    return {name: value for name in RETURNED if _HEADER_VALUE.match(value := reply.header(name))}
 
 
 def _stream(vendor: Vendor, call: Call, reply: Reply, verbatim: bool) -> Iterator[Event]:
@@ -146,7 +156,11 @@ def _status_error(vendor: Vendor, call: Call, reply: Reply) -> UpstreamError:
     param = told.param if told.param and _FIELD_PATH.match(told.param) else None
     message = scrub.vendor_message(told.message, content) if told.message else ""
     retry_after = _retry_after(reply.header("retry-after"))
-    common: dict[str, Any] = {"vendor": {"dialect": vendor.dialect.NAME, **facts}, "retry_after": retry_after}
+    common: dict[str, Any] = {
+        "vendor": {"dialect": vendor.dialect.NAME, **facts},
+        "retry_after": retry_after,
+        "headers": _returned(reply),
+    }
     if status in (401, 403):
         text = "The provider refused this service's own credentials; the operator must look at its API key."
         return UpstreamRejected(text, status=status, code="upstream_authentication", **common)

@@ -40,9 +40,6 @@ StopReason: TypeAlias = Literal["end_turn", "max_tokens", "stop_sequence", "tool
 # What is asked for: an answer, vectors (no output tokens), or only a count of tokens (which nobody bills).
 Kind: TypeAlias = Literal["generate", "embed", "count"]
 
-# What is asked for: an answer, vectors (no output tokens), or only a count of tokens (which nobody bills).
-Kind: TypeAlias = Literal["generate", "embed", "count"]
-
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
@@ -153,7 +150,6 @@ class Started:
     upstream_request_id: str | None = None
     dropped: tuple[str, ...] = ()
     verbatim: bool = False
-    headers: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -295,5 +291,4 @@ class Call:
     body_bytes: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
     client_ip: str = ""
-    kind: Kind = "generate"
     kind: Kind = "generate"

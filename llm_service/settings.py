@@ -152,6 +152,12 @@ class Settings:
     echo_delay: float = _setting(
         "LLM_SERVICE_ECHO_DELAY", 0.05, "seconds between two words of the echo model", _seconds(0, 60)
     )
+    embeddings_gather_ms: int = _setting(
+        "LLM_SERVICE_EMBEDDINGS_GATHER_MS",
+        3,
+        "milliseconds that a small embeddings request waits for others, to be sent together; 0 turns it off",
+        _integer(0, 1000),
+    )
     time_zone: str = _setting(
         "LLM_SERVICE_TIME_ZONE", "UTC", "IANA time zone in which budgets' days, weeks and months begin", _time_zone
     )

@@ -74,6 +74,10 @@ def messages_rich(model: str, stream: bool) -> dict[str, Any]:
     return messages(model, stream) | {"messages": turns, "tools": tools, "metadata": {"user_id": MARKER}}
 
 
+def embeddings(model: str, stream: bool) -> dict[str, Any]:
+    return {"model": model, "input": [f"say {MARKER}", f"and {MARKER}"], "user": f"user {MARKER}"}
+
+
 # route -> its bodies
 ROUTES: dict[str, list[Any]] = {
     "/v1/complete": [simple],
@@ -84,6 +88,7 @@ ROUTES: dict[str, list[Any]] = {
     "/complete/stream": [simple],
     "/v1/chat/completions": [chat, chat_rich],
     "/v1/messages": [messages, messages_rich],
+    "/v1/embeddings": [embeddings],
 }
 ENDINGS = {
     "success": Step(text=f"the answer is {MARKER}"),

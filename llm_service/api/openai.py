@@ -16,3 +16,9 @@ blueprint.before_request(require_key)
 def chat_completions() -> Response:
     """Chat completions, as OpenAI's; any model of this service."""
     return respond(read_call())
+
+
+@blueprint.post("/v1/embeddings")
+def embeddings() -> Response:
+    """Embeddings, as OpenAI's, of any provider that speaks its API."""
+    return respond(read_call(kind="embed"))

@@ -124,7 +124,14 @@ class RelayedDialect(Protocol):
     def read_error(self, body: object, status: int = 0) -> VendorError: ...
 
 
-class UpstreamDialect(ClientDialect, RelayedDialect, Protocol):
+class StreamedDialect(RelayedDialect, Protocol):
+    @property
+    def Tap(self) -> Callable[[Call], StreamReader]:
+        """For an answer that is relayed as it is."""
+        ...
+
+
+class UpstreamDialect(ClientDialect, StreamedDialect, Protocol):
     """A format that providers speak to everybody's clients."""
 
     @property

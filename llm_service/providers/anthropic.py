@@ -26,7 +26,7 @@ SAMPLING_VERSION = "2023-06-01"
 _SAMPLING = ("temperature", "top_p", "top_k")
 
 
-def connect(row: catalog.Provider, *, tick: float, echo_delay: float) -> Anthropic:
+def connect(row: catalog.Provider, *, tick: float, echo_delay: float, gather: float = 0.0) -> Anthropic:
     return Anthropic(row, tick)
 
 

@@ -54,7 +54,7 @@ _FIELD_PATH = re.compile(r"[A-Za-z0-9_.\[\]-]{1,128}\Z")
 class Vendor:
     """What differs between the vendors' routes: the dialect, the way there and the headers it wants.
 
-    One that is given calls which cross has an ``UpstreamDialect``.
+    One that is given streams has a ``StreamedDialect``, and calls that cross an ``UpstreamDialect``.
     """
 
     dialect: RelayedDialect
@@ -114,7 +114,8 @@ def _stream(vendor: Vendor, call: Call, reply: Reply, verbatim: bool) -> Iterato
     if not reply.is_event_stream:
         raise UpstreamBroken("The provider did not answer with an event stream.")
     splitter = sse.Splitter()
-    reader = vendor.dialect.Tap(call) if verbatim else cast(UpstreamDialect, vendor.dialect).Reader(call)
+    dialect = cast(UpstreamDialect, vendor.dialect)
+    reader = dialect.Tap(call) if verbatim else dialect.Reader(call)
     for data in reply.pieces():
         if not data:
             yield SILENCE

@@ -17,23 +17,25 @@ import openai
 from llm_service import catalog
 from llm_service.cancellation import Cancel
 from llm_service.conversation import Call, Event
-from llm_service.dialects import RelayedDialect, chat
+from llm_service.dialects import RelayedDialect, chat, embeddings
 from llm_service.providers import exchange
 from llm_service.providers.clients import Wire
+from llm_service.providers.gathering import Gatherer
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
 
-def connect(row: catalog.Provider, *, tick: float, echo_delay: float) -> OpenAI:
-    return OpenAI(row, tick)
+def connect(row: catalog.Provider, *, tick: float, echo_delay: float, gather: float = 0.0) -> OpenAI:
+    return OpenAI(row, tick, gather)
 
 
 class OpenAI:
-    def __init__(self, row: catalog.Provider, tick: float) -> None:
+    def __init__(self, row: catalog.Provider, tick: float, gather: float = 0.0) -> None:
         self._row = row
         self._base_url = row.base_url or DEFAULT_BASE_URL
         self._tick = tick
         self._vendor = self._lane(chat, "/chat/completions")
+        self._embeddings = Gatherer(self._lane(embeddings, "/embeddings"), gather)
 
     def _lane(self, dialect: RelayedDialect, path: str) -> exchange.Vendor:
         """The way to one of the vendor's routes."""
@@ -41,6 +43,8 @@ class OpenAI:
         return exchange.Vendor(dialect=dialect, wire=wire, headers=_headers, tick=self._tick)
 
     def events(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]:
+        if call.kind == "embed":
+            return self._embeddings.events(call, target, cancel)
         return exchange.events(self._vendor, call, target, cancel)
 
     def _post(self, path: str, http_client: httpx2.Client, headers: dict[str, str]) -> object:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tests.upstream import anthropic_rules, openai_rules, replay
+from tests.upstream import anthropic_rules, embeddings, openai_rules, replay
 from tests.upstream.answer import answer as make_answer
 from tests.upstream.answer import count_prompt
 from tests.upstream.anthropic_wire import Anthropic, compact
 from tests.upstream.http1 import Connection, Request
-from tests.upstream.ledger import Seen
+from tests.upstream.ledger import Bill, Seen
 from tests.upstream.openai_wire import OpenAI
 from tests.upstream.perform import Stage
 from tests.upstream.refusal import House, Refused
@@ -159,6 +159,26 @@ def chat(exchange: Exchange) -> None:
     )
 
 
+def embed(exchange: Exchange) -> None:
+    openai_rules.check_access(exchange.request, exchange.house)
+    body = openai_rules.read_body(exchange.request)
+
+    def answer(step: Step) -> None:
+        stage = exchange.stage(step)
+        stage.prompt = str(body["input"])
+        if step.status is not None and step.status >= 300:
+            exchange.refuse(stage.refusal(step.status), step)
+            return
+        document = embeddings.reply(body, step.input_tokens)
+        if step.usage is None:
+            del document["usage"]
+        sent = compact(document) if step.body is None else step.body.encode()
+        headers = {"content-type": step.content_type or JSON, **exchange.headers, **step.headers}
+        stage.plain(200, headers, sent, "answered", Bill(input_tokens=embeddings.count(body)))
+
+    _with_step(exchange, body, lambda: embeddings.check(body, exchange.house), answer)
+
+
 def compatible_chat(exchange: Exchange) -> None:
     """Ollama, vLLM and their like: no checks but the shape."""
     body = openai_rules.read_body(exchange.request)
@@ -213,6 +233,7 @@ ROUTES: dict[tuple[str, str], tuple[Vendor | None, Route]] = {
     ("POST", "/v1/messages"): (Anthropic(), messages),
     ("POST", "/v1/messages/count_tokens"): (Anthropic(), count_tokens),
     ("POST", "/v1/chat/completions"): (OpenAI(), chat),
+    ("POST", "/v1/embeddings"): (OpenAI(), embed),
     ("POST", "/compatible/v1/chat/completions"): (OpenAI(plain=True), compatible_chat),
     ("GET", "/v1/models"): (None, models),
     ("GET", "/v1/models/"): (None, models),

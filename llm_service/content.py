@@ -113,6 +113,11 @@ class Message:
     def place(self, index: int = 0) -> str:
         return self.places[index] if index < len(self.places) else "messages"
 
+    @property
+    def path(self) -> str:
+        """Where the turn itself was: ``messages[3]``. That of its last part: before it there may be tools' answers."""
+        return self.places[-1].partition(".")[0] if self.places else "messages"
+
 
 @dataclass(frozen=True, slots=True)
 class Tool:

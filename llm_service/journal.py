@@ -44,7 +44,21 @@ from typing import Any, Protocol
 import orjson
 
 from llm_service import scrub
-from llm_service.conversation import Answer, Attempt, Call, Caller, Delta, Event, Finished, Relay, Started, Usage
+from llm_service.conversation import (
+    Answer,
+    Attempt,
+    Call,
+    Caller,
+    Delta,
+    Event,
+    Finished,
+    RefusalDelta,
+    Relay,
+    Started,
+    ThinkingDelta,
+    ToolCallDelta,
+    Usage,
+)
 from llm_service.errors import (
     ClientClosed,
     InternalError,
@@ -232,6 +246,10 @@ class Entry:
         if type(event) is Relay:
             characters = event.characters
         elif type(event) is Delta:
+            characters = len(event.text)
+        elif type(event) is ToolCallDelta:
+            characters = len(event.arguments)
+        elif type(event) is ThinkingDelta or type(event) is RefusalDelta:
             characters = len(event.text)
         else:
             self._see_rare(event)

@@ -21,8 +21,8 @@ import orjson
 from llm_service import scrub
 from llm_service.cancellation import Cancel
 from llm_service.catalog import Target
-from llm_service.conversation import SILENCE, Attempt, Call, Event, Finished, Started
-from llm_service.dialects import RelayedDialect, UpstreamDialect, registry, sse
+from llm_service.conversation import SILENCE, Attempt, Call, Conversation, Event, Finished, Started
+from llm_service.dialects import RelayedDialect, UpstreamDialect, json_mode, registry, sse
 from llm_service.dialects.upstream import VendorError
 from llm_service.errors import (
     UpstreamBroken,
@@ -63,14 +63,20 @@ class Vendor:
     tick: float
 
 
-def events(vendor: Vendor, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
+def events(
+    vendor: Vendor, call: Call, target: Target, cancel: Cancel, conversation: Conversation | None = None
+) -> Iterator[Event]:
+    """The answer's events. ``conversation`` is the call's, where it was read already."""
     verbatim = call.dialect == vendor.dialect.NAME
     dropped: tuple[str, ...] = ()
+    wants_object = False
     if verbatim:
         body = vendor.dialect.forward(call, target)
     else:
-        conversation = registry.BY_NAME[call.dialect].read_request(call.body, call.headers)
+        if conversation is None:
+            conversation = registry.BY_NAME[call.dialect].read_request(call.body, call.headers)
         body, lost = cast(UpstreamDialect, vendor.dialect).write_request(call, conversation, target)
+        wants_object = json_mode.asks_for_object(conversation)
         betas = ("anthropic-beta",) if "anthropic-beta" in call.headers else ()
         dropped = (*conversation.dropped, *lost, *betas)
     yield Attempt(target.provider.name, target.model, target.price)
@@ -82,7 +88,8 @@ def events(vendor: Vendor, call: Call, target: Target, cancel: Cancel) -> Iterat
     }
     try:
         if call.stream:
-            for event in _stream(vendor, call, reply, verbatim):
+            events = _stream(vendor, call, reply, verbatim)
+            for event in json_mode.checked(events) if wants_object else events:
                 if type(event) is Started:
                     event = replace(event, **facts)
                 elif type(event) is Finished:
@@ -92,6 +99,8 @@ def events(vendor: Vendor, call: Call, target: Target, cancel: Cancel) -> Iterat
         else:
             read = vendor.dialect.read_verbatim if verbatim else cast(UpstreamDialect, vendor.dialect).read_reply
             answer = read(_json(reply.read()), call)
+            if wants_object:
+                json_mode.check(answer)
             yield Finished(replace(answer, **facts))
     finally:
         reply.close()

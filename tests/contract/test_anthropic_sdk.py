@@ -383,10 +383,9 @@ def test_stop_reasons(
 @pytest.mark.parametrize(
     ("extra", "param"),
     [
-        ({"tools": [{"name": "f", "input_schema": {"type": "object"}}]}, "tools"),
-        ({"tool_choice": {"type": "any"}}, "tool_choice"),
-        ({"thinking": {"type": "adaptive"}}, "thinking"),
-        ({"output_config": {"effort": "low"}}, "output_config"),
+        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0].type"),
+        ({"thinking": {"type": "between_tools"}}, "thinking.type"),
+        ({"output_config": {"task_budget": {}}}, "output_config.task_budget"),
         ({"container": "c"}, "container"),
         ({"metadata": {"user_id": "a", "more": 1}}, "metadata.more"),
         ({"field_of_tomorrow": 1}, "field_of_tomorrow"),
@@ -394,11 +393,15 @@ def test_stop_reasons(
         ({"stop_sequences": ["a", "b", "c", "d", "e"]}, "stop_sequences"),
         ({"messages": [*HELLO, {"role": "assistant", "content": "And"}]}, "messages[1].role"),
         (
-            {"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "x"}}]}]},
-            "messages[0].content[0]",
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "image", "source": {"type": "file", "file_id": "x"}}]}
+                ]
+            },
+            "messages[0].content[0].source",
         ),
         (
-            {"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "x"}]}]},
+            {"messages": [{"role": "user", "content": [{"type": "search_result", "source": "x"}]}]},
             "messages[0].content[0]",
         ),
         (

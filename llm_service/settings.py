@@ -167,6 +167,12 @@ class Settings:
         "days the rows of the request log are kept; unset: for ever. Sums stay",
         _integer(1, 36500),
     )
+    upstream_storage: str = _setting(
+        "LLM_SERVICE_UPSTREAM_STORAGE",
+        "REFUSE",
+        "whether callers may have OpenAI keep their responses: ALLOW or REFUSE",
+        _choice("REFUSE", "ALLOW"),
+    )
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod

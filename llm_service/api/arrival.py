@@ -22,6 +22,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 _DIALECTS = (
     ("/v1/messages", "messages"),
     ("/v1/chat/completions", "chat"),
+    ("/v1/responses", "responses"),
     ("/v1/embeddings", "embeddings"),
     ("/v1/chat", "simple"),
     ("/v1/complete", "simple"),

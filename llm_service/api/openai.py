@@ -22,3 +22,9 @@ def chat_completions() -> Response:
 def embeddings() -> Response:
     """Embeddings, as OpenAI's, of any provider that speaks its API."""
     return respond(read_call(kind="embed"))
+
+
+@blueprint.post("/v1/responses")
+def responses() -> Response:
+    """Responses, as OpenAI's; any model of this service."""
+    return respond(read_call())

@@ -17,7 +17,7 @@ import openai
 from llm_service import catalog
 from llm_service.cancellation import Cancel
 from llm_service.conversation import Call, Event
-from llm_service.dialects import RelayedDialect, chat, embeddings
+from llm_service.dialects import RelayedDialect, chat, embeddings, registry, responses
 from llm_service.providers import exchange
 from llm_service.providers.clients import Wire
 from llm_service.providers.gathering import Gatherer
@@ -34,7 +34,8 @@ class OpenAI:
         self._row = row
         self._base_url = row.base_url or DEFAULT_BASE_URL
         self._tick = tick
-        self._vendor = self._lane(chat, "/chat/completions")
+        self._chat = self._lane(chat, "/chat/completions")
+        self._responses = self._lane(responses, "/responses")
         self._embeddings = Gatherer(self._lane(embeddings, "/embeddings"), gather)
 
     def _lane(self, dialect: RelayedDialect, path: str) -> exchange.Vendor:
@@ -45,7 +46,13 @@ class OpenAI:
     def events(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]:
         if call.kind == "embed":
             return self._embeddings.events(call, target, cancel)
-        return exchange.events(self._vendor, call, target, cancel)
+        if call.dialect == chat.NAME:
+            return exchange.events(self._chat, call, target, cancel)
+        if call.dialect == responses.NAME and self._row.responses:
+            return exchange.events(self._responses, call, target, cancel)
+        conversation = registry.BY_NAME[call.dialect].read_request(call.body, call.headers)
+        lane = self._responses if responses.needed(conversation, target) else self._chat
+        return exchange.events(lane, call, target, cancel, conversation)
 
     def _post(self, path: str, http_client: httpx2.Client, headers: dict[str, str]) -> object:
         # A keyless server gets a word where the SDK insists on a key.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
 import typing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -410,3 +412,29 @@ TABLES = {
 def test_every_field_of_the_sdk_has_a_fate(name: str) -> None:
     table, known = TABLES[name]
     assert sorted(known - set(table)) == []
+
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "fields_responses.md").read_text(encoding="utf-8")
+DOCUMENTED = {
+    "Request": responses_request.CROSSING,
+    "text": responses_request.TEXT_CROSSING,
+    "reasoning": responses_request.REASONING_CROSSING,
+    "tools[]": responses_request.TOOL_CROSSING,
+    **{f"Items/{name}": table for name, table in responses_request.ITEM_CROSSING.items()},
+    **{f"Parts/{name}": table for name, table in responses_parts.CROSSING.items()},
+}
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_every_fate_is_documented_and_no_other(name: str) -> None:
+    *above, heading = name.split("/")
+    text = DOCUMENT
+    for part, level in zip([*above, heading], ("##", "###"), strict=False):
+        text = text.split(f"\n{level} {part}\n", 1)[1].split(f"\n{level} ", 1)[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in text.splitlines() if line.startswith("| `")]
+    fates = [
+        [f"`{field}`", fate.how, ", ".join(f"`{json.dumps(value)}`" for value in fate.neutral)]
+        for field, fate in DOCUMENTED[name].items()
+    ]
+    assert rows[: len(fates)] == fates
+    assert len(rows) == len(fates)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tests.upstream import anthropic_rules, embeddings, openai_rules, replay
+from tests.upstream import responses as responses_api
 from tests.upstream.answer import answer as make_answer
 from tests.upstream.answer import count_prompt
 from tests.upstream.anthropic_wire import Anthropic, compact
@@ -159,6 +160,17 @@ def chat(exchange: Exchange) -> None:
     )
 
 
+def responses(exchange: Exchange) -> None:
+    openai_rules.check_access(exchange.request, exchange.house)
+    body = openai_rules.read_body(exchange.request)
+    _with_step(
+        exchange,
+        body,
+        lambda: responses_api.check(body, exchange.house),
+        lambda step: exchange.generate(body, step),
+    )
+
+
 def embed(exchange: Exchange) -> None:
     openai_rules.check_access(exchange.request, exchange.house)
     body = openai_rules.read_body(exchange.request)
@@ -233,6 +245,7 @@ ROUTES: dict[tuple[str, str], tuple[Vendor | None, Route]] = {
     ("POST", "/v1/messages"): (Anthropic(), messages),
     ("POST", "/v1/messages/count_tokens"): (Anthropic(), count_tokens),
     ("POST", "/v1/chat/completions"): (OpenAI(), chat),
+    ("POST", "/v1/responses"): (responses_api.Responses(), responses),
     ("POST", "/v1/embeddings"): (OpenAI(), embed),
     ("POST", "/compatible/v1/chat/completions"): (OpenAI(plain=True), compatible_chat),
     ("GET", "/v1/models"): (None, models),

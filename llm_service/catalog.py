@@ -56,6 +56,7 @@ class Provider:
     serves: tuple[str, ...] = ()
     prices: str | None = None
     max_tokens_field: str = "max_completion_tokens"
+    completions: tuple[str, ...] = ()  # the models it serves at /v1/completions
     responses: bool = True  # whether the server has /v1/responses
     storage: bool = False  # whether callers may have the vendor keep content
 
@@ -317,6 +318,7 @@ def _provider(name: str, row: Mapping[str, Any], settings: Settings) -> Provider
         serves=tuple(row.get("serves", ())),
         prices=row.get("prices"),
         max_tokens_field=row.get("max_tokens_field", "max_completion_tokens"),
+        completions=tuple(row.get("completions", ())),
         # A row that names a base_url is another server than OpenAI's; few of them have the newer API.
         responses=bool(row.get("responses", "base_url" not in row)),
         storage=bool(row.get("storage", settings.upstream_storage == "ALLOW")),

@@ -96,6 +96,10 @@ def embeddings(model: str, stream: bool) -> dict[str, Any]:
     return {"model": model, "input": [f"say {MARKER}", f"and {MARKER}"], "user": f"user {MARKER}"}
 
 
+def completions(model: str, stream: bool) -> dict[str, Any]:
+    return {"model": model, "prompt": f"say {MARKER}", "max_tokens": 50, "stream": stream, "user": f"user {MARKER}"}
+
+
 # route -> its bodies
 ROUTES: dict[str, list[Any]] = {
     "/v1/complete": [simple],
@@ -107,6 +111,7 @@ ROUTES: dict[str, list[Any]] = {
     "/v1/chat/completions": [chat, chat_rich],
     "/v1/responses": [responses, responses_rich],
     "/v1/messages": [messages, messages_rich],
+    "/v1/completions": [completions],
     "/v1/embeddings": [embeddings],
 }
 ENDINGS = {

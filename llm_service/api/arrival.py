@@ -23,6 +23,7 @@ _DIALECTS = (
     ("/v1/messages", "messages"),
     ("/v1/chat/completions", "chat"),
     ("/v1/responses", "responses"),
+    ("/v1/completions", "completions"),
     ("/v1/embeddings", "embeddings"),
     ("/v1/chat", "simple"),
     ("/v1/complete", "simple"),

@@ -18,6 +18,12 @@ def chat_completions() -> Response:
     return respond(read_call())
 
 
+@blueprint.post("/v1/completions")
+def completions() -> Response:
+    """Completions of a prompt, OpenAI's older way; any model of this service."""
+    return respond(read_call())
+
+
 @blueprint.post("/v1/embeddings")
 def embeddings() -> Response:
     """Embeddings, as OpenAI's, of any provider that speaks its API."""

@@ -8,6 +8,7 @@ retries and its way of reading streams.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ import openai
 from llm_service import catalog
 from llm_service.cancellation import Cancel
 from llm_service.conversation import Call, Event
-from llm_service.dialects import RelayedDialect, chat, embeddings, registry, responses
+from llm_service.dialects import RelayedDialect, chat, completions, embeddings, registry, responses
 from llm_service.providers import exchange
 from llm_service.providers.clients import Wire
 from llm_service.providers.gathering import Gatherer
@@ -36,6 +37,7 @@ class OpenAI:
         self._tick = tick
         self._chat = self._lane(chat, "/chat/completions")
         self._responses = self._lane(responses, "/responses")
+        self._completions = self._lane(completions, "/completions")
         self._embeddings = Gatherer(self._lane(embeddings, "/embeddings"), gather)
 
     def _lane(self, dialect: RelayedDialect, path: str) -> exchange.Vendor:
@@ -46,6 +48,8 @@ class OpenAI:
     def events(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]:
         if call.kind == "embed":
             return self._embeddings.events(call, target, cancel)
+        if call.dialect == completions.NAME and any(fnmatchcase(target.model, it) for it in self._row.completions):
+            return exchange.events(self._completions, call, target, cancel)
         if call.dialect == chat.NAME:
             return exchange.events(self._chat, call, target, cancel)
         if call.dialect == responses.NAME and self._row.responses:

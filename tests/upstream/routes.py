@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tests.upstream import anthropic_rules, embeddings, openai_rules, replay
+from tests.upstream import anthropic_rules, completions, embeddings, openai_rules, replay
 from tests.upstream import responses as responses_api
 from tests.upstream.answer import answer as make_answer
 from tests.upstream.answer import count_prompt
@@ -171,6 +171,14 @@ def responses(exchange: Exchange) -> None:
     )
 
 
+def complete(exchange: Exchange) -> None:
+    openai_rules.check_access(exchange.request, exchange.house)
+    body = openai_rules.read_body(exchange.request)
+    _with_step(
+        exchange, body, lambda: completions.check(body, exchange.house), lambda step: exchange.generate(body, step)
+    )
+
+
 def embed(exchange: Exchange) -> None:
     openai_rules.check_access(exchange.request, exchange.house)
     body = openai_rules.read_body(exchange.request)
@@ -246,6 +254,7 @@ ROUTES: dict[tuple[str, str], tuple[Vendor | None, Route]] = {
     ("POST", "/v1/messages/count_tokens"): (Anthropic(), count_tokens),
     ("POST", "/v1/chat/completions"): (OpenAI(), chat),
     ("POST", "/v1/responses"): (responses_api.Responses(), responses),
+    ("POST", "/v1/completions"): (completions.Completions(), complete),
     ("POST", "/v1/embeddings"): (OpenAI(), embed),
     ("POST", "/compatible/v1/chat/completions"): (OpenAI(plain=True), compatible_chat),
     ("GET", "/v1/models"): (None, models),

@@ -20,7 +20,7 @@ How it ended, and what is kept (the tests are named after the rows):
 
 Estimated: the output at four characters a token; the input as the vendor's
 stream told it at its start, else at four bytes of the request a token, data such
-as images left out. Zero, exact and free if no upstream was asked. A cost whose
+as images left out. Zero, exact and free if no upstream was asked, or only to count. A cost whose
 price is unknown is None, never 0.
 
 The last attempt decides: attempts before it are counted in ``attempts`` only, as
@@ -343,7 +343,7 @@ class Entry:
         """Usage and cost in nano-dollars."""
         if self._answer is not None:
             return self._answer.usage, self._answer.cost_nanousd
-        if self._attempt is None or (not self._has_begun() and _was_not_billed(error)):
+        if self._attempt is None or self._call.kind == "count" or (not self._has_begun() and _was_not_billed(error)):
             return Usage(), 0
         usage = self._estimate()
         return usage, self._cost(self._attempt.price, usage)

@@ -100,6 +100,14 @@ def completions(model: str, stream: bool) -> dict[str, Any]:
     return {"model": model, "prompt": f"say {MARKER}", "max_tokens": 50, "stream": stream, "user": f"user {MARKER}"}
 
 
+def counting(model: str, stream: bool) -> dict[str, Any]:
+    return {name: value for name, value in messages(model, False).items() if name not in ("max_tokens", "stream")}
+
+
+def counting_input(model: str, stream: bool) -> dict[str, Any]:
+    return {"model": model, "instructions": f"sys {MARKER}", "input": f"say {MARKER}"}
+
+
 # route -> its bodies
 ROUTES: dict[str, list[Any]] = {
     "/v1/complete": [simple],
@@ -113,6 +121,8 @@ ROUTES: dict[str, list[Any]] = {
     "/v1/messages": [messages, messages_rich],
     "/v1/completions": [completions],
     "/v1/embeddings": [embeddings],
+    "/v1/messages/count_tokens": [counting],
+    "/v1/responses/input_tokens": [counting_input],
 }
 ENDINGS = {
     "success": Step(text=f"the answer is {MARKER}"),

@@ -18,6 +18,12 @@ def chat_completions() -> Response:
     return respond(read_call())
 
 
+@blueprint.post("/v1/responses/input_tokens")
+def input_tokens() -> Response:
+    """The tokens of a response's input, counted by the model's vendor and not billed."""
+    return respond(read_call(kind="count"))
+
+
 @blueprint.post("/v1/completions")
 def completions() -> Response:
     """Completions of a prompt, OpenAI's older way; any model of this service."""

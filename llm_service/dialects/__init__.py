@@ -108,11 +108,6 @@ class RelayedDialect(Protocol):
     @property
     def NAME(self) -> str: ...
 
-    @property
-    def Tap(self) -> Callable[[Call], StreamReader]:
-        """For an answer that is relayed as it is."""
-        ...
-
     def forward(self, call: Call, target: Target) -> dict[str, Any]:
         """The client's own body with the model and usage options replaced."""
         ...

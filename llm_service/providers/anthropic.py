@@ -17,7 +17,7 @@ import httpx2
 from llm_service import catalog
 from llm_service.cancellation import Cancel
 from llm_service.conversation import Call, Event
-from llm_service.dialects import RelayedDialect, messages
+from llm_service.dialects import RelayedDialect, count_tokens, messages
 from llm_service.providers import exchange
 from llm_service.providers.clients import Wire
 
@@ -36,6 +36,7 @@ class Anthropic:
         self._base_url = row.base_url or DEFAULT_BASE_URL
         self._tick = tick
         self._vendor = self._lane(messages, "/v1/messages")
+        self._counting = self._lane(count_tokens, "/v1/messages/count_tokens")
 
     def _lane(self, dialect: RelayedDialect, path: str) -> exchange.Vendor:
         """The way to one of the vendor's routes."""
@@ -43,7 +44,7 @@ class Anthropic:
         return exchange.Vendor(dialect=dialect, wire=wire, headers=_headers, tick=self._tick)
 
     def events(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]:
-        return exchange.events(self._vendor, call, target, cancel)
+        return exchange.events(self._counting if call.kind == "count" else self._vendor, call, target, cancel)
 
     def _post(self, path: str, http_client: httpx2.Client, headers: dict[str, str]) -> object:
         # open_telemetry: the SDK would trace by itself and send trace headers to the vendor.

@@ -43,7 +43,14 @@ class Echo:
     def events(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]:
         if call.kind == "embed":
             return self._embed(call, target)
+        if call.kind == "count":
+            return self._tell_count(call, target)
         return self._answer(call, target, cancel)
+
+    def _tell_count(self, call: Call, target: catalog.Target) -> Iterator[Event]:
+        count = _count(registry.BY_NAME[call.dialect].read_request(call.body, call.headers))
+        yield Attempt(target.provider.name, target.model, target.price)
+        yield Finished(Answer(usage=Usage(), model=target.model, body={"input_tokens": count}))
 
     def _embed(self, call: Call, target: catalog.Target) -> Iterator[Event]:
         yield Attempt(target.provider.name, target.model, target.price)

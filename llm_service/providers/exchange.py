@@ -76,7 +76,7 @@ def events(
         if conversation is None:
             conversation = registry.BY_NAME[call.dialect].read_request(call.body, call.headers)
         body, lost = cast(UpstreamDialect, vendor.dialect).write_request(call, conversation, target)
-        wants_object = json_mode.asks_for_object(conversation)
+        wants_object = call.kind == "generate" and json_mode.asks_for_object(conversation)
         betas = ("anthropic-beta",) if "anthropic-beta" in call.headers else ()
         dropped = (*conversation.dropped, *lost, *betas)
     yield Attempt(target.provider.name, target.model, target.price)

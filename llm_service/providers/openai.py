@@ -18,7 +18,8 @@ import openai
 from llm_service import catalog
 from llm_service.cancellation import Cancel
 from llm_service.conversation import Call, Event
-from llm_service.dialects import RelayedDialect, chat, completions, embeddings, registry, responses
+from llm_service.dialects import RelayedDialect, chat, completions, embeddings, input_tokens, registry, responses
+from llm_service.errors import UnsupportedParameter
 from llm_service.providers import exchange
 from llm_service.providers.clients import Wire
 from llm_service.providers.gathering import Gatherer
@@ -38,6 +39,7 @@ class OpenAI:
         self._chat = self._lane(chat, "/chat/completions")
         self._responses = self._lane(responses, "/responses")
         self._completions = self._lane(completions, "/completions")
+        self._counting = self._lane(input_tokens, "/responses/input_tokens")
         self._embeddings = Gatherer(self._lane(embeddings, "/embeddings"), gather)
 
     def _lane(self, dialect: RelayedDialect, path: str) -> exchange.Vendor:
@@ -48,6 +50,8 @@ class OpenAI:
     def events(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]:
         if call.kind == "embed":
             return self._embeddings.events(call, target, cancel)
+        if call.kind == "count":
+            return self._count(call, target, cancel)
         if call.dialect == completions.NAME and any(fnmatchcase(target.model, it) for it in self._row.completions):
             return exchange.events(self._completions, call, target, cancel)
         if call.dialect == chat.NAME:
@@ -57,6 +61,11 @@ class OpenAI:
         conversation = registry.BY_NAME[call.dialect].read_request(call.body, call.headers)
         lane = self._responses if responses.needed(conversation, target) else self._chat
         return exchange.events(lane, call, target, cancel, conversation)
+
+    def _count(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]:
+        if not self._row.responses:
+            raise UnsupportedParameter("model cannot be counted for: its provider has no such route.", param="model")
+        return exchange.events(self._counting, call, target, cancel)
 
     def _post(self, path: str, http_client: httpx2.Client, headers: dict[str, str]) -> object:
         # A keyless server gets a word where the SDK insists on a key.

@@ -33,7 +33,7 @@ _CROSSING_ROLES: Mapping[str, Role] = {
     "assistant": "assistant",
 }
 # A field of ours in OpenAI's format: Claude's thinking, which must go back to it unchanged.
-THINKING = "thinking_blocks"
+THINKING = "claude_thinking"
 
 MESSAGE_CROSSING: Mapping[str, Fate] = {
     "role": TRANSLATED,

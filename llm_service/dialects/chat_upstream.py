@@ -14,6 +14,7 @@ from llm_service.catalog import Target
 from llm_service.conversation import Answer, Call, Part, Refusal, StopReason, Text, Thinking, ToolCall, Usage
 from llm_service.dialects import tools, upstream
 from llm_service.dialects.chat_client import NAME
+from llm_service.dialects.chat_parts import THINKING
 from llm_service.dialects.upstream import Counts, VendorError, broken
 from llm_service.errors import (
     UpstreamError,
@@ -50,6 +51,10 @@ def end_user(user: str) -> str:
 def forward(call: Call, target: Target) -> dict[str, Any]:
     """The client's own body for ``target``; a stream is made to tell its usage, which the client may not see."""
     body = {**call.body, "model": target.model}
+    if any(THINKING in message for message in call.body["messages"]):  # a field of ours, which OpenAI would refuse
+        body["messages"] = [
+            {name: value for name, value in message.items() if name != THINKING} for message in call.body["messages"]
+        ]
     if call.stream:
         body["stream_options"] = {**(call.body.get("stream_options") or {}), "include_usage": True}
     return body

@@ -335,7 +335,7 @@ _CLIENT_NAMES: Mapping[str, Mapping[str, str]] = {
     "chat": {
         "reasoning": "reasoning_effort",
         "effort": "reasoning_effort",
-        "thoughts": "messages[].thinking_blocks",
+        "thoughts": "messages[].claude_thinking",
         "cache": "prompt_cache_breakpoint",
         "format": "response_format",
         "tier": "service_tier",

@@ -335,10 +335,15 @@ def test_a_text_conversation_crosses_to_openai(anthropic_client: anthropic.Anthr
         ],
         "max_completion_tokens": 40,
         "stop": ["STOP"],
+        "service_tier": "default",
         "safety_identifier": "someone",
     }
     assert not [name for name in upstream.last.headers if name.startswith("anthropic")]
-    assert sorted(raw.headers["x-dropped-parameters"].split(", ")) == ["cache_control", "messages[].thinking"]
+    assert sorted(raw.headers["x-dropped-parameters"].split(", ")) == [
+        "anthropic-beta",
+        "cache_control",
+        "messages[].thinking",
+    ]
     message = raw.parse()
     assert (message.content[0].to_dict()["text"], message.stop_reason) == ("Bonjour", "end_turn")
     assert (message.usage.input_tokens, message.usage.cache_read_input_tokens) == (20, 10)

@@ -76,7 +76,12 @@ def create_app(settings: Settings | None = None) -> Flask:
     writer = Writer(store.database_url(settings), retention_days=settings.log_retention_days)
     journal = Journal(writer, telemetry, settings.hmac_key, registry.prompt_of, registry.status_of)
     upstreams = {
-        name: providers.connect(row, tick=settings.keep_alive, echo_delay=settings.echo_delay)
+        name: providers.connect(
+            row,
+            tick=settings.keep_alive,
+            echo_delay=settings.echo_delay,
+            gather=settings.embeddings_gather_ms / 1000,
+        )
         for name, row in catalog.providers.items()
         if row.configured
     }

@@ -54,12 +54,17 @@ class Cancel:
 
     def sleep(self, seconds: float) -> None:
         """Sleep unless cancelled; raises the reason."""
+        self.wait(threading.Event(), seconds)
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Wait for ``event``, which nobody else may wait for; whether it came in time. Raises the reason."""
         with self._lock:
-            self._awake = threading.Event()
+            self._awake = event
             if self.reason is not None:
-                self._awake.set()
-        self._awake.wait(seconds)
+                event.set()
+        came = event.wait(seconds)
         self.check()
+        return came
 
 
 def _shut_down(fd: int) -> None:

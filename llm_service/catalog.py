@@ -29,6 +29,8 @@ from llm_service.settings import Settings, SettingsError
 PACKAGED = Path(__file__).with_name("models.toml")
 KINDS = ("anthropic", "openai", "echo")
 MOST_LIMIT = 1_000_000_000
+# Anthropic: adaptive, always (adaptive, and it cannot be turned off), budget; OpenAI: effort; none at all.
+THINKING = ("adaptive", "always", "budget", "effort", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,9 @@ class Provider:
     serves: tuple[str, ...] = ()
     prices: str | None = None
     max_tokens_field: str = "max_completion_tokens"
+    completions: tuple[str, ...] = ()  # the models it serves at /v1/completions
+    responses: bool = True  # whether the server has /v1/responses
+    storage: bool = False  # whether callers may have the vendor keep content
 
     @property
     def configured(self) -> bool:
@@ -62,7 +67,12 @@ class Provider:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One model of one provider, with everything an attempt needs to know."""
+    """One model of one provider, with everything an attempt needs to know.
+
+    ``thinking``: how it is told to think (``THINKING``); ``efforts``: the words it knows for how much, all
+    if empty; ``system_turns``: whether it takes system messages between the turns; ``cache_breakpoints``:
+    whether it takes marks where the prompt may be kept (OpenAI's; Anthropic's all do).
+    """
 
     provider: Provider
     model: str
@@ -71,6 +81,10 @@ class Target:
     context: int | None = None
     sampling: bool = True
     price: Price | None = None
+    thinking: str = "none"
+    efforts: tuple[str, ...] = ()
+    system_turns: bool = False
+    cache_breakpoints: bool = False
 
     @property
     def name(self) -> str:
@@ -138,6 +152,8 @@ class Catalog:
         self._rows = [_ModelRow(pattern, row) for pattern, row in document.get("models", {}).items()]
         for row in self._rows:
             _timeouts(self._timeouts, row.values.get("timeouts", {}), f'[models."{row.pattern}"]')
+            if row.values.get("thinking", "none") not in THINKING:
+                raise ValueError(f'[models."{row.pattern}"]: thinking must be one of {", ".join(THINKING)}')
             if "price" in row.values:
                 read_price(row.values["price"], f'[models."{row.pattern}"] price')
         self.aliases: dict[str, tuple[str, ...]] = {
@@ -194,6 +210,10 @@ class Catalog:
             context=row.get("context"),
             sampling=bool(row.get("sampling", True)),
             price=price,
+            thinking=row.get("thinking", "none"),
+            efforts=tuple(row.get("efforts", ())),
+            system_turns=bool(row.get("system_turns", False)),
+            cache_breakpoints=bool(row.get("cache_breakpoints", False)),
         )
 
     def resolve(self, name: str, caller: Caller | None = None) -> tuple[Target, ...]:
@@ -300,6 +320,10 @@ def _provider(name: str, row: Mapping[str, Any], settings: Settings) -> Provider
         serves=tuple(row.get("serves", ())),
         prices=row.get("prices"),
         max_tokens_field=row.get("max_tokens_field", "max_completion_tokens"),
+        completions=tuple(row.get("completions", ())),
+        # A row that names a base_url is another server than OpenAI's; few of them have the newer API.
+        responses=bool(row.get("responses", "base_url" not in row)),
+        storage=bool(row.get("storage", settings.upstream_storage == "allow")),
     )
     unknown = set(row) - {item.name for item in fields(Provider)} - {"key_env", "base_url_env"}
     if unknown or "key" in row:

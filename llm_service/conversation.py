@@ -15,35 +15,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from llm_service.content import Document as Document
+from llm_service.content import Effort as Effort
+from llm_service.content import Image as Image
+from llm_service.content import JsonFormat as JsonFormat
+from llm_service.content import Message as Message
+from llm_service.content import Part as Part
+from llm_service.content import Reasoning as Reasoning
+from llm_service.content import RedactedThinking as RedactedThinking
+from llm_service.content import Refusal as Refusal
+from llm_service.content import Role as Role
+from llm_service.content import Text as Text
+from llm_service.content import Thinking as Thinking
+from llm_service.content import Tool as Tool
+from llm_service.content import ToolCall as ToolCall
+from llm_service.content import ToolChoice as ToolChoice
+from llm_service.content import ToolResult as ToolResult
+
 if TYPE_CHECKING:
     from llm_service.errors import Limit
     from llm_service.prices import Price
     from llm_service.scopes import Budget, Limits
 
-Role: TypeAlias = Literal["system", "user", "assistant"]
-
 StopReason: TypeAlias = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal", "other"]
 
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A run of text: in a message, or in an answer."""
-
-    text: str
-
-
-# The union grows with what can cross between the vendors (images, tools, ...).
-Part: TypeAlias = Text
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    role: Role
-    parts: tuple[Part, ...]
-
-    @property
-    def text(self) -> str:
-        return "".join(part.text for part in self.parts)
+# What is asked for: an answer, vectors (no output tokens), or only a count of tokens (which nobody bills).
+Kind: TypeAlias = Literal["generate", "embed", "count"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +48,28 @@ class Conversation:
     """What a client asks for, free of any vendor's format.
 
     ``max_tokens`` None means the model's own limit. ``temperature`` is on
-    OpenAI's scale, 0 to 2. ``dropped`` names request fields that the reader
+    OpenAI's scale, 0 to 2. ``reasoning`` None: not a word about it. ``cache`` is the hint to keep
+    the whole prompt. ``tier``: ``auto``, ``standard``, or a dearer or cheaper way by the client's
+    name for it. ``dropped`` names request fields that the reader
     left out because no other format can express them; the edge tells the
     caller in ``X-Dropped-Parameters``.
     """
 
     messages: tuple[Message, ...]
-    system: tuple[str, ...] = ()
+    system: tuple[Text, ...] = ()
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
     stop: tuple[str, ...] = ()
     user: str | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    format: JsonFormat | None = None
+    reasoning: Reasoning | None = None
+    tier: str | None = None
+    cache: int | None = None
     dropped: tuple[str, ...] = ()
 
 
@@ -99,7 +105,8 @@ class Answer:
     ``body`` is the vendor's own JSON object when it travels verbatim (the
     client speaks the vendor's dialect); then ``parts`` is empty.
     ``model`` is the model the vendor says it used. ``provider`` and
-    ``cost_nanousd`` (None: unknown price) are stamped on by routing.
+    ``cost_nanousd`` (None: unknown price) are stamped on by routing. ``headers``
+    are the vendor's that the caller gets (lower-case names).
     """
 
     usage: Usage
@@ -112,10 +119,12 @@ class Answer:
     cost_nanousd: int | None = None
     upstream_request_id: str | None = None
     dropped: tuple[str, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
-        return "".join(part.text for part in self.parts)
+        """What is said in words, a refusal included."""
+        return "".join([part.text for part in self.parts if type(part) is Text or type(part) is Refusal])
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +149,8 @@ class Started:
 
     ``usage`` is what is known so far (Anthropic tells the input at the start).
     ``dropped`` names request fields the target cannot express. ``verbatim``: the
-    vendor's own frames follow (``Relay``), its opening ones included.
+    vendor's own frames follow (``Relay``), its opening ones included. ``headers``:
+    as ``Answer``'s.
     """
 
     model: str = ""
@@ -149,6 +159,7 @@ class Started:
     upstream_request_id: str | None = None
     dropped: tuple[str, ...] = ()
     verbatim: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +167,53 @@ class Delta:
     """A piece of the answer's text."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalDelta:
+    """A piece of the model's refusal."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingDelta:
+    """A piece of the model's reasoning."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingEnd:
+    """A run of reasoning is over; what its vendor wants to see again beside it."""
+
+    signature: str = ""
+    vendor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallStart:
+    """The model asks for a tool: the ``index``-th of this answer, from 0.
+
+    Until its ``ToolCallEnd`` nothing but its own pieces follows, though an upstream may interleave them.
+    """
+
+    index: int
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of the arguments' JSON text; all together are "" or JSON for a tool without arguments."""
+
+    index: int
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallEnd:
+    index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +241,22 @@ class Finished:
     tail: bytes = b""
 
 
-Event: TypeAlias = Admitted | Attempt | Started | Delta | Relay | Silence | Finished
+Event: TypeAlias = (
+    Admitted
+    | Attempt
+    | Started
+    | Delta
+    | RefusalDelta
+    | ThinkingDelta
+    | ThinkingEnd
+    | RedactedThinking
+    | ToolCallStart
+    | ToolCallDelta
+    | ToolCallEnd
+    | Relay
+    | Silence
+    | Finished
+)
 
 SILENCE = Silence()
 
@@ -234,3 +307,4 @@ class Call:
     body_bytes: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
     client_ip: str = ""
+    kind: Kind = "generate"

@@ -16,7 +16,7 @@ The tests are named after the lines of this table.
 
 Estimated: the output at four characters a token; the input as the vendor's
 stream told it at its start, else at four bytes of the request a token, data such
-as images left out. Zero, exact and free if no upstream was asked. A cost whose
+as images left out. Zero, exact and free if no upstream was asked, or only to count. A cost whose
 price is unknown is None, never 0.
 
 The last attempt decides: attempts before it are counted in ``attempts`` only, as
@@ -32,7 +32,20 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from llm_service import scrub
-from llm_service.conversation import Answer, Attempt, Call, Delta, Event, Finished, Relay, Started, Usage
+from llm_service.conversation import (
+    Answer,
+    Attempt,
+    Call,
+    Delta,
+    Event,
+    Finished,
+    RefusalDelta,
+    Relay,
+    Started,
+    ThinkingDelta,
+    ToolCallDelta,
+    Usage,
+)
 from llm_service.errors import (
     ClientClosed,
     InternalError,
@@ -93,6 +106,10 @@ class Entry:
         if type(event) is Relay:
             characters = event.characters
         elif type(event) is Delta:
+            characters = len(event.text)
+        elif type(event) is ToolCallDelta:
+            characters = len(event.arguments)
+        elif type(event) is ThinkingDelta or type(event) is RefusalDelta:
             characters = len(event.text)
         else:
             self._see_rare(event)
@@ -207,7 +224,7 @@ class Entry:
         """Usage and cost in nano-dollars."""
         if self._answer is not None:
             return self._answer.usage, self._answer.cost_nanousd
-        if self._attempt is None or (not self._has_begun() and _was_not_billed(error)):
+        if self._attempt is None or self._call.kind == "count" or (not self._has_begun() and _was_not_billed(error)):
             return Usage(), 0
         usage = self._estimate()
         return usage, self._cost(self._attempt.price, usage)

@@ -76,7 +76,7 @@ class Meter:
         budgets = tuple(item for item in call.caller.budgets if _covers(item, targets))
         estimated: Estimate | None = None
         if budgets or any(check.kind == "tokens" for check in rates):
-            generates = call.dialect != "embeddings"
+            generates = call.kind == "generate"
             estimated = estimate.estimate(call.body, targets, call.created or None, generates=generates)
             call = _bounded_call(call, estimated)
             rates = tuple(replace(c, amount=estimated.tokens) if c.kind == "tokens" else c for c in rates)
@@ -164,7 +164,7 @@ def _worst_cost(estimated: Estimate) -> int:
 
 def _bounded_call(call: Call, estimated: Estimate) -> Call:
     """``call`` with a limit on its output, if it has none of its own and one is known."""
-    if estimated.given or estimated.max_tokens is None or call.dialect == "embeddings":
+    if estimated.given or estimated.max_tokens is None:
         return call
     name = _LIMIT_FIELD.get(call.dialect, "max_tokens")
     return replace(call, body={**call.body, name: estimated.max_tokens})

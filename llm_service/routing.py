@@ -19,7 +19,7 @@ from tenacity.wait import wait_base
 
 from llm_service.cancellation import Cancel
 from llm_service.catalog import Catalog, Target
-from llm_service.conversation import SILENCE, Attempt, Call, Event, Finished, Started
+from llm_service.conversation import SILENCE, Answer, Attempt, Call, Event, Finished, Started
 from llm_service.errors import ServiceError, UnsupportedParameter, UpstreamError, UpstreamQuotaExhausted
 from llm_service.providers import Provider
 
@@ -89,10 +89,14 @@ def _stamped(event: Event, target: Target, call: Call) -> Event:
         return replace(event, provider=target.provider.name, model=event.model or target.model)
     if type(event) is Finished:
         answer = event.answer
-        cost = target.price.cost(answer.usage, at=call.created or None) if target.price is not None else None
+        cost = 0 if call.kind == "count" else _cost(target, call, answer)
         answer = replace(answer, provider=target.provider.name, model=answer.model or target.model, cost_nanousd=cost)
         return replace(event, answer=answer)
     return event
+
+
+def _cost(target: Target, call: Call, answer: Answer) -> int | None:
+    return target.price.cost(answer.usage, at=call.created or None) if target.price is not None else None
 
 
 class _Backoff(wait_base):

@@ -176,6 +176,12 @@ class Settings:
     echo_delay: float = _setting(
         "LLM_SERVICE_ECHO_DELAY", 0.05, "seconds between two words of the echo model", _seconds(0, 60)
     )
+    embeddings_gather_ms: int = _setting(
+        "LLM_SERVICE_EMBEDDINGS_GATHER_MS",
+        3,
+        "milliseconds that a small embeddings request waits for others, to be sent together; 0 turns it off",
+        _integer(0, 1000),
+    )
     time_zone: str = _setting(
         "LLM_SERVICE_TIME_ZONE", "UTC", "IANA time zone in which budgets' days, weeks and months begin", _time_zone
     )
@@ -203,6 +209,12 @@ class Settings:
         None,
         "signs webhooks; whsec_ and base64, or any text; required with the URL",
         shown=False,
+    )
+    upstream_storage: Literal["refuse", "allow"] = _setting(
+        "LLM_SERVICE_UPSTREAM_STORAGE",
+        "refuse",
+        "whether callers may have OpenAI keep their responses: allow or refuse",
+        _choice("refuse", "allow"),
     )
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 

@@ -34,7 +34,16 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 # The values a label may have; anything else is counted as "other", no provider as "none".
-DIALECTS = ("simple", "chat", "responses", "completions", "embeddings", "messages")
+DIALECTS = (
+    "simple",
+    "chat",
+    "responses",
+    "input_tokens",
+    "completions",
+    "embeddings",
+    "messages",
+    "count_tokens",
+)
 OUTCOMES = ("ok", "refused", "upstream_error", "timeout", "client_closed", "aborted", "cached", "replayed")
 KINDS = ("input", "output", "cached", "cache_write", "reasoning")
 

@@ -50,7 +50,7 @@ RULES = {
         ),
     ),
     "values know nothing of ours but each other": (
-        files("conversation.py", "errors.py", "ids.py"),
+        files("content.py", "conversation.py", "errors.py", "ids.py"),
         FRAMEWORKS | SDKS | ours("api", "gateway", "routing", "providers", "journal", "store", "settings", "dialects"),
     ),
     "settings and extensions import nothing of ours: everybody imports them": (

@@ -74,6 +74,40 @@ def messages_rich(model: str, stream: bool) -> dict[str, Any]:
     return messages(model, stream) | {"messages": turns, "tools": tools, "metadata": {"user_id": MARKER}}
 
 
+def responses(model: str, stream: bool) -> dict[str, Any]:
+    asked = {"instructions": f"sys {MARKER}", "input": f"say {MARKER}", "user": f"user {MARKER}"}
+    return {"model": model, "max_output_tokens": 50, "stream": stream, **asked}
+
+
+def responses_rich(model: str, stream: bool) -> dict[str, Any]:
+    thought = {"type": "summary_text", "text": f"think {MARKER}"}
+    file = {"type": "input_file", "file_data": "data:application/pdf;base64,JVBERg==", "filename": f"{MARKER}.pdf"}
+    items = [
+        {"role": "user", "content": [{"type": "input_text", "text": f"say {MARKER}"}, file]},
+        {"type": "reasoning", "id": "rs_1", "summary": [thought], "encrypted_content": f"carried:messages:{MARKER}"},
+        {"type": "function_call", "call_id": "call_1", "name": "look", "arguments": f'{{"q": "{MARKER}"}}'},
+        {"type": "function_call_output", "call_id": "call_1", "output": f"found {MARKER}"},
+    ]
+    tools = [{"type": "function", "name": "look", "description": MARKER, "parameters": {"type": "object"}}]
+    return responses(model, stream) | {"input": items, "tools": tools, "metadata": {"note": MARKER}}
+
+
+def embeddings(model: str, stream: bool) -> dict[str, Any]:
+    return {"model": model, "input": [f"say {MARKER}", f"and {MARKER}"], "user": f"user {MARKER}"}
+
+
+def completions(model: str, stream: bool) -> dict[str, Any]:
+    return {"model": model, "prompt": f"say {MARKER}", "max_tokens": 50, "stream": stream, "user": f"user {MARKER}"}
+
+
+def counting(model: str, stream: bool) -> dict[str, Any]:
+    return {name: value for name, value in messages(model, False).items() if name not in ("max_tokens", "stream")}
+
+
+def counting_input(model: str, stream: bool) -> dict[str, Any]:
+    return {"model": model, "instructions": f"sys {MARKER}", "input": f"say {MARKER}"}
+
+
 # route -> its bodies
 ROUTES: dict[str, list[Any]] = {
     "/v1/complete": [simple],
@@ -83,7 +117,12 @@ ROUTES: dict[str, list[Any]] = {
     "/stream": [simple],
     "/complete/stream": [simple],
     "/v1/chat/completions": [chat, chat_rich],
+    "/v1/responses": [responses, responses_rich],
     "/v1/messages": [messages, messages_rich],
+    "/v1/completions": [completions],
+    "/v1/embeddings": [embeddings],
+    "/v1/messages/count_tokens": [counting],
+    "/v1/responses/input_tokens": [counting_input],
 }
 ENDINGS = {
     "success": Step(text=f"the answer is {MARKER}"),
@@ -146,9 +185,8 @@ def private(
 
 def requests() -> Iterator[tuple[str, dict[str, Any]]]:
     for route, bodies in ROUTES.items():
-        streams = (
-            [True] if "stream" in route else [False, True] if "/v1/m" in route or "completions" in route else [False]
-        )
+        both = any(word in route for word in ("/v1/m", "completions", "/v1/responses"))
+        streams = [True] if "stream" in route else [False, True] if both else [False]
         for make, model, stream in itertools.product(bodies, (OPENAI, ANTHROPIC, "echo"), streams):
             yield route, make(model, stream)
 

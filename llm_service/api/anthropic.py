@@ -16,3 +16,9 @@ blueprint.before_request(require_key)
 def messages() -> Response:
     """Messages, as Anthropic's; any model of this service."""
     return respond(read_call())
+
+
+@blueprint.post("/v1/messages/count_tokens")
+def count_tokens() -> Response:
+    """The tokens of a message, counted by the model's vendor and not billed."""
+    return respond(read_call(kind="count"))

@@ -20,8 +20,13 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 
 # Longest prefix first. Management routes answer errors as the simple API does.
 _DIALECTS = (
+    ("/v1/messages/count_tokens", "count_tokens"),
     ("/v1/messages", "messages"),
     ("/v1/chat/completions", "chat"),
+    ("/v1/responses/input_tokens", "input_tokens"),
+    ("/v1/responses", "responses"),
+    ("/v1/completions", "completions"),
+    ("/v1/embeddings", "embeddings"),
     ("/v1/chat", "simple"),
     ("/v1/complete", "simple"),
     ("/v1/stream", "simple"),

@@ -15,7 +15,7 @@ from marshmallow import Schema
 from llm_service import __version__
 from llm_service.api import schemas
 from llm_service.api.auth import open_to_all
-from llm_service.dialects import chat, messages, simple
+from llm_service.dialects import chat, completions, count_tokens, embeddings, input_tokens, messages, responses, simple
 
 blueprint = Blueprint("docs", __name__)
 blueprint.before_request(open_to_all)
@@ -30,7 +30,12 @@ REQUESTS: dict[str, type[Schema]] = {
     "completion.complete": simple.RequestSchema,
     "streaming.stream": simple.RequestSchema,
     "openai.chat_completions": chat.RequestSchema,
+    "openai.responses": responses.RequestSchema,
+    "openai.input_tokens": input_tokens.RequestSchema,
+    "openai.completions": completions.RequestSchema,
+    "openai.embeddings": embeddings.RequestSchema,
     "anthropic.messages": messages.RequestSchema,
+    "anthropic.count_tokens": count_tokens.RequestSchema,
 }
 REPLIES: dict[str, type[Schema]] = {
     "completion.complete": schemas.Completion,
@@ -43,6 +48,11 @@ REPLIES: dict[str, type[Schema]] = {
 DESCRIBED = {
     "streaming.stream": ("text/event-stream", 'data: {"delta": ...} lines, one with "done": true, then [DONE]'),
     "openai.chat_completions": ("application/json", "a chat.completion, or text/event-stream of its chunks"),
+    "openai.input_tokens": ("application/json", "the count"),
+    "anthropic.count_tokens": ("application/json", "the count"),
+    "openai.completions": ("application/json", "a text_completion, or text/event-stream of them"),
+    "openai.embeddings": ("application/json", "a list of embeddings, as numbers or base64"),
+    "openai.responses": ("application/json", "a response, or text/event-stream of its events"),
     "anthropic.messages": ("application/json", "a message, or text/event-stream of its events"),
     "models.models": ("application/json", "the list in OpenAI's shape; in Anthropic's with anthropic-version"),
     "models.model": ("application/json", "one model in OpenAI's shape; in Anthropic's with anthropic-version"),

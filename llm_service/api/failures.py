@@ -95,6 +95,8 @@ def reply(error: errors.ServiceError) -> Response:
     response = Response(orjson.dumps(body), status=dialect.status(error), content_type=kind)
     response.headers.update(dialect.error_headers(error, datetime.now(UTC)))
     response.headers.update(error.headers)
+    if error.vendor.get("request_id"):
+        response.headers["X-Upstream-Request-Id"] = error.vendor["request_id"]
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
     if error.limit is not None:

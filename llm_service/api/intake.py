@@ -9,17 +9,15 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from llm_service.api import auth
-from llm_service.conversation import Call
+from llm_service.conversation import Call, Kind
 from llm_service.dialects import json_body, registry
 from llm_service.errors import ClientClosed, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
+from llm_service.headers import TRAVELLING
 from llm_service.service import current
 
-# Client headers that a vendor may see. Everything else stops here.
-_TRAVELLING = ("anthropic-version", "anthropic-beta")
 
-
-def read_call(*, stream: bool | None = None) -> Call:
-    """The request as a call in its route's dialect. ``stream`` overrides the body's.
+def read_call(*, stream: bool | None = None, kind: Kind = "generate") -> Call:
+    """The request as a call in its route's dialect. ``stream`` overrides the body's; only what is generated streams.
 
     Raises:
         InvalidRequest: naming the field; PayloadTooLarge; UnsupportedMediaType; ClientClosed.
@@ -32,7 +30,7 @@ def read_call(*, stream: bool | None = None) -> Call:
         arrival.model_asked = model
     body = dialect.check(body)
     model = body.get("model") or current().catalog.default_model
-    streams = bool(body.get("stream")) if stream is None else stream
+    streams = kind == "generate" and (bool(body.get("stream")) if stream is None else stream)
     arrival.model_asked, arrival.stream = model, streams
     return Call(
         id=arrival.id,
@@ -48,6 +46,7 @@ def read_call(*, stream: bool | None = None) -> Call:
         body_bytes=len(raw),
         headers=_travelling(request.headers),
         client_ip=arrival.client_ip,
+        kind=kind,
     )
 
 
@@ -84,4 +83,4 @@ def _too_large(limit: int) -> PayloadTooLarge:
 
 
 def _travelling(headers: Headers) -> dict[str, str]:
-    return {name: headers[name] for name in _TRAVELLING if name in headers}
+    return {name: headers[name] for name in TRAVELLING if name in headers}

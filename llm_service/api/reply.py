@@ -25,6 +25,7 @@ from llm_service.cancellation import Cancel
 from llm_service.conversation import SILENCE, Admitted, Answer, Attempt, Call, Event, Finished, Started
 from llm_service.dialects import registry
 from llm_service.errors import BudgetExceeded, ClientClosed, InternalError, Limit, RateLimited, ServiceError
+from llm_service.headers import STOPPED
 from llm_service.service import Service, current
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ def respond(call: Call) -> Response:
     return Response(
         orjson.dumps(body),
         content_type="application/json",
-        headers=_headers(answer.dropped, answer.upstream_request_id, tightest),
+        headers=_headers(answer, tightest),
     )
 
 
@@ -87,14 +88,16 @@ def _plain(events: Iterator[Event]) -> tuple[Answer, Limit | None]:
     return answer, tightest
 
 
-def _headers(
-    dropped: tuple[str, ...], upstream_request_id: str | None, tightest: Limit | None = None
-) -> dict[str, str]:
+def _headers(told: Answer | Started | None, tightest: Limit | None = None) -> dict[str, str]:
     headers = {} if tightest is None else limits.headers(tightest)
+    if told is None:
+        return headers
+    headers |= told.headers
+    dropped = (*told.dropped, *(name for name in STOPPED if name in request.headers))
     if dropped:
         headers["X-Dropped-Parameters"] = ", ".join(dropped)
-    if upstream_request_id:
-        headers["X-Upstream-Request-Id"] = upstream_request_id
+    if told.upstream_request_id:
+        headers["X-Upstream-Request-Id"] = told.upstream_request_id
     return headers
 
 
@@ -103,10 +106,9 @@ def _streamed(call: Call, events: Iterator[Event], exchange: _Exchange) -> Respo
     keep_alive = current().settings.keep_alive
     if first.wait(keep_alive):
         event = first.result()
-        told = (event.dropped, event.upstream_request_id) if type(event) is Started else ((), None)
-        headers = _headers(*told, first.tightest)
+        headers = _headers(event if type(event) is Started else None, first.tightest)
     else:
-        headers = _headers((), None, first.tightest)
+        headers = _headers(None, first.tightest)
     body = _frames(call, first, events, keep_alive)
     return Response(
         _Body(body, events, exchange, first), headers={**STREAM_HEADERS, **headers}, direct_passthrough=True

@@ -99,17 +99,39 @@ class ClientDialect(Protocol):
         ...
 
 
-class UpstreamDialect(ClientDialect, Protocol):
-    """A format that providers speak. ``call``, where it may be left out, lets missing counts be estimated."""
+class RelayedDialect(Protocol):
+    """A format whose own clients' requests and answers travel verbatim.
+
+    ``call``, where it may be left out, lets missing counts be estimated.
+    """
+
+    @property
+    def NAME(self) -> str: ...
+
+    def forward(self, call: Call, target: Target) -> dict[str, Any]:
+        """The client's own body with the model and usage options replaced."""
+        ...
+
+    def read_verbatim(self, body: Mapping[str, Any], call: Call | None = None) -> Answer:
+        """``Answer`` with ``body`` and the usage only. Raises UpstreamBroken when it is no answer."""
+        ...
+
+    def read_error(self, body: object, status: int = 0) -> VendorError: ...
+
+
+class StreamedDialect(RelayedDialect, Protocol):
+    @property
+    def Tap(self) -> Callable[[Call], StreamReader]:
+        """For an answer that is relayed as it is."""
+        ...
+
+
+class UpstreamDialect(ClientDialect, StreamedDialect, Protocol):
+    """A format that providers speak to everybody's clients."""
 
     @property
     def Reader(self) -> Callable[[Call], StreamReader]:
         """For an answer that crosses."""
-        ...
-
-    @property
-    def Tap(self) -> Callable[[Call], StreamReader]:
-        """For an answer that is relayed as it is."""
         ...
 
     def write_request(
@@ -120,19 +142,9 @@ class UpstreamDialect(ClientDialect, Protocol):
         Raises UnsupportedParameter for what must not be left out."""
         ...
 
-    def forward(self, call: Call, target: Target) -> dict[str, Any]:
-        """The client's own body with the model and usage options replaced."""
-        ...
-
     def read_reply(self, body: Mapping[str, Any], call: Call | None = None) -> Answer:
         """Raises UpstreamBroken when it is no answer."""
         ...
-
-    def read_verbatim(self, body: Mapping[str, Any], call: Call | None = None) -> Answer:
-        """``Answer`` with ``body`` and the usage only. Raises UpstreamBroken when it is no answer."""
-        ...
-
-    def read_error(self, body: object, status: int = 0) -> VendorError: ...
 
 
 if TYPE_CHECKING:

@@ -8,12 +8,37 @@ as keep-alives, ``reasoning_content``. Not borne: a stream without ``[DONE]``, o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
-from llm_service.conversation import SILENCE, Answer, Call, Delta, Event, Finished, Relay, Started
-from llm_service.dialects import sse, upstream
-from llm_service.dialects.chat_client import DONE, KEEP_ALIVE, usage_object, wants_usage
-from llm_service.dialects.chat_upstream import STOP_REASONS, characters_of, in_band, read_usage
+from llm_service.conversation import (
+    SILENCE,
+    Answer,
+    Call,
+    Delta,
+    Event,
+    Finished,
+    RefusalDelta,
+    Relay,
+    Started,
+    ThinkingDelta,
+    ThinkingEnd,
+    ToolCallDelta,
+    ToolCallEnd,
+    ToolCallStart,
+)
+from llm_service.dialects import sse, tools, upstream
+from llm_service.dialects.chat_client import KEEP_ALIVE, wants_usage
+from llm_service.dialects.chat_reply import DONE, usage_object
+from llm_service.dialects.chat_upstream import (
+    STOP_REASONS,
+    call_id,
+    characters_of,
+    check_arguments,
+    in_band,
+    read_usage,
+    stop_reason,
+)
 from llm_service.dialects.upstream import broken
 from llm_service.errors import UpstreamError
 
@@ -94,9 +119,15 @@ def _delta(choice: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 class Reader(_Stream):
-    """A stream that crosses: the text of its one choice as ``Delta``."""
+    """A stream that crosses: its one choice as events, tool calls one after the other."""
 
-    __slots__ = ()
+    __slots__ = ("_calls", "_late", "_thinking")
+
+    def __init__(self, call: Call | None = None) -> None:
+        super().__init__(call)
+        self._calls: tools.Calls | None = None
+        self._late: list[Event] = []  # said in the middle of a tool call, told after it
+        self._thinking = False
 
     def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
         for block in blocks:
@@ -107,6 +138,7 @@ class Reader(_Stream):
                 if self._first is not None:
                     yield SILENCE  # a comment: the vendor is alive, and the client should hear so
             elif data.startswith(b"[DONE]"):
+                yield from self._last_calls()
                 yield Finished(self._end())
             else:
                 yield from self._read(self._chunk(data))
@@ -119,20 +151,114 @@ class Reader(_Stream):
             choice, delta = _delta(given)
             if choice.get("index", 0) != 0:
                 broken("it has more than one choice")
-            if delta.get("tool_calls") or delta.get("function_call"):
-                broken("it calls a tool that it was not given")
-            content, refusal = delta.get("content"), delta.get("refusal")
-            text = content or refusal
-            self._refused = self._refused or bool(refusal)
-            self._characters += characters_of(delta)
-            if text:
-                if type(text) is not str:
-                    broken("a delta's content is not a string")
-                if self._finish_reason is not None:
-                    broken("text came after the finish_reason")
-                yield Delta(text)
+            content = delta.get("content")
+            if type(content) is str and content and len(delta) == 1:  # most chunks
+                self._characters += len(content)
+                yield from self._say(Delta, content)
+            elif delta:
+                self._characters += characters_of(delta)
+                yield from self._read_delta(delta)
             if choice.get("finish_reason") is not None:
                 self._finish(choice["finish_reason"])
+
+    def _read_delta(self, delta: dict[str, Any]) -> Iterator[Event]:
+        thought = delta.get("reasoning_content") or delta.get("reasoning")  # other servers' than OpenAI's
+        if thought and type(thought) is str and self._calls is None:
+            self._thinking = True
+            yield ThinkingDelta(thought)
+        if delta.get("content"):
+            yield from self._say(Delta, delta["content"])
+        if delta.get("refusal"):
+            self._refused = True
+            yield from self._say(RefusalDelta, delta["refusal"])
+        calls = delta.get("tool_calls")
+        if delta.get("function_call") or (calls and not upstream.has_tools(self._call)):
+            broken("it calls a tool that it was not given")
+        if calls:
+            if type(calls) is not list:
+                broken("its tool calls are not a list")
+            yield from self._end_thinking()
+            for call in calls:
+                yield from self._read_call(call)
+
+    def _say(self, kind: type[Delta] | type[RefusalDelta], text: Any) -> Iterator[Event]:
+        if type(text) is not str:
+            broken("a delta's content is not a string")
+        if self._finish_reason is not None:
+            broken("text came after the finish_reason")
+        if self._thinking:
+            yield from self._end_thinking()
+        if self._calls is not None:
+            yield from self._close_whole()
+            if not self._calls.idle:
+                self._late.append(kind(text))
+                return
+        yield kind(text)
+
+    def _end_thinking(self) -> Iterator[Event]:
+        if self._thinking:
+            self._thinking = False
+            yield ThinkingEnd()
+
+    def _read_call(self, call: Any) -> Iterator[Event]:
+        if self._finish_reason is not None:
+            broken("a tool call came after the finish_reason")
+        function = call.get("function") if type(call) is dict else None
+        if type(function) is not dict or type(index := call.get("index", 0)) is not int:
+            broken("a tool call is not a function's, or has no index")
+        calls = self._calls
+        if calls is None:
+            calls = self._calls = tools.Calls()
+        if index not in calls.order:
+            name = function.get("name")
+            if type(name) is not str or not name:
+                broken("a tool call has no name")
+            yield from self._close_whole()
+            if calls.begin(index, call_id(call, len(calls.order), self._call), name):
+                yield self._start(index)
+        arguments = function.get("arguments")
+        if arguments:
+            if type(arguments) is not str:
+                broken("a tool call's arguments are not a string")
+            if calls.add(index, arguments):
+                yield ToolCallDelta(calls.order[index], arguments)
+
+    def _start(self, index: int) -> ToolCallStart:
+        assert self._calls is not None
+        id, name = self._calls.named(index)
+        return ToolCallStart(self._calls.order[index], id, name)
+
+    def _close_whole(self) -> Iterator[Event]:
+        """End the open call if it has its arguments; tell those that have waited and are whole, too."""
+        calls = self._calls
+        while calls is not None and (closed := calls.close_whole()) is not None:
+            yield ToolCallEnd(calls.order[closed])
+            yield from self._follow(calls)
+
+    def _follow(self, calls: tools.Calls) -> Iterator[Event]:
+        following = calls.next()
+        if following is not None:
+            yield self._start(following)
+            if arguments := calls.arguments(following):
+                yield ToolCallDelta(calls.order[following], arguments)
+        elif self._late:
+            yield from self._late
+            self._late.clear()
+
+    def _last_calls(self) -> Iterator[Event]:
+        """The end of thoughts and calls that are still open."""
+        yield from self._end_thinking()
+        calls = self._calls
+        cut = self._finish_reason == "length"
+        while calls is not None and (closed := calls.close()) is not None:
+            check_arguments(calls.arguments(closed), cut=cut)
+            yield ToolCallEnd(calls.order[closed])
+            yield from self._follow(calls)
+
+    def _end(self) -> Answer:
+        answer = super()._end()
+        reason = stop_reason(self._finish_reason or "", refused=self._refused, called=self._calls is not None)
+        return replace(answer, stop_reason=reason)
 
 
 class Tap(_Stream):

@@ -1,4 +1,4 @@
-"""OpenAI Chat Completions, the upstream's side: requests out, plain answers and errors in.
+"""OpenAI Chat Completions, the upstream's side: plain answers and errors in.
 
 "Upstream" is OpenAI or any server that speaks its API (a provider row), so
 nothing here trusts counts or completeness.
@@ -7,13 +7,14 @@ nothing here trusts counts or completeness.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from llm_service.catalog import Target
-from llm_service.conversation import Answer, Call, Conversation, Part, StopReason, Text, Usage
-from llm_service.dialects import fields, upstream
+from llm_service.conversation import Answer, Call, Part, Refusal, StopReason, Text, Thinking, ToolCall, Usage
+from llm_service.dialects import tools, upstream
 from llm_service.dialects.chat_client import NAME
+from llm_service.dialects.chat_parts import THINKING
 from llm_service.dialects.upstream import Counts, VendorError, broken
 from llm_service.errors import (
     UpstreamError,
@@ -36,79 +37,13 @@ _IN_BAND: tuple[tuple[type[UpstreamError], frozenset[str]], ...] = (
     (UpstreamOverloaded, frozenset({"server_is_overloaded", "slow_down", "service_unavailable_error", "503"})),
     (UpstreamRejected, frozenset({"invalid_request_error", "400"})),
 )
-_MOST_STOPS: Final = 4
+
+
 # safety_identifier takes 128 characters by the SDK's word, 64 by the OpenAPI file's.
 _LONGEST_USER: Final = 64
 
 
-def write_request(call: Call, conversation: Conversation, target: Target) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The conversation as a request to ``target``, and the names of the client's fields left out.
-
-    The system prompt becomes one leading ``system`` message (``developer`` for
-    reasoning models), its blocks as text parts. ``temperature``, ``top_p`` and
-    ``stop`` are left out where the model refuses them.
-
-    Raises UnsupportedParameter naming what OpenAI cannot take.
-    """
-    dropped = []
-    # A server that still wants max_tokens may not know the newer fields either.
-    current = target.provider.max_tokens_field == "max_completion_tokens"
-    _refuse_prefill(call, conversation)
-    body: dict[str, Any] = {"model": target.model, "messages": _messages(conversation, target)}
-    if conversation.max_tokens is not None:
-        body[target.provider.max_tokens_field] = conversation.max_tokens
-    if len(conversation.stop) > _MOST_STOPS:
-        fields.unsupported(fields.client_field(call, "stop"), f"it takes at most {_MOST_STOPS} stop sequences")
-    sampling = {"temperature": conversation.temperature, "top_p": conversation.top_p, "stop": list(conversation.stop)}
-    for name, value in sampling.items():
-        if value is None or value == []:
-            continue
-        if target.sampling:
-            body[name] = value
-        else:
-            dropped.append(fields.client_field(call, name))
-    if conversation.top_k is not None:
-        dropped.append("top_k")
-    if conversation.user is not None:
-        body["safety_identifier" if current else "user"] = _user(conversation.user)
-    if call.stream:
-        body["stream"] = True
-        body["stream_options"] = {"include_usage": True}
-        if current:
-            body["stream_options"]["include_obfuscation"] = False  # padding, of no use behind TLS of our own
-    return body, tuple(dropped)
-
-
-def _refuse_prefill(call: Call, conversation: Conversation) -> None:
-    """OpenAI would begin a new turn after a last message of the assistant's, not continue it."""
-    if conversation.messages and conversation.messages[-1].role == "assistant":
-        path = fields.message_path(call, conversation, len(conversation.messages) - 1)
-        fields.unsupported(f"{path}.role", "the last message must be the user's, an answer cannot be continued")
-
-
-def _messages(conversation: Conversation, target: Target) -> list[dict[str, Any]]:
-    system = "system" if target.sampling else "developer"
-    messages = []
-    if conversation.system:
-        messages.append({"role": system, "content": _content(tuple(map(Text, conversation.system)))})
-    for message in conversation.messages:
-        role = system if message.role == "system" else message.role
-        messages.append({"role": role, "content": _content(message.parts)})
-    return messages
-
-
-def _content(parts: tuple[Part, ...]) -> Any:
-    """A lone text as a string, which every server takes; else a list of parts."""
-    if len(parts) == 1:
-        return parts[0].text
-    return [_WRITERS[type(part)](part) for part in parts]
-
-
-# One row per part that can cross.
-_WRITERS: Mapping[type, Callable[[Part], dict[str, Any]]] = {Text: lambda part: {"type": "text", "text": part.text}}
-
-
-def _user(user: str) -> str:
+def end_user(user: str) -> str:
     """The end user's name, as a digest when it is too long: still stable, still one per user."""
     return user if len(user) <= _LONGEST_USER else hashlib.sha256(user.encode()).hexdigest()
 
@@ -116,6 +51,10 @@ def _user(user: str) -> str:
 def forward(call: Call, target: Target) -> dict[str, Any]:
     """The client's own body for ``target``; a stream is made to tell its usage, which the client may not see."""
     body = {**call.body, "model": target.model}
+    if any(THINKING in message for message in call.body["messages"]):  # a field of ours, which OpenAI would refuse
+        body["messages"] = [
+            {name: value for name, value in message.items() if name != THINKING} for message in call.body["messages"]
+        ]
     if call.stream:
         body["stream_options"] = {**(call.body.get("stream_options") or {}), "include_usage": True}
     return body
@@ -152,23 +91,68 @@ def read_usage(given: Any, characters: int, call: Call | None, service_tier: Any
 
 
 def read_reply(body: Mapping[str, Any], call: Call | None = None) -> Answer:
-    """A plain answer. Raises UpstreamBroken when it is none, or not one text."""
-    choice = _choices(body)[0]
-    message = choice.get("message")
-    if not isinstance(message, dict) or not isinstance(choice.get("finish_reason"), str):
+    """A plain answer. Raises UpstreamBroken when it is none, or not one a client of another format can read."""
+    choices = _choices(body)
+    message, reason = choices[0].get("message"), choices[0].get("finish_reason")
+    if not isinstance(message, dict) or not isinstance(reason, str):
         broken("a choice has no message or no finish_reason")
-    if message.get("tool_calls") or message.get("function_call"):
-        broken("it calls a tool that it was not given")
+    parts: list[Part] = []
+    thought = message.get("reasoning_content") or message.get("reasoning")  # other servers' than OpenAI's
+    if isinstance(thought, str) and thought:
+        parts.append(Thinking(thought))
     content, refusal = message.get("content"), message.get("refusal")
-    text = content if content is not None else refusal
-    if not isinstance(text, str | None):
+    if not isinstance(content, str | None) or not isinstance(refusal, str | None):
         broken("the message's content is not a string")
+    if content:
+        parts.append(Text(content))
+    if refusal:
+        parts.append(Refusal(refusal))
+    calls = _read_calls(message, call, cut=reason == "length")
     return Answer(
-        usage=read_usage(body.get("usage"), len(text or ""), call, body.get("service_tier")),
-        stop_reason="refusal" if refusal else STOP_REASONS.get(choice["finish_reason"], "other"),
-        parts=(Text(text),) if text else (),
+        usage=read_usage(body.get("usage"), characters_of(message), call, body.get("service_tier")),
+        stop_reason=stop_reason(reason, refused=bool(refusal), called=bool(calls)),
+        parts=(*parts, *calls),
         model=upstream.model_name(body.get("model")),
     )
+
+
+def _read_calls(message: Mapping[str, Any], call: Call | None, *, cut: bool) -> list[ToolCall]:
+    given = message.get("tool_calls")
+    if (given or message.get("function_call")) and not upstream.has_tools(call):
+        broken("it calls a tool that it was not given")
+    calls: list[ToolCall] = []
+    for item in given or ():
+        function = item.get("function") if isinstance(item, dict) else None
+        if not isinstance(function, dict):
+            broken("a tool call is not a function's")
+        name, arguments = function.get("name"), function.get("arguments") or ""
+        if not isinstance(name, str) or not name or not isinstance(arguments, str):
+            broken("a tool call has no name or no arguments")
+        check_arguments(arguments, cut=cut)
+        calls.append(ToolCall(call_id(item, len(calls), call), name, arguments))
+    return calls
+
+
+def call_id(given: Mapping[str, Any], number: int, call: Call | None) -> str:
+    """The call's id; some servers give none, and then it gets one that is its own within the conversation."""
+    id = given.get("id")
+    if isinstance(id, str) and id:
+        return id
+    return f"call_{call.id if call else ''}{number}"
+
+
+def check_arguments(arguments: str, *, cut: bool) -> None:
+    """Raises UpstreamBroken for arguments that are no JSON object, unless the answer was ``cut`` in them."""
+    if not cut and not tools.is_arguments(arguments):
+        broken("a tool call's arguments are not a JSON object")
+
+
+def stop_reason(reason: str, *, refused: bool, called: bool) -> StopReason:
+    """Some servers say ``stop`` beside a tool call."""
+    if refused:
+        return "refusal"
+    told = STOP_REASONS.get(reason, "other")
+    return "tool_use" if called and told in ("end_turn", "other") else told
 
 
 def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:

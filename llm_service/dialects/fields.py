@@ -319,9 +319,41 @@ def text_of(part: Mapping[str, Any], path: str, name: str = "text") -> str:
     return text
 
 
+# What the dialects call the fields of ``Conversation``, where it is not the same word.
+_CLIENT_NAMES: Mapping[str, Mapping[str, str]] = {
+    "messages": {
+        "stop": "stop_sequences",
+        "reasoning": "thinking",
+        "effort": "output_config.effort",
+        "thoughts": "messages[].thinking",
+        "cache": "cache_control",
+        "format": "output_config.format",
+        "user": "metadata.user_id",
+        "tier": "service_tier",
+        "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
+    },
+    "chat": {
+        "reasoning": "reasoning_effort",
+        "effort": "reasoning_effort",
+        "thoughts": "messages[].claude_thinking",
+        "cache": "prompt_cache_breakpoint",
+        "format": "response_format",
+        "tier": "service_tier",
+    },
+    "responses": {
+        "max_tokens": "max_output_tokens",
+        "effort": "reasoning.effort",
+        "thoughts": "input[].reasoning",
+        "cache": "prompt_cache_breakpoint",
+        "format": "text.format",
+        "tier": "service_tier",
+    },
+}
+
+
 def client_field(call: Call, name: str) -> str:
     """What the client's dialect calls a field of ``Conversation``."""
-    return "stop_sequences" if call.dialect == "messages" and name == "stop" else name
+    return _CLIENT_NAMES.get(call.dialect, {}).get(name, name)
 
 
 def message_path(call: Call, conversation: Conversation, index: int) -> str:

@@ -10,13 +10,32 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from llm_service.conversation import SILENCE, Answer, Call, Delta, Event, Finished, Relay, Started, Usage
+import orjson
+
+from llm_service.conversation import (
+    SILENCE,
+    Answer,
+    Call,
+    Delta,
+    Event,
+    Finished,
+    RedactedThinking,
+    RefusalDelta,
+    Relay,
+    Started,
+    ThinkingDelta,
+    ThinkingEnd,
+    ToolCallDelta,
+    ToolCallEnd,
+    ToolCallStart,
+    Usage,
+)
 from llm_service.dialects import sse, upstream
-from llm_service.dialects.messages_client import KEEP_ALIVE
+from llm_service.dialects.messages_client import KEEP_ALIVE, NAME
 from llm_service.dialects.messages_upstream import (
-    SILENT_BLOCKS,
     STOP_REASONS,
     characters_of,
+    explanation,
     in_band,
     read_usage,
     stop_sequence,
@@ -138,14 +157,16 @@ class _Stream:
 
 
 class Reader(_Stream):
-    """A stream that crosses: its text as ``Delta``."""
+    """A stream that crosses: its blocks as events."""
 
-    __slots__ = ("_blocks", "_speaking")
+    __slots__ = ("_blocks", "_calls", "_kind", "_signature")
 
     def __init__(self, call: Call | None = None) -> None:
         super().__init__(call)
         self._blocks = 0
-        self._speaking = False  # whether the open block is text
+        self._calls = 0  # of tools, so far
+        self._kind = ""  # of the open block
+        self._signature = ""
 
     def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
         for block in blocks:
@@ -160,45 +181,101 @@ class Reader(_Stream):
     def _read(self, event: dict[str, Any]) -> Iterator[Event]:
         match self._follow(event):
             case "content_block_delta":
-                text = self._text(event)
-                if text:
-                    yield Delta(text)
+                piece = self._piece(event)
+                if piece is not None:
+                    yield piece
             case "content_block_start":
-                text = self._open_block(event)
-                if text:
-                    yield Delta(text)
+                yield from self._open_block(event)
+            case "content_block_stop":
+                if event.get("index") != self._blocks - 1:
+                    broken("its content blocks are out of order")
+                yield from self._close_block()
             case "message_start":
                 yield self._started(verbatim=False)
+            case "message_delta":
+                if self._stop_reason is not None and self._open:
+                    # A call that max_tokens cut has no end of its own.
+                    self._open = 0
+                    yield from self._close_block()
+                if self._stop_reason == "refusal" and (words := explanation(event["delta"])):
+                    yield RefusalDelta(words)
             case "message_stop":
                 yield Finished(self._answer())
             case "ping" if self._begun:
                 yield SILENCE  # the vendor is alive, and the client should hear so
 
-    def _open_block(self, event: Mapping[str, Any]) -> str:
-        """A block begins: its first text, usually none."""
+    def _open_block(self, event: Mapping[str, Any]) -> Iterator[Event]:
+        """A block begins: its first piece, usually none."""
         block = event.get("content_block")
         if type(block) is not dict or self._open > 1 or event.get("index") != self._blocks:
             broken("its content blocks are out of order")
+        if self._stop_reason is not None:
+            broken("a content block came after the stop_reason")
         self._blocks += 1
-        self._speaking = block.get("type") == "text"
-        if not self._speaking and block.get("type") not in SILENT_BLOCKS:
-            broken("it has a content block that is not text")
-        text = block.get("text") if self._speaking else ""
-        if type(text) is not str:
-            broken("a text is not a string")
-        self._characters += len(text)
-        return text
+        self._kind = str(block.get("type"))
+        match block:
+            case {"type": "text", "text": str(text)}:
+                self._characters += len(text)
+                if text:
+                    yield Delta(text)
+            case {"type": "tool_use", "id": str(id), "name": str(name)} if id and name:
+                if not upstream.has_tools(self._call):
+                    broken("it calls a tool that it was not given")
+                yield ToolCallStart(self._calls, id, name)
+                if given := block.get("input"):  # whole at once, as some servers have it
+                    yield ToolCallDelta(self._calls, orjson.dumps(given).decode())
+            case {"type": "thinking"}:
+                signature = block.get("signature")
+                self._signature = signature if type(signature) is str else ""
+                thought = block.get("thinking")
+                if type(thought) is str and thought:
+                    self._characters += len(thought)
+                    yield ThinkingDelta(thought)
+            case {"type": "redacted_thinking", "data": str(data)}:
+                yield RedactedThinking(data, NAME)
+            case _:
+                broken("it has a content block that has no counterpart in the client's format")
 
-    def _text(self, event: Mapping[str, Any]) -> str:
+    def _close_block(self) -> Iterator[Event]:
+        if self._kind == "tool_use":
+            yield ToolCallEnd(self._calls)
+            self._calls += 1
+        elif self._kind == "thinking":
+            yield ThinkingEnd(self._signature, NAME)
+        self._kind = ""
+
+    def _piece(self, event: Mapping[str, Any]) -> Event | None:
         delta = event["delta"]
         if self._stop_reason is not None or event.get("index") != self._blocks - 1:
             broken("its content blocks are out of order")
-        if delta.get("type") != "text_delta":
-            return ""
-        text = delta.get("text")
-        if type(text) is not str or not self._speaking:
-            broken("a text came outside a text block")
-        return text
+        kind = delta.get("type")
+        wanted = _PIECES.get(kind) if type(kind) is str else None
+        if wanted is None:
+            return None  # of a kind nobody knows yet
+        block, name = wanted
+        text = delta.get(name)
+        if type(text) is not str or self._kind != block:
+            broken("a piece came outside a block of its kind")
+        if kind == "signature_delta":
+            self._signature += text
+        elif not text:
+            return None
+        elif kind == "text_delta":
+            return Delta(text)
+        elif kind == "input_json_delta":
+            return ToolCallDelta(self._calls, text)
+        else:
+            return ThinkingDelta(text)
+        return None
+
+
+# The deltas by their type: which block they belong to and where they hold their text.
+_PIECES: Mapping[Any, tuple[str, str]] = {
+    "text_delta": ("text", "text"),
+    "input_json_delta": ("tool_use", "partial_json"),
+    "thinking_delta": ("thinking", "thinking"),
+    "signature_delta": ("thinking", "signature"),
+}
 
 
 class Tap(_Stream):

@@ -7,10 +7,29 @@ from types import MappingProxyType
 from typing import Any
 
 from llm_service.conversation import Call
-from llm_service.dialects import ClientDialect, chat, messages, simple
+from llm_service.dialects import (
+    ClientDialect,
+    chat,
+    completions,
+    count_tokens,
+    embeddings,
+    input_tokens,
+    messages,
+    responses,
+    simple,
+)
 from llm_service.errors import ServiceError
 
-_CLIENT_DIALECTS: tuple[ClientDialect, ...] = (simple, chat, messages)
+_CLIENT_DIALECTS: tuple[ClientDialect, ...] = (
+    simple,
+    chat,
+    completions,
+    embeddings,
+    responses,
+    input_tokens,
+    messages,
+    count_tokens,
+)
 BY_NAME: Mapping[str, ClientDialect] = MappingProxyType({module.NAME: module for module in _CLIENT_DIALECTS})
 
 

@@ -21,6 +21,7 @@ from llm_service.conversation import (
     Event,
     Finished,
     Message,
+    RefusalDelta,
     Text,
 )
 from llm_service.dialects import fields, sse
@@ -72,15 +73,15 @@ def prompt(body: Mapping[str, Any]) -> list[Any]:
 
 def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADERS) -> Conversation:
     """A checked body as a conversation. Leading system messages join ``system``."""
-    system = [body["system"]] if body.get("system") else []
+    system = [Text(body["system"])] if body.get("system") else []
     messages: list[Message] = []
     if body.get("prompt") is not None:
         messages.append(Message("user", (Text(body["prompt"]),)))
-    for given in body.get("messages") or ():
+    for index, given in enumerate(body.get("messages") or ()):
         if given["role"] == "system" and not messages:
-            system.append(given["content"])
+            system.append(Text(given["content"]))
             continue
-        messages.append(Message(given["role"], (Text(given["content"]),)))
+        messages.append(Message(given["role"], (Text(given["content"]),), (f"messages[{index}].content",)))
     stop = body.get("stop")
     return Conversation(
         messages=tuple(messages),
@@ -149,7 +150,7 @@ class Frames:
     def feed(self, event: Event) -> bytes:
         """The bytes for ``event``; none for those the client does not see."""
         match event:
-            case Delta(text):
+            case Delta(text) | RefusalDelta(text):
                 return sse.json_frame({"delta": text})
             case Finished(answer):
                 return sse.json_frame({"done": True, **_outcome(self._call, answer)}) + DONE

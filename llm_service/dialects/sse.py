@@ -118,8 +118,8 @@ def frame(data: bytes, event: bytes | None = None) -> bytes:
     return b"event: " + event + b"\ndata: " + data + b"\n\n"
 
 
-def json_frame(value: Any, event: bytes | None = None) -> bytes:
-    """One event whose data is ``value`` as JSON.
+def json_text(value: Any) -> bytes:
+    """``value`` as JSON on one line.
 
     Three characters that JSON leaves as they are end a line for ``str.splitlines``,
     and with it for ``requests``' ``iter_lines``: they are escaped. They can only be
@@ -132,4 +132,9 @@ def json_frame(value: Any, event: bytes | None = None) -> bytes:
             .replace(b"\xe2\x80\xa8", b"\\u2028")
             .replace(b"\xe2\x80\xa9", b"\\u2029")
         )
-    return frame(data, event)
+    return data
+
+
+def json_frame(value: Any, event: bytes | None = None) -> bytes:
+    """One event whose data is ``value`` as JSON."""
+    return frame(json_text(value), event)

@@ -55,6 +55,11 @@ def parse_json(data: bytes) -> dict[str, Any]:
     return value
 
 
+def has_tools(call: Call | None) -> bool:
+    """Whether the call offers tools: a vendor that asks for one that is not there is not believed."""
+    return call is None or bool(call.body.get("tools"))
+
+
 def estimated_input(call: Call | None) -> int:
     return call.body_bytes // CHARACTERS_PER_TOKEN if call is not None else 0
 

@@ -12,7 +12,7 @@ HTTP below in ``transport`` (``proxied`` behind a proxy).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Protocol
 
@@ -25,10 +25,10 @@ class Provider(Protocol):
     def events(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]: ...
 
 
-def connect(row: catalog.Provider, *, tick: float, echo_delay: float) -> Provider:
-    """The provider of a catalogue row. Its SDK is imported with the first call, unless ``load`` came before:
-    a CLI command needs none (1 s for Anthropic's)."""
-    return _Connected(row, tick, echo_delay)
+def connect(row: catalog.Provider, *, tick: float, echo_delay: float, gather: float = 0.0) -> Provider:
+    """The provider of a catalogue row; times in seconds. Its SDK is imported with the first call, unless ``load``
+    came before: a CLI command needs none (1 s for Anthropic's)."""
+    return _Connected(row, {"tick": tick, "echo_delay": echo_delay, "gather": gather})
 
 
 def load(catalogue: catalog.Catalog) -> None:
@@ -39,13 +39,13 @@ def load(catalogue: catalog.Catalog) -> None:
 
 
 class _Connected:
-    def __init__(self, row: catalog.Provider, tick: float, echo_delay: float) -> None:
-        self._row, self._tick, self._echo_delay = row, tick, echo_delay
+    def __init__(self, row: catalog.Provider, times: Mapping[str, float]) -> None:
+        self._row, self._times = row, times
         self._provider: Provider | None = None
 
     def events(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]:
         if self._provider is None:
             module = import_module(f"llm_service.providers.{self._row.kind}")
-            self._provider = module.connect(self._row, tick=self._tick, echo_delay=self._echo_delay)
+            self._provider = module.connect(self._row, **self._times)
         provider: Provider = self._provider
         return provider.events(call, target, cancel)

@@ -8,6 +8,7 @@ travels on when its body does.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import anthropic
@@ -16,7 +17,7 @@ import httpx2
 from llm_service import catalog
 from llm_service.cancellation import Cancel
 from llm_service.conversation import Call, Event
-from llm_service.dialects import messages
+from llm_service.dialects import RelayedDialect, count_tokens, messages
 from llm_service.providers import exchange
 from llm_service.providers.clients import Wire
 
@@ -25,7 +26,7 @@ SAMPLING_VERSION = "2023-06-01"
 _SAMPLING = ("temperature", "top_p", "top_k")
 
 
-def connect(row: catalog.Provider, *, tick: float, echo_delay: float) -> Anthropic:
+def connect(row: catalog.Provider, *, tick: float, echo_delay: float, gather: float = 0.0) -> Anthropic:
     return Anthropic(row, tick)
 
 
@@ -33,13 +34,19 @@ class Anthropic:
     def __init__(self, row: catalog.Provider, tick: float) -> None:
         self._row = row
         self._base_url = row.base_url or DEFAULT_BASE_URL
-        wire = Wire(self._base_url, self._post)
-        self._vendor = exchange.Vendor(dialect=messages, wire=wire, headers=_headers, tick=tick)
+        self._tick = tick
+        self._vendor = self._lane(messages, "/v1/messages")
+        self._counting = self._lane(count_tokens, "/v1/messages/count_tokens")
+
+    def _lane(self, dialect: RelayedDialect, path: str) -> exchange.Vendor:
+        """The way to one of the vendor's routes."""
+        wire = Wire(self._base_url, partial(self._post, path))
+        return exchange.Vendor(dialect=dialect, wire=wire, headers=_headers, tick=self._tick)
 
     def events(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]:
-        return exchange.events(self._vendor, call, target, cancel)
+        return exchange.events(self._counting if call.kind == "count" else self._vendor, call, target, cancel)
 
-    def _post(self, http_client: httpx2.Client, headers: dict[str, str]) -> object:
+    def _post(self, path: str, http_client: httpx2.Client, headers: dict[str, str]) -> object:
         # open_telemetry: the SDK would trace by itself and send trace headers to the vendor.
         client = anthropic.Anthropic(
             api_key=self._row.key or "none",
@@ -48,7 +55,7 @@ class Anthropic:
             http_client=http_client,
             open_telemetry=False,
         )
-        return client.post("/v1/messages", cast_to=httpx2.Response, content=b"", options={"headers": headers})
+        return client.post(path, cast_to=httpx2.Response, content=b"", options={"headers": headers})
 
 
 def _headers(call: Call, body: Mapping[str, Any], verbatim: bool) -> Mapping[str, str]:

@@ -26,12 +26,13 @@ from llm_service.conversation import (
     Text,
     Usage,
 )
-from llm_service.dialects import registry
+from llm_service.dialects import embeddings, registry
+from llm_service.providers import vectors
 
 _WORD = re.compile(r"\s*\S+\s*?(?=\s|$)")
 
 
-def connect(row: catalog.Provider, *, tick: float, echo_delay: float) -> Echo:
+def connect(row: catalog.Provider, *, tick: float, echo_delay: float, gather: float = 0.0) -> Echo:
     return Echo(tick, echo_delay)
 
 
@@ -40,6 +41,22 @@ class Echo:
         self._tick, self._delay = tick, delay
 
     def events(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]:
+        if call.kind == "embed":
+            return self._embed(call, target)
+        if call.kind == "count":
+            return self._tell_count(call, target)
+        return self._answer(call, target, cancel)
+
+    def _tell_count(self, call: Call, target: catalog.Target) -> Iterator[Event]:
+        count = _count(registry.BY_NAME[call.dialect].read_request(call.body, call.headers))
+        yield Attempt(target.provider.name, target.model, target.price)
+        yield Finished(Answer(usage=Usage(), model=target.model, body={"input_tokens": count}))
+
+    def _embed(self, call: Call, target: catalog.Target) -> Iterator[Event]:
+        yield Attempt(target.provider.name, target.model, target.price)
+        yield Finished(embeddings.read_verbatim(vectors.reply(call.body, target.model), call))
+
+    def _answer(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]:
         conversation = registry.BY_NAME[call.dialect].read_request(call.body, call.headers)
         words, stop_reason, stop_sequence = _reply(conversation)
         usage = Usage(input_tokens=_count(conversation), output_tokens=len(words))
@@ -88,5 +105,5 @@ def _reply(conversation: Conversation) -> tuple[list[str], StopReason, str | Non
 
 
 def _count(conversation: Conversation) -> int:
-    texts = [*conversation.system, *(message.text for message in conversation.messages)]
+    texts = [*(part.text for part in conversation.system), *(message.text for message in conversation.messages)]
     return sum(len(text.split()) for text in texts)

@@ -14,15 +14,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
 from llm_service import scrub
 from llm_service.cancellation import Cancel
 from llm_service.catalog import Target
-from llm_service.conversation import SILENCE, Attempt, Call, Event, Finished, Started
-from llm_service.dialects import UpstreamDialect, registry, sse
+from llm_service.conversation import SILENCE, Attempt, Call, Conversation, Event, Finished, Started
+from llm_service.dialects import RelayedDialect, UpstreamDialect, json_mode, registry, sse
 from llm_service.dialects.upstream import VendorError
 from llm_service.errors import (
     UpstreamBroken,
@@ -34,6 +34,7 @@ from llm_service.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
+from llm_service.headers import RETURNED
 from llm_service.providers.clients import Reply, Wire
 from llm_service.providers.transport import Scope
 
@@ -45,46 +46,62 @@ _QUOTA_CODES = {
     "enforced_spend_limit_reached",
     "contract_spend_limit_reached",
 }
+_HEADER_VALUE = re.compile(r"[ -~]{1,128}\Z")
 _FIELD_PATH = re.compile(r"[A-Za-z0-9_.\[\]-]{1,128}\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Vendor:
-    """What differs between the vendors: their dialect, the way to them and the headers they want."""
+    """What differs between the vendors' routes: the dialect, the way there and the headers it wants.
 
-    dialect: UpstreamDialect
+    One that is given streams has a ``StreamedDialect``, and calls that cross an ``UpstreamDialect``.
+    """
+
+    dialect: RelayedDialect
     wire: Wire
     headers: Callable[[Call, Mapping[str, Any], bool], Mapping[str, str]]
     tick: float
 
 
-def events(vendor: Vendor, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
+def events(
+    vendor: Vendor, call: Call, target: Target, cancel: Cancel, conversation: Conversation | None = None
+) -> Iterator[Event]:
+    """The answer's events. ``conversation`` is the call's, where it was read already."""
     verbatim = call.dialect == vendor.dialect.NAME
     dropped: tuple[str, ...] = ()
+    wants_object = False
     if verbatim:
         body = vendor.dialect.forward(call, target)
     else:
-        conversation = registry.BY_NAME[call.dialect].read_request(call.body, call.headers)
-        body, lost = vendor.dialect.write_request(call, conversation, target)
-        dropped = (*conversation.dropped, *lost)
+        if conversation is None:
+            conversation = registry.BY_NAME[call.dialect].read_request(call.body, call.headers)
+        body, lost = cast(UpstreamDialect, vendor.dialect).write_request(call, conversation, target)
+        wants_object = call.kind == "generate" and json_mode.asks_for_object(conversation)
+        betas = ("anthropic-beta",) if "anthropic-beta" in call.headers else ()
+        dropped = (*conversation.dropped, *lost, *betas)
     yield Attempt(target.provider.name, target.model, target.price)
     reply = _send(vendor, call, target, cancel, body, verbatim)
-    request_id = scrub.identifier(reply.header("request-id") or reply.header("x-request-id"))
+    facts: dict[str, Any] = {
+        "upstream_request_id": scrub.identifier(reply.header("request-id") or reply.header("x-request-id")),
+        "headers": _returned(reply),
+        "dropped": dropped,
+    }
     try:
         if call.stream:
-            for event in _stream(vendor, call, reply, verbatim):
+            events = _stream(vendor, call, reply, verbatim)
+            for event in json_mode.checked(events) if wants_object else events:
                 if type(event) is Started:
-                    event = replace(event, upstream_request_id=request_id, dropped=dropped)
+                    event = replace(event, **facts)
                 elif type(event) is Finished:
-                    event = replace(
-                        event, answer=replace(event.answer, upstream_request_id=request_id, dropped=dropped)
-                    )
+                    event = replace(event, answer=replace(event.answer, **facts))
                 yield event
             reply.drain()
         else:
-            read = vendor.dialect.read_verbatim if verbatim else vendor.dialect.read_reply
+            read = vendor.dialect.read_verbatim if verbatim else cast(UpstreamDialect, vendor.dialect).read_reply
             answer = read(_json(reply.read()), call)
-            yield Finished(replace(answer, upstream_request_id=request_id, dropped=dropped))
+            if wants_object:
+                json_mode.check(answer)
+            yield Finished(replace(answer, **facts))
     finally:
         reply.close()
 
@@ -97,11 +114,17 @@ def _send(vendor: Vendor, call: Call, target: Target, cancel: Cancel, body: Mapp
     return reply
 
 
+def _returned(reply: Reply) -> dict[str, str]:
+    """The vendor's headers that the caller gets; what is no short printable line is no header of a vendor's."""
+    return {name: value for name in RETURNED if _HEADER_VALUE.match(value := reply.header(name))}
+
+
 def _stream(vendor: Vendor, call: Call, reply: Reply, verbatim: bool) -> Iterator[Event]:
     if not reply.is_event_stream:
         raise UpstreamBroken("The provider did not answer with an event stream.")
     splitter = sse.Splitter()
-    reader = vendor.dialect.Tap(call) if verbatim else vendor.dialect.Reader(call)
+    dialect = cast(UpstreamDialect, vendor.dialect)
+    reader = dialect.Tap(call) if verbatim else dialect.Reader(call)
     for data in reply.pieces():
         if not data:
             yield SILENCE
@@ -143,7 +166,11 @@ def _status_error(vendor: Vendor, call: Call, reply: Reply) -> UpstreamError:
     param = told.param if told.param and _FIELD_PATH.match(told.param) else None
     message = scrub.vendor_message(told.message, content) if told.message else ""
     retry_after = _retry_after(reply.header("retry-after"))
-    common: dict[str, Any] = {"vendor": {"dialect": vendor.dialect.NAME, **facts}, "retry_after": retry_after}
+    common: dict[str, Any] = {
+        "vendor": {"dialect": vendor.dialect.NAME, **facts},
+        "retry_after": retry_after,
+        "headers": _returned(reply),
+    }
     if status in (401, 403):
         text = "The provider refused this service's own credentials; the operator must look at its API key."
         return UpstreamRejected(text, status=status, code="upstream_authentication", **common)

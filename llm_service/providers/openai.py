@@ -8,6 +8,8 @@ retries and its way of reading streams.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -16,33 +18,61 @@ import openai
 from llm_service import catalog
 from llm_service.cancellation import Cancel
 from llm_service.conversation import Call, Event
-from llm_service.dialects import chat
+from llm_service.dialects import RelayedDialect, chat, completions, embeddings, input_tokens, registry, responses
+from llm_service.errors import UnsupportedParameter
 from llm_service.providers import exchange
 from llm_service.providers.clients import Wire
+from llm_service.providers.gathering import Gatherer
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
 
-def connect(row: catalog.Provider, *, tick: float, echo_delay: float) -> OpenAI:
-    return OpenAI(row, tick)
+def connect(row: catalog.Provider, *, tick: float, echo_delay: float, gather: float = 0.0) -> OpenAI:
+    return OpenAI(row, tick, gather)
 
 
 class OpenAI:
-    def __init__(self, row: catalog.Provider, tick: float) -> None:
+    def __init__(self, row: catalog.Provider, tick: float, gather: float = 0.0) -> None:
         self._row = row
         self._base_url = row.base_url or DEFAULT_BASE_URL
-        wire = Wire(self._base_url, self._post)
-        self._vendor = exchange.Vendor(dialect=chat, wire=wire, headers=_headers, tick=tick)
+        self._tick = tick
+        self._chat = self._lane(chat, "/chat/completions")
+        self._responses = self._lane(responses, "/responses")
+        self._completions = self._lane(completions, "/completions")
+        self._counting = self._lane(input_tokens, "/responses/input_tokens")
+        self._embeddings = Gatherer(self._lane(embeddings, "/embeddings"), gather)
+
+    def _lane(self, dialect: RelayedDialect, path: str) -> exchange.Vendor:
+        """The way to one of the vendor's routes."""
+        wire = Wire(self._base_url, partial(self._post, path))
+        return exchange.Vendor(dialect=dialect, wire=wire, headers=_headers, tick=self._tick)
 
     def events(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]:
-        return exchange.events(self._vendor, call, target, cancel)
+        if call.kind == "embed":
+            return self._embeddings.events(call, target, cancel)
+        if call.kind == "count":
+            return self._count(call, target, cancel)
+        if call.dialect == completions.NAME and any(fnmatchcase(target.model, it) for it in self._row.completions):
+            return exchange.events(self._completions, call, target, cancel)
+        if call.dialect == chat.NAME:
+            return exchange.events(self._chat, call, target, cancel)
+        if call.dialect == responses.NAME and self._row.responses:
+            return exchange.events(self._responses, call, target, cancel)
+        conversation = registry.BY_NAME[call.dialect].read_request(call.body, call.headers)
+        lane = self._responses if responses.needed(conversation, target) else self._chat
+        return exchange.events(lane, call, target, cancel, conversation)
 
-    def _post(self, http_client: httpx2.Client, headers: dict[str, str]) -> object:
+    def _count(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]:
+        if not self._row.responses:
+            raise UnsupportedParameter("model cannot be counted for: its provider has no such route.", param="model")
+        return exchange.events(self._counting, call, target, cancel)
+
+    def _post(self, path: str, http_client: httpx2.Client, headers: dict[str, str]) -> object:
         # A keyless server gets a word where the SDK insists on a key.
         client = openai.OpenAI(
             api_key=self._row.key or "none", base_url=self._base_url, max_retries=0, http_client=http_client
         )
-        return client.post("/chat/completions", cast_to=httpx2.Response, content=b"", options={"headers": headers})
+        return client.post(path, cast_to=httpx2.Response, content=b"", options={"headers": headers})
 
 
 def _headers(call: Call, body: Mapping[str, Any], verbatim: bool) -> Mapping[str, str]:

@@ -335,10 +335,15 @@ def test_a_text_conversation_crosses_to_openai(anthropic_client: anthropic.Anthr
         ],
         "max_completion_tokens": 40,
         "stop": ["STOP"],
+        "service_tier": "default",
         "safety_identifier": "someone",
     }
     assert not [name for name in upstream.last.headers if name.startswith("anthropic")]
-    assert sorted(raw.headers["x-dropped-parameters"].split(", ")) == ["cache_control", "messages[].thinking"]
+    assert sorted(raw.headers["x-dropped-parameters"].split(", ")) == [
+        "anthropic-beta",
+        "cache_control",
+        "messages[].thinking",
+    ]
     message = raw.parse()
     assert (message.content[0].to_dict()["text"], message.stop_reason) == ("Bonjour", "end_turn")
     assert (message.usage.input_tokens, message.usage.cache_read_input_tokens) == (20, 10)
@@ -383,10 +388,9 @@ def test_stop_reasons(
 @pytest.mark.parametrize(
     ("extra", "param"),
     [
-        ({"tools": [{"name": "f", "input_schema": {"type": "object"}}]}, "tools"),
-        ({"tool_choice": {"type": "any"}}, "tool_choice"),
-        ({"thinking": {"type": "adaptive"}}, "thinking"),
-        ({"output_config": {"effort": "low"}}, "output_config"),
+        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0].type"),
+        ({"thinking": {"type": "between_tools"}}, "thinking.type"),
+        ({"output_config": {"task_budget": {}}}, "output_config.task_budget"),
         ({"container": "c"}, "container"),
         ({"metadata": {"user_id": "a", "more": 1}}, "metadata.more"),
         ({"field_of_tomorrow": 1}, "field_of_tomorrow"),
@@ -394,11 +398,15 @@ def test_stop_reasons(
         ({"stop_sequences": ["a", "b", "c", "d", "e"]}, "stop_sequences"),
         ({"messages": [*HELLO, {"role": "assistant", "content": "And"}]}, "messages[1].role"),
         (
-            {"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "x"}}]}]},
-            "messages[0].content[0]",
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "image", "source": {"type": "file", "file_id": "x"}}]}
+                ]
+            },
+            "messages[0].content[0].source",
         ),
         (
-            {"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "x"}]}]},
+            {"messages": [{"role": "user", "content": [{"type": "search_result", "source": "x"}]}]},
             "messages[0].content[0]",
         ),
         (

@@ -19,6 +19,7 @@ from llm_service.conversation import (
     Event,
     Finished,
     Message,
+    Refusal,
     Started,
     Text,
     Usage,
@@ -118,45 +119,43 @@ def test_a_conversation_crosses_with_its_system_prompt_and_parameters() -> None:
         messages=(
             Message("user", (Text("a"), Text("b"))),
             Message("assistant", (Text("c"),)),
-            Message("assistant", (Text("no"),)),
+            Message("assistant", (Refusal("no"),)),
             Message("system", (Text("later"),)),
             Message("user", (Text("d"),)),
         ),
-        system=("one", "two", "three"),
+        system=(Text("one"), Text("two"), Text("three")),
         max_tokens=6,
         temperature=1.5,
         top_p=0.9,
         stop=("END",),
         user="new",
+        tier="auto",
     )
 
 
 def test_hints_that_cannot_cross_are_dropped_by_name() -> None:
     given = body(
-        messages=[
-            {"role": "user", "name": "Ann", "content": [{"type": "text", "text": "x", "prompt_cache_breakpoint": {}}]}
-        ],
+        messages=[{"role": "user", "name": "Ann", "content": [{"type": "text", "text": "x"}]}],
         metadata={"a": "b"},
         seed=3,
         store=True,
-        service_tier="flex",
         verbosity="low",
         prompt_cache_key="k",
     )
     dropped = chat.read_request(chat.check(given)).dropped
     assert set(dropped) == {
-        "metadata", "seed", "store", "service_tier", "verbosity", "prompt_cache_key",
-        "messages[].name", "prompt_cache_breakpoint",
+        "metadata", "seed", "store", "verbosity", "prompt_cache_key", "messages[].name",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("extra", "param"),
     [
-        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function"),
+        ({"tools": [3]}, "tools[0]"),
+        ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"functions": [{}]}, "functions"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"n": 2}, "n"),
         ({"logprobs": True}, "logprobs"),
         ({"top_logprobs": 3}, "top_logprobs"),
@@ -164,18 +163,19 @@ def test_hints_that_cannot_cross_are_dropped_by_name() -> None:
         ({"frequency_penalty": 0.5}, "frequency_penalty"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"audio": {}}, "audio"),
-        ({"reasoning_effort": "low"}, "reasoning_effort"),
+        ({"reasoning_effort": "lots"}, "reasoning_effort"),
         ({"web_search_options": {}}, "web_search_options"),
         ({"brand_new": 1}, "brand_new"),
         ({"brand new ünd long": 1}, "(unnamed)"),
-        ({"messages": [*TURN, {"role": "tool", "content": "x"}]}, "messages[1].role"),
-        ({"messages": [*TURN, {"role": "assistant", "tool_calls": [{}]}]}, "messages[1].tool_calls"),
+        ({"messages": [*TURN, {"role": "tool", "content": "x"}]}, "messages[1].tool_call_id"),
+        ({"messages": [*TURN, {"role": "function", "content": "x", "name": "f"}]}, "messages[1].role"),
+        ({"messages": [*TURN, {"role": "assistant", "tool_calls": [{}]}]}, "messages[1].tool_calls[0].function"),
         ({"messages": [*TURN, {"role": "assistant", "content": None}]}, "messages[1].content"),
         ({"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
         ({"messages": [{"role": "user", "content": "x", "novel": 1}]}, "messages[0].novel"),
         (
-            {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "image_url"}]}]},
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "input_audio"}]}]},
             "messages[0].content[1]",
         ),
         (

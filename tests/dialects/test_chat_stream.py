@@ -15,6 +15,7 @@ from llm_service.conversation import (
     Delta,
     Event,
     Finished,
+    RefusalDelta,
     Relay,
     Started,
     Usage,
@@ -49,7 +50,7 @@ def test_a_recorded_stream_split_at_every_byte_crosses_the_same(name: str) -> No
         for _ in helper:
             pass
         final = helper.current_completion_snapshot
-    text = "".join(event.text for event in whole if isinstance(event, Delta))
+    text = "".join(event.text for event in whole if isinstance(event, Delta | RefusalDelta))
     message = final.choices[0].message
     assert text == (message.content or message.refusal)
     answer = whole[-1].answer

@@ -16,6 +16,7 @@ from llm_service.conversation import (
     Finished,
     Message,
     Text,
+    ToolCall,
     Usage,
 )
 from llm_service.dialects import chat, messages
@@ -45,7 +46,7 @@ def conversations(**extra: Any) -> st.SearchStrategy[Conversation]:
     return st.builds(
         Conversation,
         messages=turns,
-        system=st.lists(TEXTS, max_size=3).map(tuple),
+        system=st.lists(TEXTS.map(Text), max_size=3).map(tuple),
         max_tokens=st.none() | st.integers(1, 10**9),
         temperature=st.none() | st.floats(0, 2),
         top_p=st.none() | st.floats(0, 1),
@@ -71,7 +72,7 @@ def test_a_request_that_was_written_is_read_back_the_same(
 def test_a_reasoning_model_gets_a_developer_message_and_no_sampling() -> None:
     conversation = Conversation(
         messages=(Message("user", (Text("x"),)),),
-        system=("a", "b"),
+        system=(Text("a"), Text("b")),
         max_tokens=9,
         temperature=0.5,
         top_p=0.5,
@@ -142,16 +143,17 @@ def test_a_recorded_reply_is_read(name: str) -> None:
     assert verbatim.usage.input_tokens == reply["usage"]["prompt_tokens"]
     assert verbatim.usage.exact
     message = reply["choices"][0]["message"]
-    if message.get("tool_calls"):
-        with pytest.raises(errors.UpstreamBroken):
-            chat.read_reply(reply)
-    else:
-        answer = chat.read_reply(reply)
-        assert answer.text == (message["content"] or message["refusal"])
-        assert answer.stop_reason == {"length": "max_tokens"}.get(
-            reply["choices"][0]["finish_reason"], "refusal" if message.get("refusal") else "end_turn"
-        )
-        assert answer.model == reply["model"]
+    answer = chat.read_reply(reply)
+    assert answer.text == (message["content"] or message["refusal"] or "")
+    assert answer.stop_reason == {"length": "max_tokens", "tool_calls": "tool_use"}.get(
+        reply["choices"][0]["finish_reason"], "refusal" if message.get("refusal") else "end_turn"
+    )
+    assert answer.model == reply["model"]
+    calls = [part for part in answer.parts if isinstance(part, ToolCall)]
+    assert [(call.id, call.name, call.arguments) for call in calls] == [
+        (given["id"], given["function"]["name"], given["function"]["arguments"])
+        for given in message.get("tool_calls") or ()
+    ]
 
 
 @pytest.mark.parametrize(

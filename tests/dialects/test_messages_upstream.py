@@ -15,6 +15,7 @@ from llm_service.conversation import (
     Conversation,
     Message,
     Text,
+    Thinking,
     Usage,
 )
 from llm_service.dialects import chat, messages, simple
@@ -54,7 +55,7 @@ def conversations(draw: st.DrawFn) -> Conversation:
     user = st.builds(Message, st.just("user"), PARTS)
     return Conversation(
         messages=(draw(user), *draw(st.lists(turn, max_size=4)), draw(user)),
-        system=tuple(draw(st.lists(TEXTS, max_size=3))),
+        system=tuple(draw(st.lists(TEXTS.map(Text), max_size=3))),
         max_tokens=draw(st.integers(1, 10**9)),
         stop=tuple(draw(st.lists(TEXTS.filter(lambda stop: bool(stop.strip())), max_size=6))),
         user=draw(st.none() | TEXTS),
@@ -80,7 +81,9 @@ def say(*turns: tuple[str, str], **facts: Any) -> Conversation:
 
 
 def test_the_system_prompt_keeps_its_blocks() -> None:
-    sent, _ = messages.write_request(messages_call(), say(("user", "x"), system=("a", "", "b")), claude())
+    sent, _ = messages.write_request(
+        messages_call(), say(("user", "x"), system=(Text("a"), Text(""), Text("b"))), claude()
+    )
     assert sent["system"] == [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
 
 
@@ -190,8 +193,9 @@ def test_recorded_replies_are_read() -> None:
         messages.read_reply(tools)
 
 
-def test_thinking_does_not_cross_and_texts_do() -> None:
-    assert messages.read_reply(reply_of()).parts == (Text("12345"), Text("678"))
+def test_thinking_and_texts_are_read() -> None:
+    parts = (Thinking("1234", "s", "messages"), Text("12345"), Text("678"))
+    assert messages.read_reply(reply_of()).parts == parts
 
 
 FIVE = {"input_tokens": 5, "output_tokens": 2}

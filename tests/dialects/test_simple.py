@@ -40,7 +40,7 @@ def test_a_prompt_is_a_conversation_of_one_turn() -> None:
     )
     assert simple.read_request(body) == Conversation(
         messages=(Message("user", (Text("Hello"),)),),
-        system=("Be brief.",),
+        system=(Text("Be brief."),),
         max_tokens=5,
         temperature=1.5,
         top_p=0.5,
@@ -58,7 +58,7 @@ def test_leading_system_messages_join_the_system_prompt_and_later_ones_keep_thei
         USER,
     ]
     conversation = simple.read_request(simple.check({"messages": given, "system": "zero", "stop": ["a", "b"]}))
-    assert conversation.system == ("zero", "one", "two")
+    assert conversation.system == (Text("zero"), Text("one"), Text("two"))
     assert [message.role for message in conversation.messages] == ["user", "assistant", "system", "user"]
     assert conversation.stop == ("a", "b")
 

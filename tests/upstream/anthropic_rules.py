@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from tests.upstream.anthropic_content import check_content
 from tests.upstream.http1 import Request
 from tests.upstream.refusal import House, Refused, bearer, is_int, parse
 
@@ -85,6 +86,7 @@ def check_body(request: Request, body: dict[str, Any], house: House, counting: b
     _messages(body)
     _sampling(body, generation(model))
     _thinking(body, generation(model))
+    check_content(body)
 
 
 def generation(model: str) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from tests.upstream.http1 import Request
+from tests.upstream.openai_content import check_content
 from tests.upstream.refusal import House, Refused, bearer, is_int, parse
 
 CHAT_FIELDS = frozenset(
@@ -118,6 +119,11 @@ def check_chat(body: dict[str, Any], house: House) -> None:
     _numbers(body)
     if REASONING_MODELS.match(model):
         _reasoning(body)
+    elif body.get("reasoning_effort") is not None:
+        raise _refuse(
+            "Unrecognized request argument supplied: reasoning_effort", "reasoning_effort", "unknown_parameter"
+        )
+    check_content(body)
 
 
 def _refuse(message: str, param: str | None, code: str | None) -> Refused:

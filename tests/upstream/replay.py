@@ -52,7 +52,8 @@ def _stream(status: int, content: bytes) -> Recording:
         if not block.strip():
             continue
         value = _data(block)
-        usage |= (value.get("message") or {}).get("usage") or value.get("usage") or {}
+        whole = next((value[name] for name in ("message", "response") if isinstance(value.get(name), dict)), value)
+        usage |= whole.get("usage") or {}
         text = _text(value)
         events.append(Event(block.lstrip(b"\n") + b"\n\n", 1 if text else 0, text))
     return Recording(status, events, b"", {"usage": usage})
@@ -74,5 +75,7 @@ def _text(value: dict[str, Any]) -> str:
     delta = value.get("delta")
     if isinstance(delta, dict):
         return delta.get("text") or ""
+    if isinstance(delta, str):
+        return delta if value.get("type") == "response.output_text.delta" else ""
     choices = value.get("choices") or [{}]
     return (choices[0].get("delta") or {}).get("content") or ""

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tests.upstream import anthropic_rules, openai_rules, replay
+from openai.types.responses.input_token_count_params import InputTokenCountParams
+
+from tests.upstream import anthropic_rules, completions, embeddings, openai_rules, replay
+from tests.upstream import responses as responses_api
 from tests.upstream.answer import answer as make_answer
 from tests.upstream.answer import count_prompt
 from tests.upstream.anthropic_wire import Anthropic, compact
 from tests.upstream.http1 import Connection, Request
-from tests.upstream.ledger import Seen
+from tests.upstream.ledger import Bill, Seen
 from tests.upstream.openai_wire import OpenAI
 from tests.upstream.perform import Stage
 from tests.upstream.refusal import House, Refused
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 JSON = "application/json"
 EVENTS = "text/event-stream; charset=utf-8"
 ANTHROPIC_BODY_LIMIT = 32 * 1024 * 1024
+INPUT_TOKENS_FIELDS = frozenset(InputTokenCountParams.__annotations__)
 MODELS = {
     "openai": ("gpt-4o", "gpt-4o-mini", "gpt-5", "gpt-5-mini", "text-embedding-3-small"),
     "anthropic": ("claude-opus-4-8", "claude-sonnet-4-6", "claude-haiku-4-5-20251001"),
@@ -141,7 +145,8 @@ def count_tokens(exchange: Exchange) -> None:
             return
         tokens = step.input_tokens if step.input_tokens is not None else count_prompt(body)
         headers = {**exchange.headers, "content-type": JSON, **step.headers}
-        exchange.stage(step).plain(200, headers, compact({"input_tokens": tokens}), "answered")
+        sent = compact({"input_tokens": tokens}) if step.body is None else step.body.encode()
+        exchange.stage(step).plain(200, headers, sent, "answered")
 
     _with_step(
         exchange, body, lambda: anthropic_rules.check_body(exchange.request, body, exchange.house, counting=True), count
@@ -157,6 +162,67 @@ def chat(exchange: Exchange) -> None:
         lambda: openai_rules.check_chat(body, exchange.house),
         lambda step: exchange.generate(body, step),
     )
+
+
+def responses(exchange: Exchange) -> None:
+    openai_rules.check_access(exchange.request, exchange.house)
+    body = openai_rules.read_body(exchange.request)
+    _with_step(
+        exchange,
+        body,
+        lambda: responses_api.check(body, exchange.house),
+        lambda step: exchange.generate(body, step),
+    )
+
+
+def input_tokens(exchange: Exchange) -> None:
+    openai_rules.check_access(exchange.request, exchange.house)
+    body = openai_rules.read_body(exchange.request)
+
+    def check() -> None:
+        for name in body:
+            if name not in INPUT_TOKENS_FIELDS | exchange.house.fields:
+                raise Refused(400, openai_rules.INVALID, f"Unknown parameter: '{name}'.", name, "unknown_parameter")
+
+    def count(step: Step) -> None:
+        if step.status is not None and step.status >= 300:
+            exchange.refuse(exchange.stage(step).refusal(step.status), step)
+            return
+        parts = {"messages": body.get("input"), "system": body.get("instructions"), "tools": body.get("tools")}
+        tokens = step.input_tokens if step.input_tokens is not None else count_prompt(parts)
+        document = {"object": "response.input_tokens", "input_tokens": tokens}
+        sent = compact(document) if step.body is None else step.body.encode()
+        exchange.stage(step).plain(200, {**exchange.headers, "content-type": JSON, **step.headers}, sent, "answered")
+
+    _with_step(exchange, body, check, count)
+
+
+def complete(exchange: Exchange) -> None:
+    openai_rules.check_access(exchange.request, exchange.house)
+    body = openai_rules.read_body(exchange.request)
+    _with_step(
+        exchange, body, lambda: completions.check(body, exchange.house), lambda step: exchange.generate(body, step)
+    )
+
+
+def embed(exchange: Exchange) -> None:
+    openai_rules.check_access(exchange.request, exchange.house)
+    body = openai_rules.read_body(exchange.request)
+
+    def answer(step: Step) -> None:
+        stage = exchange.stage(step)
+        stage.prompt = str(body["input"])
+        if step.status is not None and step.status >= 300:
+            exchange.refuse(stage.refusal(step.status), step)
+            return
+        document = embeddings.reply(body, step.input_tokens)
+        if step.usage is None:
+            del document["usage"]
+        sent = compact(document) if step.body is None else step.body.encode()
+        headers = {"content-type": step.content_type or JSON, **exchange.headers, **step.headers}
+        stage.plain(200, headers, sent, "answered", Bill(input_tokens=embeddings.count(body)))
+
+    _with_step(exchange, body, lambda: embeddings.check(body, exchange.house), answer)
 
 
 def compatible_chat(exchange: Exchange) -> None:
@@ -213,6 +279,10 @@ ROUTES: dict[tuple[str, str], tuple[Vendor | None, Route]] = {
     ("POST", "/v1/messages"): (Anthropic(), messages),
     ("POST", "/v1/messages/count_tokens"): (Anthropic(), count_tokens),
     ("POST", "/v1/chat/completions"): (OpenAI(), chat),
+    ("POST", "/v1/responses"): (responses_api.Responses(), responses),
+    ("POST", "/v1/responses/input_tokens"): (OpenAI(), input_tokens),
+    ("POST", "/v1/completions"): (completions.Completions(), complete),
+    ("POST", "/v1/embeddings"): (OpenAI(), embed),
     ("POST", "/compatible/v1/chat/completions"): (OpenAI(plain=True), compatible_chat),
     ("GET", "/v1/models"): (None, models),
     ("GET", "/v1/models/"): (None, models),

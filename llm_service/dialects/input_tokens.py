@@ -1,0 +1,60 @@
+"""OpenAI's token counting: ``POST /v1/responses/input_tokens``, both ends.
+
+A Responses request in, one number out; see ``count_tokens``, its counterpart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+from llm_service.catalog import Target
+from llm_service.conversation import Answer, Call, Conversation
+from llm_service.dialects import count_tokens, messages, responses
+from llm_service.dialects.count_tokens import forward as forward
+from llm_service.dialects.count_tokens import read_reply as read_reply
+from llm_service.dialects.count_tokens import read_verbatim as read_verbatim
+from llm_service.dialects.responses import KEEP_ALIVE as KEEP_ALIVE
+from llm_service.dialects.responses import Frames as Frames
+from llm_service.dialects.responses import Reader as Reader
+from llm_service.dialects.responses import RequestSchema as RequestSchema
+from llm_service.dialects.responses import Tap as Tap
+from llm_service.dialects.responses import check as check
+from llm_service.dialects.responses import error as error
+from llm_service.dialects.responses import error_headers as error_headers
+from llm_service.dialects.responses import prompt as prompt
+from llm_service.dialects.responses import read_error as read_error
+from llm_service.dialects.responses import read_request as read_request
+from llm_service.dialects.responses import status as status
+
+NAME = "input_tokens"
+# What the route takes: openai SDK 3.52, InputTokenCountParams.
+FIELDS: Final = frozenset(
+    {
+        "conversation",
+        "input",
+        "instructions",
+        "model",
+        "parallel_tool_calls",
+        "personality",
+        "previous_response_id",
+        "reasoning",
+        "text",
+        "tool_choice",
+        "tools",
+        "truncation",
+    }
+)
+
+
+def write_reply(call: Call, answer: Answer) -> dict[str, Any]:
+    """The reply's JSON object."""
+    return {"object": "response.input_tokens", **(answer.body or {})}
+
+
+def write_request(call: Call, conversation: Conversation, target: Target) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The conversation as a request to ``target``; what does not count is not sent. Raises UnsupportedParameter."""
+    if call.dialect == count_tokens.NAME:
+        call = replace(call, dialect=messages.NAME)  # whose fields have the same names
+    body, dropped = responses.write_request(call, conversation, target)
+    return {name: value for name, value in body.items() if name in FIELDS}, dropped

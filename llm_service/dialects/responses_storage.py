@@ -1,0 +1,36 @@
+"""What of a Responses request makes the vendor keep content, and who may ask for it.
+
+OpenAI keeps every response for 30 days unless it is told not to. This service
+tells it so, or its promise to keep no content would end at the vendor; whoever
+runs the service may allow callers to ask for storage (``Provider.storage``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llm_service.catalog import Provider
+from llm_service.errors import UnsupportedParameter
+
+SETTING = "LLM_SERVICE_UPSTREAM_STORAGE"
+
+# Fields that need an answer kept at the vendor, or have it kept. ``store`` counts only when it is true.
+NEEDING = ("store", "background", "conversation", "previous_response_id")
+
+
+def wanted(body: Mapping[str, Any]) -> str | None:
+    """The first field of ``body`` that needs storage."""
+    return next((name for name in NEEDING if body.get(name) is not None and body[name] is not False), None)
+
+
+def check(body: Mapping[str, Any], provider: Provider) -> None:
+    """Raises UnsupportedParameter naming the field and the setting unless ``provider`` may keep content."""
+    field = None if provider.storage else wanted(body)
+    if field is not None:
+        raise UnsupportedParameter(
+            f"{field} is not allowed: it has the provider keep content, "
+            f"which the operator of this service would have to allow ({SETTING}).",
+            param=field,
+            code="storage_not_allowed",
+        )

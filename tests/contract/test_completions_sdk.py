@@ -1,0 +1,159 @@
+"""OpenAI's older completions by its official client: of the models that have them, and of any other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openai
+import pytest
+
+from tests.contract.cases import AWKWARD, CLAUDE, ECHO, GPT, failing, frames
+from tests.support.server import Server
+from tests.upstream import Step, Upstream
+
+INSTRUCT = "gpt-3.5-turbo-instruct"
+MODELS = [INSTRUCT, GPT, CLAUDE]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_plain_answer(openai_client: openai.OpenAI, service: Server, upstream: Upstream, model: str) -> None:
+    upstream.script(Step(text="Good morning to you", input_tokens=100, output_tokens=4))
+    raw = openai_client.completions.with_raw_response.create(model=model, prompt="Say it", max_tokens=50)
+    reply = raw.parse()
+    assert (reply.object, reply.id[:5]) == ("text_completion", "cmpl-")
+    assert (reply.choices[0].text, reply.choices[0].finish_reason) == ("Good morning to you", "stop")
+    assert reply.usage is not None
+    assert (reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.usage.total_tokens) == (100, 4, 104)
+    assert upstream.last.path == {INSTRUCT: "/v1/completions", GPT: "/v1/chat/completions"}.get(model, "/v1/messages")
+    row = service.row(raw.headers["x-request-id"])
+    assert (row["dialect"], row["outcome"], row["output_tokens"]) == ("completions", "ok", 4)
+
+
+@pytest.mark.parametrize("options", [None, {"include_usage": True}])
+@pytest.mark.parametrize("model", MODELS)
+def test_a_stream(openai_client: openai.OpenAI, service: Server, upstream: Upstream, model: str, options: Any) -> None:
+    upstream.script(Step(text="one two three", input_tokens=50, output_tokens=3))
+    raw = openai_client.completions.with_raw_response.create(
+        model=model, prompt=["Count"], max_tokens=50, stream=True, stream_options=options
+    )
+    chunks = list(raw.parse())
+    assert "".join(choice.text for chunk in chunks for choice in chunk.choices) == "one two three"
+    reasons = [choice.finish_reason for chunk in chunks for choice in chunk.choices]
+    assert reasons[-1] == "stop" and set(reasons[:-1]) == {None}
+    if options:
+        usage = chunks[-1].usage
+        assert chunks[-1].choices == [] and usage is not None and usage.model_extra is not None
+        assert (usage.prompt_tokens, usage.completion_tokens) == (50, 3)
+        assert "cost_usd" in usage.model_extra
+    else:
+        assert all(chunk.choices and "usage" not in chunk.model_fields_set for chunk in chunks)
+    assert service.row(raw.headers["x-request-id"])["output_tokens"] == 3
+
+
+def test_a_request_reaches_openai_as_it_was_sent(service: Server, upstream: Upstream) -> None:
+    body = {
+        "prompt": [[1, 2], [3]],
+        "best_of": 3,
+        "echo": True,
+        "suffix": "end",
+        "logprobs": 2,
+        "n": 2,
+        "max_tokens": 7,
+        "seed": 1,
+        "field_of_tomorrow": AWKWARD,
+    }
+    upstream.script(Step(lenient=True))
+    service.openai().post("/completions", body={**body, "model": f"openai/{INSTRUCT}"}, cast_to=object)
+    assert upstream.last.body == {**body, "model": INSTRUCT}
+
+
+def test_a_recorded_stream_reaches_the_client_as_openai_sent_it(service: Server, upstream: Upstream) -> None:
+    upstream.script(Step(body=COMPLETION, content_type="text/event-stream"))
+    body = {"model": INSTRUCT, "prompt": "1", "stream": True}
+    got = [frame.raw for frame in frames(service, "/v1/completions", body)]
+    told = COMPLETION.encode().replace(b',"usage":null', b"").split(b"\n\n")
+    assert got == [block for block in told if block and b'"usage":{' not in block]
+
+
+# As recorded of babbage-002.
+COMPLETION = (
+    'data: {"id":"cmpl-CKzH","object":"text_completion","created":1759118173,"choices":[{"text":" +","index":0,'
+    '"logprobs":null,"finish_reason":null}],"model":"babbage:2023-07-21-v2","usage":null}\n\n'
+    'data: {"id":"cmpl-CKzH","object":"text_completion","created":1759118173,"choices":[{"text":"  ","index":0,'
+    '"logprobs":null,"finish_reason":"length"}],"model":"babbage:2023-07-21-v2","usage":null}\n\n'
+    'data: {"id":"cmpl-CKzH","object":"text_completion","created":1759118173,"model":"babbage:2023-07-21-v2",'
+    '"usage":{"prompt_tokens":31,"completion_tokens":25,"total_tokens":56},"choices":[]}\n\n'
+    "data: [DONE]\n\n"
+)
+
+
+@pytest.mark.parametrize("model", [GPT, CLAUDE])
+def test_a_prompt_crosses_as_one_message(openai_client: openai.OpenAI, upstream: Upstream, model: str) -> None:
+    raw = openai_client.completions.with_raw_response.create(
+        model=model, prompt="Hi", temperature=0.5, stop=["STOP"], user="someone", seed=7
+    )
+    seen = upstream.last.body
+    assert seen["messages"] == [{"role": "user", "content": "Hi"}]
+    assert (seen["temperature"], raw.headers["x-dropped-parameters"]) == (0.5, "seed")
+    assert seen.get("max_tokens", seen.get("max_completion_tokens")) == 16  # OpenAI's default there
+    assert seen.get("stop", seen.get("stop_sequences")) == ["STOP"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "param"),
+    [
+        ({"echo": True}, "echo"),
+        ({"suffix": "x"}, "suffix"),
+        ({"logprobs": 1}, "logprobs"),
+        ({"best_of": 2}, "best_of"),
+        ({"n": 2}, "n"),
+        ({"logit_bias": {"1": 1}}, "logit_bias"),
+        ({"presence_penalty": 1}, "presence_penalty"),
+        ({"frequency_penalty": 1}, "frequency_penalty"),
+        ({"prompt": ["a", "b"]}, "prompt"),
+        ({"prompt": [1, 2]}, "prompt"),
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": None}, "prompt"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"field_of_tomorrow": 1}, "field_of_tomorrow"),
+    ],
+    ids=str,
+)
+def test_what_cannot_cross_is_refused_by_name(
+    openai_client: openai.OpenAI, upstream: Upstream, extra: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        openai_client.post("/completions", body={"model": CLAUDE, "prompt": "a", **extra}, cast_to=object)
+    assert (caught.value.code, caught.value.param) == ("unsupported_parameter", param)
+    assert upstream.requests == []
+
+
+@pytest.mark.parametrize(
+    "extra", [{"prompt": 1}, {"prompt": ["a", 1]}, {"n": 0}, {"logprobs": 6}, {"model": None}], ids=str
+)
+def test_bad_input_is_refused_by_name(openai_client: openai.OpenAI, extra: dict[str, Any]) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        openai_client.post("/completions", body={"model": ECHO, "prompt": "a", **extra}, cast_to=object)
+    assert caught.value.param == next(iter(extra))
+
+
+def test_echo_completes_too(openai_client: openai.OpenAI) -> None:
+    reply = openai_client.completions.create(model=ECHO, prompt="one two three", max_tokens=2)
+    assert (reply.choices[0].text, reply.choices[0].finish_reason) == ("one two", "length")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_failures_are_openai_s(openai_client: openai.OpenAI, upstream: Upstream, model: str) -> None:
+    upstream.script(failing(429))
+    with pytest.raises(openai.RateLimitError):
+        openai_client.completions.create(model=model, prompt="a")
+    upstream.script(Step(text="one two three", fault="error", after=3, status=503))
+    with pytest.raises(openai.APIError) as caught:
+        list(openai_client.completions.create(model=model, prompt="a", stream=True))
+    assert caught.value.message
+
+
+def test_an_answer_cut_short_never_looks_whole(openai_client: openai.OpenAI, upstream: Upstream) -> None:
+    upstream.script(Step(text="one two three", fault="end", after=2))
+    with pytest.raises(openai.APIError):
+        list(openai_client.completions.create(model=INSTRUCT, prompt="a", stream=True))

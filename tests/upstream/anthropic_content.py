@@ -1,0 +1,179 @@
+"""What api.anthropic.com refuses in blocks, tools and formats, in its own words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tests.upstream.refusal import Refused
+
+IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
+SOURCES = {
+    "image": {"base64": ("data", "media_type"), "url": ("url",), "file": ("file_id",)},
+    "document": {
+        "base64": ("data", "media_type"),
+        "text": ("data", "media_type"),
+        "content": ("content",),
+        "url": ("url",),
+        "file": ("file_id",),
+    },
+}
+NEEDED = {
+    "tool_use": ("id", "name", "input"),
+    "tool_result": ("tool_use_id",),
+    "thinking": ("thinking", "signature"),
+    "redacted_thinking": ("data",),
+    "image": ("source",),
+    "document": ("source",),
+    "text": ("text",),
+}
+CONSTRAINTS = ("minLength", "maxLength", "minimum", "maximum", "pattern", "maxItems", "oneOf")
+
+
+def invalid(message: str) -> Refused:
+    return Refused(400, "invalid_request_error", message)
+
+
+def check_content(body: dict[str, Any]) -> None:
+    _blocks(body)
+    _pairs(body["messages"])
+    _hints(body)
+    _tools(body)
+    _output(body)
+
+
+def _blocks(body: dict[str, Any]) -> None:
+    for index, message in enumerate(body["messages"]):
+        if not isinstance(message.get("content"), list):
+            continue
+        for number, block in enumerate(message["content"]):
+            where = f"messages.{index}.content.{number}"
+            _block(block, where)
+            if block["type"] == "tool_use" and message["role"] != "assistant":
+                raise invalid(f"{where}: `tool_use` blocks can only be in `assistant` messages")
+            if block["type"] == "document" and message["role"] == "assistant":
+                raise invalid(f"{where}: `document` blocks can only be in `user` messages")
+
+
+def _block(block: dict[str, Any], where: str) -> None:
+    kind = block["type"]
+    for name in NEEDED.get(kind, ()):
+        if name not in block:
+            raise invalid(f"{where}.{kind}.{name}: Field required")
+    if kind in SOURCES:
+        source = block["source"]
+        needed = SOURCES[kind].get(source.get("type"))
+        if needed is None or any(name not in source for name in needed):
+            raise invalid(f"{where}.{kind}.source: Input should be a valid source")
+        if kind == "image" and source["type"] == "base64" and source["media_type"] not in IMAGES:
+            raise invalid(f"{where}.image.source.base64.media_type: Input should be 'image/jpeg', 'image/png', ...")
+    if kind == "tool_use" and not isinstance(block["input"], dict):
+        raise invalid(f"{where}.tool_use.input: Input should be a valid dictionary")
+    if kind == "tool_result" and isinstance(block.get("content"), list):
+        for number, inner in enumerate(block["content"]):
+            _block(inner, f"{where}.tool_result.content.{number}")
+
+
+def _pairs(messages: list[dict[str, Any]]) -> None:
+    """As the API sees them: turns of one role in a row are one turn."""
+    turns: list[tuple[str, list[dict[str, Any]]]] = []
+    for message in messages:
+        content = message["content"]
+        blocks = content if isinstance(content, list) else [{"type": "text", "text": content}]
+        if turns and turns[-1][0] == message["role"]:
+            turns[-1] = (message["role"], [*turns[-1][1], *blocks])
+        else:
+            turns.append((message["role"], blocks))
+    open_calls: list[str] = []
+    for index, (_, blocks) in enumerate(turns):
+        results = [block["tool_use_id"] for block in blocks if block["type"] == "tool_result"]
+        if set(results) - set(open_calls):
+            raise invalid(f"messages.{index}: unexpected `tool_use_id` found in `tool_result` blocks")
+        if set(open_calls) - set(results):
+            raise invalid(f"messages.{index}: `tool_use` ids were found without `tool_result` blocks immediately after")
+        if results and any(block["type"] != "tool_result" for block in blocks[: len(results)]):
+            raise invalid(f"messages.{index}: `tool_result` blocks must come first")
+        open_calls = [block["id"] for block in blocks if block["type"] == "tool_use"]
+
+
+def _hints(value: Any) -> None:
+    if sum(1 for _ in _hinted(value)) > 4:
+        raise invalid("A maximum of 4 blocks with cache_control may be provided.")
+
+
+def _hinted(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        if "cache_control" in value:
+            hint = value["cache_control"]
+            if hint.get("type") != "ephemeral" or hint.get("ttl", "5m") not in ("5m", "1h"):
+                raise invalid("cache_control: Input should be a valid cache control")
+            yield hint
+        for inner in value.values():
+            yield from _hinted(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _hinted(inner)
+
+
+def _tools(body: dict[str, Any]) -> None:
+    tools = body.get("tools") or []
+    for index, tool in enumerate(tools):
+        if tool.get("type", "custom") == "custom" and tool.get("input_schema", {}).get("type") != "object":
+            raise invalid(f"tools.{index}.custom.input_schema.type: Input should be 'object'")
+        if tool.get("strict"):
+            _schema(tool["input_schema"], f"tools.{index}.custom.input_schema")
+    choice = body.get("tool_choice")
+    if choice is not None and not tools:
+        raise invalid("tool_choice: may only be specified while providing `tools`.")
+    if choice is not None and choice.get("type") not in ("auto", "any", "tool", "none"):
+        raise invalid("tool_choice: Input tag does not match any of the expected tags")
+    if choice is not None and choice["type"] == "none" and "disable_parallel_tool_use" in choice:
+        raise invalid("tool_choice.none.disable_parallel_tool_use: Extra inputs are not permitted")
+    thinks = isinstance(body.get("thinking"), dict) and body["thinking"].get("type") == "enabled"
+    if thinks and choice is not None and choice["type"] in ("any", "tool"):
+        raise invalid("Thinking may not be enabled when tool_choice forces tool use.")
+    if thinks:
+        _begins_with_thoughts(body["messages"])
+        if any(name in body for name in ("temperature", "top_k")):
+            raise invalid("`temperature` may only be set to 1 when thinking is enabled.")
+
+
+def _begins_with_thoughts(messages: list[dict[str, Any]]) -> None:
+    for message in reversed(messages):
+        if message["role"] == "assistant" and isinstance(message["content"], list):
+            kinds = [block["type"] for block in message["content"]]
+            if "tool_use" in kinds and kinds[0] not in ("thinking", "redacted_thinking"):
+                raise invalid("Expected `thinking` or `redacted_thinking`, but found `tool_use`.")
+            return
+
+
+def _output(body: dict[str, Any]) -> None:
+    config = body.get("output_config") or {}
+    if set(config) - {"effort", "format"}:
+        raise invalid("output_config: Extra inputs are not permitted")
+    if config.get("effort") not in (None, "low", "medium", "high", "xhigh", "max"):
+        raise invalid("output_config.effort: Input should be 'low', 'medium', 'high', 'xhigh' or 'max'")
+    if config.get("effort") and any(name in body["model"] for name in ("sonnet-4-5", "haiku-4-5")):
+        raise invalid("This model does not support the effort parameter.")
+    format = config.get("format")
+    if format is not None:
+        if format.get("type") != "json_schema" or "schema" not in format:
+            raise invalid("output_config.format: Input should be a valid format")
+        _schema(format["schema"], "output_config.format.schema")
+
+
+def _schema(schema: Any, where: str) -> None:
+    if isinstance(schema, list):
+        for item in schema:
+            _schema(item, where)
+    elif isinstance(schema, dict):
+        if schema.get("type") == "object" and schema.get("additionalProperties") is not False:
+            raise invalid(f"{where}: For 'object' type, 'additionalProperties' must be explicitly set to false")
+        for name in CONSTRAINTS:
+            if name in schema:
+                raise invalid(f"{where}: For '{schema.get('type')}' type, property '{name}' is not supported")
+        for name, inner in schema.items():
+            if name in ("properties", "$defs"):
+                _schema(list(inner.values()), where)
+            elif name in ("items", "anyOf", "allOf"):
+                _schema(inner, where)

@@ -1,0 +1,137 @@
+"""What api.openai.com refuses in parts, tools and formats, in its own words."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from tests.upstream.refusal import Refused
+
+PARTS = {
+    "user": ("text", "image_url", "input_audio", "file"),
+    "assistant": ("text", "refusal"),
+    "tool": ("text",),
+    "system": ("text",),
+    "developer": ("text",),
+}
+NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}\Z")
+MESSAGE_FIELDS = frozenset(
+    {"role", "content", "name", "tool_calls", "tool_call_id", "refusal", "audio", "function_call", "annotations"}
+)
+
+
+def refuse(message: str, param: str | None, code: str | None = "invalid_value") -> Refused:
+    return Refused(400, "invalid_request_error", message, param, code)
+
+
+def check_content(body: dict[str, Any]) -> None:
+    _parts(body["messages"])
+    _pairs(body["messages"])
+    _tools(body)
+    _format(body.get("response_format"))
+
+
+def _parts(messages: list[dict[str, Any]]) -> None:
+    for index, message in enumerate(messages):
+        where = f"messages[{index}]"
+        for name in message:
+            if name not in MESSAGE_FIELDS:
+                raise refuse(f"Unknown parameter: '{where}.{name}'.", f"{where}.{name}", "unknown_parameter")
+        content = message.get("content")
+        if not isinstance(content, list):
+            continue
+        for number, part in enumerate(content):
+            place = f"{where}.content[{number}]"
+            if part.get("type") not in PARTS.get(message["role"], ()):
+                raise refuse(f"Invalid value: '{part.get('type')}'.", f"{place}.type")
+            if part["type"] == "image_url":
+                url = part["image_url"]["url"]
+                if not re.match(r"https?://|data:image/(png|jpeg|gif|webp);base64,", url):
+                    raise refuse("Invalid image URL.", f"{place}.image_url.url", "invalid_image_url")
+            if part["type"] == "file" and not {"file_data", "filename"} <= set(part["file"]):
+                raise refuse(f"Missing required parameter: '{place}.file.filename'.", f"{place}.file.filename")
+
+
+def _pairs(messages: list[dict[str, Any]]) -> None:
+    open_calls: list[str] = []
+    for index, message in enumerate(messages):
+        if message["role"] == "tool":
+            if message["tool_call_id"] not in open_calls:
+                raise refuse(
+                    "Invalid parameter: messages with role 'tool' must be a response to a preceeding message with "
+                    "'tool_calls'.",
+                    f"messages.[{index}].role",
+                    None,
+                )
+            open_calls.remove(message["tool_call_id"])
+            continue
+        if open_calls:
+            raise _dangling(index, open_calls)
+        for call in message.get("tool_calls") or ():
+            if call["type"] == "function":
+                json.loads(call["function"]["arguments"])
+            open_calls.append(call["id"])
+    if open_calls:
+        raise _dangling(len(messages), open_calls)
+
+
+def _dangling(index: int, ids: list[str]) -> Refused:
+    return refuse(
+        "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'. "
+        f"The following tool_call_ids did not have response messages: {', '.join(ids)}",
+        f"messages.[{index}].role",
+        None,
+    )
+
+
+def _tools(body: dict[str, Any]) -> None:
+    tools = body.get("tools")
+    for name in ("tool_choice", "parallel_tool_calls"):
+        if body.get(name) is not None and not tools:
+            raise refuse(
+                f"Invalid value for '{name}': '{name}' is only allowed when 'tools' are specified.", name, None
+            )
+    for index, tool in enumerate(tools or ()):
+        if tool.get("type") != "function":
+            continue
+        function, where = tool["function"], f"tools[{index}].function"
+        if not NAME.match(function.get("name", "")):
+            raise refuse(f"Invalid '{where}.name'.", f"{where}.name")
+        if function.get("parameters", {"type": "object"}).get("type") != "object":
+            raise refuse(
+                "Invalid schema for function: must be object.", f"{where}.parameters", "invalid_function_parameters"
+            )
+        if function.get("strict"):
+            _strict(function.get("parameters", {}), f"{where}.parameters", "invalid_function_parameters")
+
+
+def _format(format: Any) -> None:
+    if format is None or format.get("type") != "json_schema":
+        return
+    told = format["json_schema"]
+    if not NAME.match(told.get("name", "")):
+        raise refuse(
+            "Missing required parameter: 'response_format.json_schema.name'.", "response_format.json_schema.name"
+        )
+    if told.get("strict"):
+        _strict(told["schema"], "response_format", None)
+
+
+def _strict(schema: Any, param: str, code: str | None) -> None:
+    if isinstance(schema, list):
+        for item in schema:
+            _strict(item, param, code)
+    elif isinstance(schema, dict):
+        if schema.get("type") == "object":
+            if schema.get("additionalProperties") is not False:
+                raise refuse("'additionalProperties' is required to be supplied and to be false.", param, code)
+            if set(schema.get("required", ())) != set(schema.get("properties", {})):
+                raise refuse(
+                    "'required' is required to be supplied and to be an array including every key.", param, code
+                )
+        for name, inner in schema.items():
+            if name in ("properties", "$defs"):
+                _strict(list(inner.values()), param, code)
+            elif name in ("items", "anyOf"):
+                _strict(inner, param, code)

@@ -1,0 +1,63 @@
+"""The scripted vendor's ``/v1/responses`` satisfies the official SDK, and refuses what the real one refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openai
+import pytest
+
+from tests.upstream import Step, Upstream
+from tests.upstream.conftest import GPT
+
+TOOLS: Any = [{"type": "function", "name": "look", "parameters": {"type": "object"}, "strict": False}]
+
+
+def test_an_answer_is_typed_and_its_usage_is_in_the_ledger(vendor: Upstream, gpt: openai.OpenAI) -> None:
+    vendor.script(Step(text="Hi there", cached_tokens=3))
+    response = gpt.responses.create(model=GPT, input="Hello")
+    assert (response.output_text, response.status, response.store) == ("Hi there", "completed", True)
+    assert response.usage is not None and vendor.last.billed is not None
+    assert response.usage.input_tokens == vendor.last.billed.input_tokens
+    assert response.usage.input_tokens_details.cached_tokens == 3
+
+
+def test_a_stream_climbs_every_rung(vendor: Upstream, gpt: openai.OpenAI) -> None:
+    vendor.script(Step(thinking="Let me see", text="It is so", tools=[{"name": "look", "input": {"q": 1}}]))
+    with gpt.responses.stream(model="gpt-5", input="Hello", tools=TOOLS) as stream:
+        numbers = [event.sequence_number for event in stream]
+        final = stream.get_final_response()
+    assert numbers == list(range(len(numbers)))
+    assert [item.type for item in final.output] == ["reasoning", "message", "function_call"]
+    assert final.output_text == "It is so"
+
+
+def test_a_cut_answer_is_incomplete(vendor: Upstream, gpt: openai.OpenAI) -> None:
+    vendor.script(Step(words=50))
+    response = gpt.responses.create(model=GPT, input="Hello", max_output_tokens=16)
+    assert response.incomplete_details is not None
+    assert (response.status, response.incomplete_details.reason) == ("incomplete", "max_output_tokens")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"model": "nobody"},
+        {"max_output_tokens": 5},
+        {"extra_body": {"shiny": 1}},
+        {"model": "gpt-5", "temperature": 0.5},
+        {"reasoning": {"effort": "high"}},
+        {"input": [{"type": "function_call_output", "call_id": "c", "output": "x"}]},
+        {"input": [{"role": "user", "content": [{"type": "text", "text": "x"}]}]},
+        {"input": [{"type": "reasoning", "id": "rs", "summary": [], "encrypted_content": "carried:messages:x"}]},
+    ],
+)
+def test_what_openai_refuses_is_refused(gpt: openai.OpenAI, wrong: dict[str, Any]) -> None:
+    with pytest.raises(openai.BadRequestError):
+        gpt.responses.create(**{"model": GPT, "input": "Hello", **wrong})
+
+
+def test_a_failing_stream_ends_with_an_error(vendor: Upstream, gpt: openai.OpenAI) -> None:
+    vendor.script(Step(words=9, fault="error", after=6))
+    kinds = [event.type for event in gpt.responses.create(model=GPT, input="Hello", stream=True)]
+    assert kinds[-1] == "error" and "response.completed" not in kinds

@@ -119,7 +119,7 @@ def estimate(
     limit, given = max_tokens(body, targets) if generates else (0, True)
     output = choices(body) * (limit or 0) + predicted(body)
     told = _Told(body)
-    inputs = [told.tokens(target) for target in targets]
+    inputs = [told.tokens(target, capped=generates) for target in targets]
     asked, unpriced, costs = tier(body), None, [0]
     for target, tokens in zip(targets, inputs, strict=True):
         most = target.price.ceiling(tokens, output, tier=asked, at=at) if target.price is not None else None
@@ -206,12 +206,13 @@ class _Told:
         for value in self._scalars(body):
             self.text += _size(value)
 
-    def tokens(self, target: Target) -> int:
+    def tokens(self, target: Target, *, capped: bool = True) -> int:
+        """``capped``: all of it is one input. A batch of embeddings may be many times the context."""
         most = target.context or CONTEXT
         told = self.text + self.images * IMAGE.get(target.provider.kind, IMAGE_ELSEWHERE)
         if self.documents:
             told += most
-        return min(told, most) if target.context else told
+        return min(told, most) if target.context and capped else told
 
     def _scalars(self, body: Mapping[str, Any]) -> Iterator[Any]:
         """Without recursion: a body may be nested deep."""

@@ -22,6 +22,7 @@ import orjson
 from llm_service import estimate, periods, scrub
 from llm_service.catalog import Catalog, Target
 from llm_service.conversation import Call
+from llm_service.dialects.completions import DEFAULT_MAX_TOKENS
 from llm_service.errors import Forbidden, Limit, UnsupportedParameter
 from llm_service.estimate import Estimate
 from llm_service.ledger import Check, Held, Ledger, Settlement, bounded
@@ -30,8 +31,6 @@ from llm_service.scopes import Budget, scope_of
 
 log = logging.getLogger(__name__)
 
-# The dialects' names of the field that limits the output.
-_LIMIT_FIELD: Final[Mapping[str, str]] = {"chat": "max_completion_tokens", "responses": "max_output_tokens"}
 WHOSE: Final[Mapping[str, str]] = {
     "key": "this API key",
     "ip": "this address without a valid API key",
@@ -74,11 +73,15 @@ class Meter:
         targets = self._catalog.resolve(call.model, call.caller)
         rates = tuple(self._rates(call, targets))
         budgets = tuple(item for item in call.caller.budgets if _covers(item, targets))
+        if call.kind == "count":  # which no vendor bills
+            budgets, rates = (), tuple(check for check in rates if check.kind == "slots")
+        if call.dialect == "completions" and call.body.get("max_tokens") is None:
+            call = replace(call, body={**call.body, "max_tokens": DEFAULT_MAX_TOKENS})
         estimated: Estimate | None = None
         if budgets or any(check.kind == "tokens" for check in rates):
             generates = call.kind == "generate"
             estimated = estimate.estimate(call.body, targets, call.created or None, generates=generates)
-            call = _bounded_call(call, estimated)
+            call = _bounded_call(call, estimated, targets[0])
             rates = tuple(replace(c, amount=estimated.tokens) if c.kind == "tokens" else c for c in rates)
         money: tuple[tuple[Budget, Check], ...] = ()
         if budgets and estimated is not None:
@@ -162,11 +165,13 @@ def _worst_cost(estimated: Estimate) -> int:
     return estimated.cost_nanousd
 
 
-def _bounded_call(call: Call, estimated: Estimate) -> Call:
+def _bounded_call(call: Call, estimated: Estimate, target: Target) -> Call:
     """``call`` with a limit on its output, if it has none of its own and one is known."""
     if estimated.given or estimated.max_tokens is None:
         return call
-    name = _LIMIT_FIELD.get(call.dialect, "max_tokens")
+    name = "max_output_tokens" if call.dialect == "responses" else "max_tokens"
+    if call.dialect == "chat":
+        name = target.provider.max_tokens_field
     return replace(call, body={**call.body, name: estimated.max_tokens})
 
 

@@ -75,23 +75,13 @@ def create_app(settings: Settings | None = None) -> Flask:
     telemetry = Telemetry(catalog.providers)
     writer = Writer(store.database_url(settings), retention_days=settings.log_retention_days)
     journal = Journal(writer, telemetry, settings.hmac_key, registry.prompt_of, registry.status_of)
-    upstreams = {
-        name: providers.connect(
-            row,
-            tick=settings.keep_alive,
-            echo_delay=settings.echo_delay,
-            gather=settings.embeddings_gather_ms / 1000,
-        )
-        for name, row in catalog.providers.items()
-        if row.configured
-    }
     guard = auth.Guard(settings.hmac_key, settings.api_keys, catalog)
     redis_url = settings.redis_url or embedded_redis.url(settings.instance_path)
     accounts = Accounts(catalog, writer, app.app_context, settings, redis_url, guard.fixed, telemetry)
     writer.tell(accounts.committed)
     alerts = Alerts(store.database_url(settings), settings, catalog, telemetry)
     writer.tell(alerts.noticed)
-    gateway = Gateway(journal, accounts, Router(catalog, upstreams))
+    gateway = Gateway(journal, accounts, Router(catalog, _upstreams(catalog, settings)))
     app.extensions["llm_service"] = Service(settings, catalog, gateway, journal, telemetry, writer, accounts, alerts)
     app.extensions["llm_service_guard"] = guard
 
@@ -108,6 +98,16 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.after_request(_identify)
     cli.register(app)
     return app
+
+
+def _upstreams(catalog: Catalog, settings: Settings) -> dict[str, providers.Provider]:
+    """What asks each configured provider."""
+    gather = settings.embeddings_gather_ms / 1000
+    return {
+        name: providers.connect(row, tick=settings.keep_alive, echo_delay=settings.echo_delay, gather=gather)
+        for name, row in catalog.providers.items()
+        if row.configured
+    }
 
 
 def _identify(response: Response) -> Response:

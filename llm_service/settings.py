@@ -57,10 +57,13 @@ def _list(text: str) -> tuple[str, ...]:
 
 
 def _choice(*names: str) -> Callable[[str], str]:
+    """One of ``names``, typed in whichever case."""
+
     def read(text: str) -> str:
-        if text.upper() not in names:
-            raise ValueError(f"must be one of {', '.join(names)}")
-        return text.upper()
+        for name in names:
+            if text.lower() == name.lower():
+                return name
+        raise ValueError(f"must be one of {', '.join(names)}")
 
     return read
 

@@ -112,3 +112,13 @@ def test_two_processes_that_make_the_secret_agree(tmp_path: Path) -> None:
 def test_an_external_database_requires_the_secret() -> None:
     with pytest.raises(SettingsError, match="LLM_SERVICE_SECRET"):
         _ = Settings.load({"DATABASE_URL": "postgresql://db/name"}).hmac_key
+
+
+@pytest.mark.parametrize(("text", "meant"), [("open", "open"), ("CLOSED", "closed")])
+def test_a_choice_is_read_in_whichever_case_and_as_it_is_documented(text: str, meant: str) -> None:
+    assert Settings.load({"LLM_SERVICE_MONEY_WITHOUT_REDIS": text}).money_without_redis == meant
+
+
+def test_a_choice_that_is_none_names_those_there_are() -> None:
+    with pytest.raises(SettingsError, match="LLM_SERVICE_MONEY_WITHOUT_REDIS: must be one of closed, open"):
+        Settings.load({"LLM_SERVICE_MONEY_WITHOUT_REDIS": "ajar"})

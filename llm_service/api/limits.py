@@ -48,6 +48,14 @@ REDIS_OPTIONS = {
     "max_connections": 2_000,
 }
 
+# A server writes a script's numbers in its own way (1795278570.6067, 1.7952785706067e+9): they are compared as numbers.
+# The newest are first.
+_RELEASE: Final = """
+for _, entry in ipairs(redis.call('LRANGE', KEYS[1], 0, 1023)) do
+  if tonumber(entry) == tonumber(ARGV[1]) then return redis.call('LREM', KEYS[1], 1, entry) end
+end
+return 0"""
+
 
 class SharedStorage(RedisStorage):
     """Counts over the one connection of the process (``redis_pipe``), and takes back what it counted."""
@@ -70,8 +78,8 @@ class SharedStorage(RedisStorage):
             return bool(self._pipe.ask("EVAL", script.script, *arguments))
 
     def release_at(self, key: str, at: float) -> None:
-        """Forget one entry of that time. The script keeps times as Lua writes numbers, with 14 digits."""
-        self._pipe.ask("LREM", self.prefixed_key(key), 1, f"{at:.14g}")
+        """Forget one entry of that time."""
+        self._pipe.ask("EVAL", _RELEASE, 1, self.prefixed_key(key), at)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from tests.api.books import CATALOGUE, wait_built
 from tests.conftest import settings_for
+from tests.support.postgres import Postgres
 from tests.support.server import Server
 from tests.support.valkey import Valkey
 from tests.upstream import Upstream
@@ -30,3 +34,36 @@ def strict(upstream_server: Upstream, valkey: Valkey, tmp_path_factory: pytest.T
     )
     with Server(tmp_path_factory.mktemp("strict"), environ) as server:
         yield server
+
+
+@contextmanager
+def _books(folder: Path, upstream: Upstream, valkey: Valkey, **more: str) -> Iterator[Server]:
+    (folder / "models.toml").write_text(CATALOGUE)
+    more |= {"WEB_CONCURRENCY": "2", "LLM_SERVICE_MODELS": str(folder / "models.toml")}
+    with Server(folder, settings_for(upstream, valkey, LLM_SERVICE_TRUSTED_PROXIES="1", **more)) as server:
+        wait_built(server)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def books(upstream_server: Upstream, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Two workers with the catalogue of ``books``, behind one proxy: keys have no limits but those that a test sets."""
+    with _books(tmp_path_factory.mktemp("books"), upstream_server, valkey) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def books_pg(
+    upstream_server: Upstream, valkey: Valkey, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """The same on PostgreSQL."""
+    folder = tmp_path_factory.mktemp("books_pg")
+    with _books(folder, upstream_server, valkey, DATABASE_URL=postgres.fresh_url()) as server:
+        yield server
+
+
+@pytest.fixture(params=["books", "books_pg"])
+def any_books(request: pytest.FixtureRequest) -> Server:
+    """For what must hold on both databases."""
+    server: Server = request.getfixturevalue(request.param)
+    return server

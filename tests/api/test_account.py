@@ -10,8 +10,8 @@ import pytest
 
 from llm_service.api import schemas
 from llm_service.store import budgets, limits
+from tests.api.books import database
 from tests.api.shapes import sound
-from tests.api.test_auth import database
 from tests.conftest import settings_for
 from tests.support.server import Server
 from tests.support.valkey import Valkey

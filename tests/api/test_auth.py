@@ -3,37 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 
 import anthropic
 import openai
 import pytest
-from flask import Flask
 
-from llm_service import store
 from llm_service.api import schemas
-from llm_service.extensions import db
 from llm_service.store import keys
+from tests.api.books import database
 from tests.api.conftest import QUICK_KEYS
 from tests.api.shapes import ROUTES, read_error, shape_of, sound
 from tests.support.raw import Raw, Reply
 from tests.support.server import HIGH_RPM, Server
 from tests.support.wait import wait_until
 from tests.upstream import Upstream
-
-
-@contextmanager
-def database(service: Server) -> Iterator[None]:
-    """For what an operator does with the command line, which has tests of its own."""
-    app = Flask("tests")
-    store.configure(app, service.settings)
-    with app.app_context():
-        try:
-            yield
-        finally:
-            db.engine.dispose()
 
 
 def call(raw: Raw, path: str = "/v1/complete", **headers: str) -> Reply:

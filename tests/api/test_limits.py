@@ -18,9 +18,9 @@ import pytest
 from llm_service import create_app
 from llm_service.settings import Settings
 from llm_service.store import keys
+from tests.api.books import database
 from tests.api.conftest import ANONYMOUS_RPM
 from tests.api.shapes import read_error, sound
-from tests.api.test_auth import database
 from tests.conftest import MakeService
 from tests.support.raw import Raw
 from tests.support.server import HIGH_RPM, Server

@@ -2,8 +2,9 @@
 
     edge (api/) reads a Call
       -> Gateway.answer: one journal entry around
-           routing: targets, retries, fallback until the first event
-             -> providers: one vendor's answer as events
+           json_answers: JSON checked, mended, asked for once more; off unless wanted
+             -> routing: targets, retries, fallback until the first event
+               -> providers: one vendor's answer as events
       <- edge writes the events in the client's dialect
 
 Streamed and plain are the same path: a plain answer is an iterator of one
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from llm_service import json_answers
 from llm_service.cancellation import Cancel
 from llm_service.conversation import Call, Event
 from llm_service.journal import Journal
@@ -32,6 +34,6 @@ class Gateway:
         Raises, out of the iterator: any ``ServiceError``.
         """
         with self._journal.entry(call, call.arrived) as entry:
-            for event in self._router.events(call, cancel):
+            for event in json_answers.checked(call, self._router.events, cancel):
                 entry.see(event)
                 yield event

@@ -15,6 +15,7 @@ How it ended, and what is kept (the tests are named after the rows):
 | an answer that broke off, or was none | upstream_error | 502 | estimated | no | of the estimate |
 | any failure after a stream has begun | the error's | 200: was sent | estimated | no | of the estimate |
 | the caller left (GeneratorExit, ClientClosed) | client_closed | 499 | estimated | no | of the estimate |
+| JSON that nothing could mend | upstream_error | 502 | of all its answers | as counted | of all |
 | any other exception, or no Finished | aborted | 500, 200 in a stream | estimated | no | of the estimate |
 | refused before it was a call | refused, mostly | the error's | 0 | yes | 0 |
 
@@ -24,14 +25,14 @@ as images left out. Zero, exact and free if no upstream was asked, or only to co
 price is unknown is None, never 0.
 
 The last attempt decides: attempts before it are counted in ``attempts`` only, as
-what a vendor bills for an answer it never gave is not known. ``provider`` and
+what a vendor bills for an answer it never gave is not known. A whole answer that
+was ``Discarded`` is known, and is added. ``provider`` and
 ``model_served`` are the last attempt's when nobody answered.
 """
 
 from __future__ import annotations
 
 import hmac
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -41,8 +42,6 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Protocol
 
-import orjson
-
 from llm_service import scrub
 from llm_service.conversation import (
     Answer,
@@ -50,6 +49,7 @@ from llm_service.conversation import (
     Call,
     Caller,
     Delta,
+    Discarded,
     Event,
     Finished,
     RefusalDelta,
@@ -69,7 +69,7 @@ from llm_service.errors import (
     UpstreamTimeout,
 )
 from llm_service.prices import Price
-from llm_service.record import Record
+from llm_service.record import Record, canonical
 from llm_service.telemetry import Telemetry
 
 CHARACTERS_PER_TOKEN = 4
@@ -198,7 +198,7 @@ class Journal:
 
     def prompt_hmac(self, call: Call) -> str | None:
         try:
-            return self._hmac(_canonical(self._prompt_of(call)))
+            return self._hmac(canonical(self._prompt_of(call)))
         except Exception as failure:  # noqa: BLE001 - the row is worth more than this column
             self.failed(failure)
             return None
@@ -220,6 +220,7 @@ class Entry:
         "_call",
         "_characters",
         "_created_at",
+        "_discarded",
         "_first_text_at",
         "_journal",
         "_start",
@@ -235,6 +236,7 @@ class Entry:
         self._first_text_at: float | None = None
         self._characters = 0
         self._answer: Answer | None = None
+        self._discarded = Discarded(Usage(), 0)
 
     def __enter__(self) -> Entry:
         if self._call.stream:
@@ -268,6 +270,8 @@ class Entry:
             self._start = event
         elif isinstance(event, Finished):
             self._answer = event.answer
+        elif isinstance(event, Discarded):
+            self._discarded = self._discarded.plus(event.usage, event.cost_nanousd)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -344,9 +348,11 @@ class Entry:
         if self._answer is not None:
             return self._answer.usage, self._answer.cost_nanousd
         if self._attempt is None or self._call.kind == "count" or (not self._has_begun() and _was_not_billed(error)):
-            return Usage(), 0
-        usage = self._estimate()
-        return usage, self._cost(self._attempt.price, usage)
+            spent = self._discarded
+        else:
+            usage = self._estimate()
+            spent = self._discarded.plus(usage, self._cost(self._attempt.price, usage))
+        return spent.usage, spent.cost_nanousd
 
     def _estimate(self) -> Usage:
         output = -(-self._characters // CHARACTERS_PER_TOKEN)
@@ -380,14 +386,6 @@ def _log_call(record: Record, error: BaseException | None) -> None:
     elif error is not None and record.outcome == "aborted":
         fields["exception"] = scrub.safe_exception(error)
     calls_log.info("call", extra={"fields": fields})
-
-
-def _canonical(value: Any) -> bytes:
-    """``value`` as JSON that does not depend on the order of keys."""
-    try:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-    except TypeError:  # lone surrogates, integers beyond 64 bits
-        return json.dumps(value, sort_keys=True).encode()
 
 
 def _milliseconds(seconds: float) -> int:

@@ -21,13 +21,16 @@ from flask import Response, g, request
 from llm_service import scrub
 from llm_service.api.client import Watch, _hub
 from llm_service.cancellation import Cancel
-from llm_service.conversation import SILENCE, Answer, Attempt, Call, Event, Finished, Started
+from llm_service.conversation import SILENCE, Answer, Attempt, Call, Discarded, Event, Finished, Silence, Started
 from llm_service.dialects import registry
 from llm_service.errors import ClientClosed, InternalError, ServiceError
 from llm_service.headers import STOPPED
 from llm_service.service import Service, current
 
 log = logging.getLogger(__name__)
+
+# Nothing is sent for these, so a stream has not begun with them.
+_UNSEEN = frozenset({Attempt, Discarded, Silence})
 
 STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -160,7 +163,7 @@ class _First:
     def _fetch(self) -> None:
         try:
             for event in self._events:
-                if type(event) is not Attempt and event is not SILENCE:
+                if type(event) not in _UNSEEN:
                     self._event = event
                     break
         except BaseException as error:  # noqa: BLE001 - raised again where the first event is taken

@@ -42,6 +42,9 @@ StopReason: TypeAlias = Literal["end_turn", "max_tokens", "stop_sequence", "tool
 # What is asked for: an answer, vectors (no output tokens), or only a count of tokens (which nobody bills).
 Kind: TypeAlias = Literal["generate", "embed", "count"]
 
+# How far to go when JSON was asked for: see ``json_answers``.
+JsonAnswers: TypeAlias = Literal["off", "check", "repair", "retry"]
+
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
@@ -97,6 +100,15 @@ class Usage:
     web_searches: int = 0
     tier: str = ""
 
+    def plus(self, other: Usage) -> Usage:
+        """Of both answers; processed as ``other`` was, unless only this one says how."""
+        counts = {
+            name: getattr(self, name) + getattr(other, name)
+            for name in Usage.__dataclass_fields__
+            if name not in ("exact", "tier")
+        }
+        return Usage(**counts, exact=self.exact and other.exact, tier=other.tier or self.tier)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -141,6 +153,21 @@ class Attempt:
     provider: str
     model: str
     price: Price | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Discarded:
+    """A whole answer was paid for that the caller does not get. For the journal, as ``Attempt``.
+
+    A ``Finished`` that comes after it has this in its own usage and cost.
+    """
+
+    usage: Usage
+    cost_nanousd: int | None
+
+    def plus(self, usage: Usage, cost_nanousd: int | None) -> Discarded:
+        unknown = self.cost_nanousd is None or cost_nanousd is None
+        return Discarded(self.usage.plus(usage), None if unknown else (self.cost_nanousd or 0) + (cost_nanousd or 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +271,7 @@ class Finished:
 Event: TypeAlias = (
     Admitted
     | Attempt
+    | Discarded
     | Started
     | Delta
     | RefusalDelta
@@ -308,3 +336,4 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     client_ip: str = ""
     kind: Kind = "generate"
+    json_answers: JsonAnswers = "off"

@@ -11,6 +11,7 @@ The tests are named after the lines of this table.
 | an answer that broke off, or was none | upstream_error | 502 | estimated | no | of the estimate |
 | any failure after a stream has begun | the error's | 200: was sent | estimated | no | of the estimate |
 | the caller left (GeneratorExit, ClientClosed) | client_closed | 499 | estimated | no | of the estimate |
+| JSON that nothing could mend | upstream_error | 502 | of all its answers | as counted | of all |
 | any other exception, or no Finished | aborted | 500, 200 in a stream | estimated | no | of the estimate |
 | refused before it was a call | refused, mostly | the error's | 0 | yes | 0 |
 
@@ -20,7 +21,8 @@ as images left out. Zero, exact and free if no upstream was asked, or only to co
 price is unknown is None, never 0.
 
 The last attempt decides: attempts before it are counted in ``attempts`` only, as
-what a vendor bills for an answer it never gave is not known. ``provider`` and
+what a vendor bills for an answer it never gave is not known. A whole answer that
+was ``Discarded`` is known, and is added. ``provider`` and
 ``model_served`` are the last attempt's when nobody answered.
 """
 
@@ -37,6 +39,7 @@ from llm_service.conversation import (
     Attempt,
     Call,
     Delta,
+    Discarded,
     Event,
     Finished,
     RefusalDelta,
@@ -75,6 +78,7 @@ class Entry:
         "_attempts",
         "_call",
         "_characters",
+        "_discarded",
         "_ended",
         "_first_text_at",
         "_journal",
@@ -95,6 +99,7 @@ class Entry:
         self._first_text_at: float | None = None
         self._characters = 0
         self._answer: Answer | None = None
+        self._discarded = Discarded(Usage(), 0)
 
     def __enter__(self) -> Entry:
         if self._call.stream:
@@ -129,6 +134,8 @@ class Entry:
         elif isinstance(event, Finished):
             self._answer = event.answer
             self._end(None)
+        elif isinstance(event, Discarded):
+            self._discarded = self._discarded.plus(event.usage, event.cost_nanousd)
 
     def settle_with(self, settle: Callable[[Record], Record | None]) -> None:
         """The call is held. ``settle`` gives the record as its row must say it, None if the row is not ours."""
@@ -225,9 +232,11 @@ class Entry:
         if self._answer is not None:
             return self._answer.usage, self._answer.cost_nanousd
         if self._attempt is None or self._call.kind == "count" or (not self._has_begun() and _was_not_billed(error)):
-            return Usage(), 0
-        usage = self._estimate()
-        return usage, self._cost(self._attempt.price, usage)
+            spent = self._discarded
+        else:
+            usage = self._estimate()
+            spent = self._discarded.plus(usage, self._cost(self._attempt.price, usage))
+        return spent.usage, spent.cost_nanousd
 
     def _estimate(self) -> Usage:
         output = -(-self._characters // CHARACTERS_PER_TOKEN)

@@ -23,7 +23,8 @@
     │   ├── UpstreamFailed          502
     │   ├── UpstreamUnreachable     502
     │   ├── UpstreamTimeout         504
-    │   └── UpstreamBroken          502  the answer ended before its end
+    │   ├── UpstreamBroken          502  the answer ended before its end
+    │   └── InvalidJsonAnswer       502  the answer is not the JSON that was asked for
     ├── ClientClosed                499  the caller left
     └── InternalError               500  a defect of ours
 
@@ -200,6 +201,13 @@ class UpstreamBroken(UpstreamError):
     """The answer stopped before its terminal event, or was not in the vendor's format."""
 
     status, code = 502, "upstream_broken"
+
+
+class InvalidJsonAnswer(UpstreamError):
+    """Checked because the caller wants it so, and asked for again where that was wanted."""
+
+    status, code = 502, "invalid_json_answer"
+    helps_elsewhere = False
 
 
 class ClientClosed(ServiceError):

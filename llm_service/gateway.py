@@ -3,8 +3,9 @@
     edge (api/) reads a Call
       -> Gateway.answer: one journal entry around
            accounting: what the call may take is held, or the call refused
-           routing: targets, retries, fallback until the first event
-             -> providers: one vendor's answer as events
+           json_answers: JSON checked, mended, asked for once more; off unless wanted
+             -> routing: targets, retries, fallback until the first event
+               -> providers: one vendor's answer as events
       <- edge writes the events in the client's dialect
 
 Streamed and plain are the same path: a plain answer is an iterator of one
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from llm_service import json_answers
 from llm_service.accounting import Accounts
 from llm_service.cancellation import Cancel
 from llm_service.conversation import Admitted, Call, Event
@@ -36,6 +38,6 @@ class Gateway:
         with self._journal.entry(call, call.arrived) as entry:
             admission = self._accounts.admit(call, entry)
             yield Admitted(admission.tightest)
-            for event in self._router.events(admission.call, cancel):
+            for event in json_answers.checked(admission.call, self._router.events, cancel):
                 entry.see(event)
                 yield event

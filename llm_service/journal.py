@@ -8,7 +8,6 @@ defect is logged by its type, counted, and costs the least possible.
 from __future__ import annotations
 
 import hmac
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -17,13 +16,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-import orjson
-
 from llm_service import scrub
 from llm_service.conversation import Call, Caller
 from llm_service.entry import Entry, milliseconds
 from llm_service.errors import ServiceError
-from llm_service.record import Record
+from llm_service.record import Record, canonical
 from llm_service.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
@@ -148,7 +145,7 @@ class Journal:
 
     def prompt_hmac(self, call: Call) -> str | None:
         try:
-            return self._hmac(_canonical(self._prompt_of(call)))
+            return self._hmac(canonical(self._prompt_of(call)))
         except Exception as failure:  # noqa: BLE001 - the row is worth more than this column
             self.failed(failure)
             return None
@@ -167,11 +164,3 @@ def _log_call(record: Record, error: BaseException | None) -> None:
     elif error is not None and record.outcome == "aborted":
         fields["exception"] = scrub.safe_exception(error)
     calls_log.info("call", extra={"fields": fields})
-
-
-def _canonical(value: Any) -> bytes:
-    """``value`` as JSON that does not depend on the order of keys."""
-    try:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-    except TypeError:  # lone surrogates, integers beyond 64 bits
-        return json.dumps(value, sort_keys=True).encode()

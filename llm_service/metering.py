@@ -82,6 +82,8 @@ class Meter:
             generates = call.kind == "generate"
             estimated = estimate.estimate(call.body, targets, call.created or None, generates=generates)
             call = _bounded_call(call, estimated, targets[0])
+            if call.json_answers == "retry":
+                estimated = _twice(estimated)
             rates = tuple(replace(c, amount=estimated.tokens) if c.kind == "tokens" else c for c in rates)
         money: tuple[tuple[Budget, Check], ...] = ()
         if budgets and estimated is not None:
@@ -163,6 +165,18 @@ def _worst_cost(estimated: Estimate) -> int:
             param="max_tokens",
         )
     return estimated.cost_nanousd
+
+
+def _twice(estimated: Estimate) -> Estimate:
+    """Of a call whose model may be asked once more, and is then shown its first answer: which costs no more read
+    than written."""
+    cost = estimated.cost_nanousd
+    return replace(
+        estimated,
+        input_tokens=2 * estimated.input_tokens + estimated.output_tokens,
+        output_tokens=2 * estimated.output_tokens,
+        cost_nanousd=None if cost is None else 3 * cost,
+    )
 
 
 def _bounded_call(call: Call, estimated: Estimate, target: Target) -> Call:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, fields
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
+
+import orjson
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,3 +74,11 @@ _NOT_IN_LINE = (
 _IN_LINE = tuple(name for name in COLUMNS if name not in _NOT_IN_LINE)
 _LINE = tuple("model" if name == "model_asked" else name for name in _IN_LINE)
 _LINE_VALUES = attrgetter(*_IN_LINE)
+
+
+def canonical(value: Any) -> bytes:
+    """``value`` as JSON that does not depend on the order of keys."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # lone surrogates, integers beyond 64 bits
+        return json.dumps(value, sort_keys=True).encode()

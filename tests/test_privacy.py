@@ -197,7 +197,7 @@ def send(service: Server, route: str, body: Any, **more: Any) -> str:
     if response.status_code >= 400:
         return response.text + repr(response.headers)
     if "text/event-stream" in response.headers["content-type"]:
-        return "".join(line for line in response.text.splitlines() if '"error"' in line)
+        return "".join(line for line in response.text.splitlines() if '"error":{' in line)
     return ""
 
 

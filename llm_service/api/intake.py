@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from typing import cast, get_args
 
 from flask import g, request
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from llm_service.api import auth
-from llm_service.conversation import Call, Kind
+from llm_service.conversation import Call, JsonAnswers, Kind
 from llm_service.dialects import json_body, registry
 from llm_service.errors import ClientClosed, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
 from llm_service.headers import TRAVELLING
+from llm_service.json_answers import HEADER
 from llm_service.service import current
 
 
@@ -47,7 +49,18 @@ def read_call(*, stream: bool | None = None, kind: Kind = "generate") -> Call:
         headers=_travelling(request.headers),
         client_ip=arrival.client_ip,
         kind=kind,
+        json_answers=_json_answers(),
     )
+
+
+def _json_answers() -> JsonAnswers:
+    """What the request says. Raises InvalidRequest."""
+    asked = request.headers.get(HEADER)
+    if asked is None:
+        return "off"
+    if asked not in get_args(JsonAnswers):
+        raise InvalidRequest(f"The header {HEADER} must be one of {', '.join(get_args(JsonAnswers))}.", param=HEADER)
+    return cast(JsonAnswers, asked)
 
 
 def read_body() -> bytes:

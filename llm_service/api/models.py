@@ -2,10 +2,16 @@
 
 In Anthropic's when the request carries ``anthropic-version`` (its SDKs always
 send it), else in OpenAI's. The list is what the caller's key may use.
+
+Both have fields of ours beside the vendor's: what the catalogue knows of the model
+that an answer would come from, and what it costs. Anthropic's own ``capabilities``
+are null, as the catalogue does not know them all.
 """
 
 from __future__ import annotations
 
+from dataclasses import fields
+from fnmatch import fnmatchcase
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
@@ -13,6 +19,7 @@ from flask import Blueprint, Response, jsonify, request
 from llm_service.api.auth import caller, require_key
 from llm_service.catalog import Target
 from llm_service.errors import InvalidRequest
+from llm_service.prices import Rates
 from llm_service.service import current
 
 blueprint = Blueprint("models", __name__)
@@ -22,29 +29,68 @@ blueprint.before_request(require_key)
 _CREATED = 0
 _CREATED_AT = "1970-01-01T00:00:00Z"
 _MAX_PAGE = 1000
+_PRICED = tuple(item.name for item in fields(Rates) if item.type in ("Decimal", "Decimal | None"))
 
 
 @blueprint.get("/v1/models")
 def models() -> Response:
     """The models this key may use."""
-    listed = current().catalog.names(caller())
+    catalog, holder = current().catalog, caller()
+    names = [name for name, _ in catalog.names(holder)]
     if "anthropic-version" in request.headers:
-        return jsonify(_page([_anthropic(name, target) for name, target in listed]))
-    return jsonify({"object": "list", "data": [_openai(name, target) for name, target in listed]})
+        return jsonify(_page([_anthropic(name, catalog.resolve(name, holder)) for name in names]))
+    return jsonify({"object": "list", "data": [_openai(name, catalog.resolve(name, holder)) for name in names]})
 
 
 @blueprint.get("/v1/models/<path:name>")
 def model(name: str) -> Response:
     """One model by the name a call may use."""
-    target = current().catalog.resolve(name, caller())[0]
-    return jsonify(_anthropic(name, target) if "anthropic-version" in request.headers else _openai(name, target))
+    targets = current().catalog.resolve(name, caller())
+    return jsonify(_anthropic(name, targets) if "anthropic-version" in request.headers else _openai(name, targets))
 
 
-def _openai(name: str, target: Target) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": _CREATED, "owned_by": target.provider.name}
+def _openai(name: str, targets: tuple[Target, ...]) -> dict[str, Any]:
+    target = targets[0]
+    return {
+        "id": name,
+        "object": "model",
+        "created": _CREATED,
+        "owned_by": target.provider.name,
+        "context_window": target.context,
+        "max_output_tokens": target.max_output,
+        "capabilities": _capabilities(target),
+        **_facts(targets),
+    }
 
 
-def _anthropic(name: str, target: Target) -> dict[str, Any]:
+def _capabilities(target: Target) -> dict[str, Any]:
+    provider = target.provider
+    return {
+        "sampling": target.sampling,
+        "thinking": target.thinking,
+        "efforts": list(target.efforts),
+        "completions": any(fnmatchcase(target.model, pattern) for pattern in provider.completions),
+        "counts_tokens": provider.responses if provider.kind == "openai" else True,
+    }
+
+
+def _facts(targets: tuple[Target, ...]) -> dict[str, Any]:
+    """Who would be asked, in this order, and what the first of them costs."""
+    return {"targets": [target.name for target in targets], "pricing": _pricing(targets[0])}
+
+
+def _pricing(target: Target) -> dict[str, Any] | None:
+    """Dollars per million tokens; per thousand for ``web_searches`` and ``requests``. None: unknown."""
+    rates = target.price.in_force() if target.price is not None else None
+    if rates is None:
+        return None
+    known = {kind: getattr(rates, kind) for kind in _PRICED}
+    told = {kind: float(rate) for kind, rate in known.items() if rate is not None}
+    return {"currency": "USD", **told, "source": rates.source}
+
+
+def _anthropic(name: str, targets: tuple[Target, ...]) -> dict[str, Any]:
+    target = targets[0]
     return {
         "type": "model",
         "id": name,
@@ -54,6 +100,8 @@ def _anthropic(name: str, target: Target) -> dict[str, Any]:
         "max_input_tokens": target.context,
         "max_tokens": target.max_output,
         "capabilities": None,
+        "gateway_capabilities": _capabilities(target),
+        **_facts(targets),
     }
 
 

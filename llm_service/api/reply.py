@@ -22,13 +22,27 @@ from llm_service import scrub
 from llm_service.api import limits
 from llm_service.api.client import Watch, _hub
 from llm_service.cancellation import Cancel
-from llm_service.conversation import SILENCE, Admitted, Answer, Attempt, Call, Event, Finished, Started
+from llm_service.conversation import (
+    SILENCE,
+    Admitted,
+    Answer,
+    Attempt,
+    Call,
+    Discarded,
+    Event,
+    Finished,
+    Silence,
+    Started,
+)
 from llm_service.dialects import registry
 from llm_service.errors import BudgetExceeded, ClientClosed, InternalError, Limit, RateLimited, ServiceError
 from llm_service.headers import STOPPED
 from llm_service.service import Service, current
 
 log = logging.getLogger(__name__)
+
+# Nothing is sent for these, so a stream has not begun with them.
+_UNSEEN = frozenset({Attempt, Discarded, Silence})
 
 STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -172,7 +186,7 @@ class _First:
             for event in self._events:
                 if type(event) is Admitted:
                     self.tightest = event.tightest
-                elif type(event) is not Attempt and event is not SILENCE:
+                elif type(event) not in _UNSEEN:
                     self._event = event
                     break
         except BaseException as error:  # noqa: BLE001 - raised again where the first event is taken

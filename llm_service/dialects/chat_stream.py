@@ -261,6 +261,17 @@ class Reader(_Stream):
         return replace(answer, stop_reason=reason)
 
 
+def _plain_text(choice: Any) -> int:
+    """The length of the text in a choice that holds nothing else, as most do; 0 for all others."""
+    try:
+        if choice["finish_reason"] is not None:
+            return 0
+        content = choice["delta"]["content"]
+    except (KeyError, TypeError, IndexError):
+        return 0
+    return len(content) if type(content) is str else 0
+
+
 class Tap(_Stream):
     """A stream that is relayed as it is; only its usage chunk is held back, to be priced or left out.
 
@@ -311,6 +322,10 @@ class Tap(_Stream):
         if self._first is None:
             self._first = chunk
         choices = chunk["choices"]
+        if len(choices) == 1 and (length := _plain_text(choices[0])):
+            self._characters += length
+            self._held.append(block)
+            return
         if not choices and chunk.get("usage") is not None:
             self._usage_frame = block
             return

@@ -11,7 +11,6 @@ from typing import Any, Final
 from llm_service.catalog import Target
 from llm_service.conversation import Answer, Call, Conversation
 from llm_service.dialects import count_tokens, messages, responses
-from llm_service.dialects.count_tokens import forward as forward
 from llm_service.dialects.count_tokens import read_reply as read_reply
 from llm_service.dialects.count_tokens import read_verbatim as read_verbatim
 from llm_service.dialects.responses import KEEP_ALIVE as KEEP_ALIVE
@@ -50,6 +49,14 @@ FIELDS: Final = frozenset(
 def write_reply(call: Call, answer: Answer) -> dict[str, Any]:
     """The reply's JSON object."""
     return {"object": "response.input_tokens", **(answer.body or {})}
+
+
+def forward(call: Call, target: Target) -> dict[str, Any]:
+    """The client's own body for ``target``, by the rules of a response's (storage, other vendors' reasoning)."""
+    body = responses.forward(call, target)
+    if "store" not in call.body:
+        del body["store"]  # which this route does not know
+    return body
 
 
 def write_request(call: Call, conversation: Conversation, target: Target) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -76,7 +76,9 @@ def events(
         if conversation is None:
             conversation = registry.BY_NAME[call.dialect].read_request(call.body, call.headers)
         body, lost = cast(UpstreamDialect, vendor.dialect).write_request(call, conversation, target)
-        wants_object = call.kind == "generate" and json_mode.asks_for_object(conversation)
+        # Who wants it checked has that done with the answer as a whole, where it can be mended.
+        unchecked = call.kind == "generate" and call.json_answers == "off"
+        wants_object = unchecked and json_mode.asks_for_object(conversation)
         betas = ("anthropic-beta",) if "anthropic-beta" in call.headers else ()
         dropped = (*conversation.dropped, *lost, *betas)
     yield Attempt(target.provider.name, target.model, target.price)

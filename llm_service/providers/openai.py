@@ -36,7 +36,7 @@ class OpenAI:
         self._row = row
         self._base_url = row.base_url or DEFAULT_BASE_URL
         self._tick = tick
-        self._chat = self._lane(chat, "/chat/completions")
+        self._vendor = self._lane(chat, "/chat/completions")
         self._responses = self._lane(responses, "/responses")
         self._completions = self._lane(completions, "/completions")
         self._counting = self._lane(input_tokens, "/responses/input_tokens")
@@ -55,11 +55,11 @@ class OpenAI:
         if call.dialect == completions.NAME and any(fnmatchcase(target.model, it) for it in self._row.completions):
             return exchange.events(self._completions, call, target, cancel)
         if call.dialect == chat.NAME:
-            return exchange.events(self._chat, call, target, cancel)
+            return exchange.events(self._vendor, call, target, cancel)
         if call.dialect == responses.NAME and self._row.responses:
             return exchange.events(self._responses, call, target, cancel)
         conversation = registry.BY_NAME[call.dialect].read_request(call.body, call.headers)
-        lane = self._responses if responses.needed(conversation, target) else self._chat
+        lane = self._responses if responses.needed(conversation, target) else self._vendor
         return exchange.events(lane, call, target, cancel, conversation)
 
     def _count(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]:

@@ -216,14 +216,6 @@ def test_sampling_is_refused_under_the_api_version_without_it(field: str) -> Non
         assert getattr(messages.read_request(asked, older), field) == 1
 
 
-def test_the_table_of_crossing_fields_knows_every_field_of_the_sdk() -> None:
-    from anthropic.types import message_create_params as params
-
-    in_headers = {"user_profile_id", "workspace_id"}
-    known = {*params.MessageCreateParamsBase.__annotations__, "stream"} - in_headers
-    assert known - set(messages.CROSSING) == set()
-
-
 def test_the_sdk_reads_a_reply_of_ours() -> None:
     reply = messages.write_reply(messages_call(), ANSWER)
     message = anthropic_client(orjson.dumps(reply)).messages.create(model="m", max_tokens=5, messages=[])

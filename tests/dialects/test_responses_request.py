@@ -238,7 +238,7 @@ def test_tools_and_choices_cross() -> None:
     assert conversation.tool_choice == ToolChoice("required", allowed=("wait",))
     assert conversation.parallel_tool_calls is False
     for choice in ("auto", "none", "required"):
-        assert read(tools=[TOOL], tool_choice=choice).tool_choice == ToolChoice(choice)  # type: ignore[arg-type]
+        assert read(tools=[TOOL], tool_choice=choice).tool_choice == ToolChoice(choice)
     forced = read(tools=[TOOL], tool_choice={"type": "function", "name": "look"})
     assert forced.tool_choice == ToolChoice("tool", "look")
 

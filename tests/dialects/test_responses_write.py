@@ -331,7 +331,7 @@ def conversations(draw: st.DrawFn) -> Conversation:
         thought: list[Part] = draw(st.lists(THOUGHTS, max_size=1))
         turns.append(Message("assistant", (*thought, *draw(ANSWERED), *calls)))
         results = [ToolResult(part.id, tuple(draw(SAID))) for part in calls if isinstance(part, ToolCall)]
-        said: list[Part] = draw(SAID) if not results or draw(st.booleans()) else []
+        said: list[Any] = draw(SAID) if not results or draw(st.booleans()) else []
         turns.append(user(*results, *said))
     return Conversation(
         messages=tuple(turns),

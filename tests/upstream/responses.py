@@ -254,7 +254,7 @@ def _climb(add: Any, block: Block, item: dict[str, Any], at: int) -> None:
 def _climb_part(add: Any, block: Block, place: dict[str, Any], rung: str, empty: dict[str, Any]) -> None:
     said = "refusal" if block.kind == "refusal" else "text"
     kind = {"text": "output_text", "refusal": "refusal", "thinking": "reasoning_summary_text"}[block.kind]
-    logprobs = {"logprobs": []} if block.kind == "text" else {}
+    logprobs: dict[str, Any] = {"logprobs": []} if block.kind == "text" else {}
     add(f"response.{rung}_part.added", **place, part=empty)
     for piece in block.pieces:
         add(f"response.{kind}.delta", piece, **place, **logprobs)

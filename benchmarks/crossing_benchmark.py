@@ -1,0 +1,130 @@
+"""What a crossing costs in processor time: a text chunk, a relayed chunk, a long conversation.
+
+    python -m benchmarks.crossing_benchmark
+
+No sockets: only the dialects. The figures are this machine's; the targets beside them are the project's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import orjson
+
+from llm_service.catalog import Provider, Target, Timeouts
+from llm_service.conversation import Call, Caller, Delta, Relay
+from llm_service.dialects import UpstreamDialect, chat, fields, messages, sse
+
+CHUNKS = 20_000
+READ = 16  # chunks that arrive in one network read
+TURNS = 1_000
+ROUNDS = 5
+
+CHAT = Target(Provider("openai", "openai"), "gpt-4o-mini", Timeouts())
+MESSAGES = Target(Provider("anthropic", "anthropic"), "claude-haiku-4-5", Timeouts(), max_output=64_000)
+
+
+def call(dialect: str, body: dict[str, Any]) -> Call:
+    return Call(
+        id="01hzy3v7k4e8w9d2n5q6r7s8t0",
+        request_id="r",
+        route="/",
+        dialect=dialect,
+        model="m",
+        stream=True,
+        body=body,
+        caller=Caller(key_id="k"),
+    )
+
+
+def openai_stream() -> list[bytes]:
+    head = {
+        "id": "chatcmpl-C4Hq5aWuQNXhbWuQNXhbWuQN",
+        "object": "chat.completion.chunk",
+        "created": 1755137921,
+        "model": "gpt-4o-mini-2024-07-18",
+        "service_tier": "default",
+        "system_fingerprint": "fp_5050236cbd",
+    }
+    said = [{"index": 0, "delta": {"content": f" word{n % 97}"}, "finish_reason": None} for n in range(CHUNKS)]
+    ends = [{"index": 0, "delta": {}, "finish_reason": "stop"}]
+    return [sse.json_frame({**head, "choices": [choice], "usage": None}) for choice in (*said, *ends)]
+
+
+def anthropic_stream() -> list[bytes]:
+    usage = {"input_tokens": 9, "output_tokens": 1}
+    start: dict[str, Any] = {"type": "message_start", "message": {"model": "claude-haiku-4-5", "content": [], "usage": usage}}
+    block: dict[str, Any] = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+    said: list[dict[str, Any]] = [
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": f" word{n % 97}"}}
+        for n in range(CHUNKS)
+    ]
+    return [sse.json_frame(event, str(event["type"]).encode()) for event in (start, block, *said)]
+
+
+def reads(blocks: list[bytes]) -> list[bytes]:
+    return [b"".join(blocks[start : start + READ]) for start in range(0, len(blocks), READ)]
+
+
+def carry(stream: Iterable[bytes], upstream: UpstreamDialect, asked: Call, client: UpstreamDialect) -> int:
+    """The bytes a client gets for ``stream``."""
+    splitter = sse.Splitter()
+    verbatim = upstream is client
+    reader = upstream.Tap(asked) if verbatim else upstream.Reader(asked)
+    frames = client.Frames(asked)
+    sent = 0
+    for data in stream:
+        for event in reader.feed_many(splitter.feed(data)):
+            assert not verbatim or type(event) is not Delta
+            assert verbatim or type(event) is not Relay
+            sent += len(frames.feed(event))
+    return sent
+
+
+def conversation() -> bytes:
+    """1 MB in 1,000 turns, as an SDK sends it."""
+    text = "All work and no play makes a dull conversation. " * 20
+    turns = [{"role": ("user", "assistant")[n % 2], "content": f"{n} {text}"} for n in range(TURNS - 1)]
+    return orjson.dumps({"model": "m", "max_tokens": 100, "messages": [*turns, {"role": "user", "content": "Go on"}]})
+
+
+def forward(raw: bytes) -> int:
+    body = messages.check(fields.load_json(raw))
+    return len(orjson.dumps(messages.forward(call("messages", body), MESSAGES)))
+
+
+def translate(raw: bytes) -> int:
+    body = messages.check(fields.load_json(raw))
+    return len(orjson.dumps(chat.write_request(call("messages", body), messages.read_request(body), CHAT)[0]))
+
+
+def measure(name: str, target: str, work: Callable[[], int], pieces: int, unit: str) -> None:
+    scale = 1e6 if unit == "us" else 1e3
+    best = min(_time(work) for _ in range(ROUNDS))
+    print(f"{name:<46} {best / pieces * scale:8.2f} {unit}   at most {target}")
+
+
+def _time(work: Callable[[], int]) -> float:
+    begun = time.process_time()
+    assert work()
+    return time.process_time() - begun
+
+
+def main() -> None:
+    chats, claudes, raw = reads(openai_stream()), reads(anthropic_stream()), conversation()
+    as_chat = call("chat", {"model": "m", "messages": []})
+    as_messages = call("messages", {"model": "m", "messages": []})
+    measure("text chunk, Anthropic to an OpenAI client", "25 us", lambda: carry(claudes, messages, as_chat, chat),
+            CHUNKS, "us")  # fmt: skip
+    measure("text chunk, OpenAI to an Anthropic client", "25 us", lambda: carry(chats, chat, as_messages, messages),
+            CHUNKS, "us")  # fmt: skip
+    measure("relayed chunk, OpenAI", "2 us", lambda: carry(chats, chat, as_chat, chat), CHUNKS, "us")
+    measure("relayed chunk, Anthropic", "2 us", lambda: carry(claudes, messages, as_messages, messages), CHUNKS, "us")
+    measure(f"{TURNS} messages, {len(raw) / 1e6:.1f} MB, forwarded", "15 ms", lambda: forward(raw), 1, "ms")
+    measure(f"{TURNS} messages, {len(raw) / 1e6:.1f} MB, translated", "15 ms", lambda: translate(raw), 1, "ms")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""The models route: what the catalogue knows, in both vendors' shapes, read by both official clients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.contract.cases import CLAUDE, GPT
+from tests.support.server import Server
+
+
+def openai_model(service: Server, name: str) -> dict[str, Any]:
+    return service.openai().models.retrieve(name).model_dump()
+
+
+def anthropic_model(service: Server, name: str) -> dict[str, Any]:
+    return service.anthropic().models.retrieve(name).model_dump()
+
+
+@pytest.mark.parametrize("name", [CLAUDE, GPT, "gpt-4o", "fast", "openai/some/model:with-slashes"])
+def test_both_shapes_have_the_same_facts(service: Server, name: str) -> None:
+    ours, theirs = openai_model(service, name), anthropic_model(service, name)
+    assert ours["id"] == theirs["id"] == name
+    assert ours["capabilities"] == theirs["gateway_capabilities"] and theirs["capabilities"] is None
+    assert (ours["pricing"], ours["targets"]) == (theirs["pricing"], theirs["targets"])
+    assert ours["max_output_tokens"] == theirs["max_tokens"]
+    assert ours["context_window"] == theirs["max_input_tokens"]
+
+
+def test_prices_are_dollars_for_a_million_tokens(service: Server) -> None:
+    price = openai_model(service, "openai/text-embedding-3-small")["pricing"]
+    assert price == {"currency": "USD", "input": 0.02, "output": 0.0, "source": "models.toml"}
+    price = openai_model(service, CLAUDE)["pricing"]
+    assert 0 < price["cache_read"] < price["input"] < price["output"] and price["source"].startswith("genai-prices")
+
+
+def test_an_unknown_price_is_none_and_not_free(service: Server) -> None:
+    assert openai_model(service, "openai/some-model-of-tomorrow")["pricing"] is None
+
+
+def test_an_alias_tells_whom_it_asks(service: Server) -> None:
+    told = openai_model(service, "fast")
+    assert told["targets"] == ["anthropic/claude-haiku-4-5", "openai/gpt-5-mini"]
+    assert told["pricing"] == openai_model(service, CLAUDE)["pricing"]
+
+
+def test_capabilities_are_the_catalogue_s(service: Server) -> None:
+    assert openai_model(service, "gpt-5")["capabilities"]["sampling"] is False
+    assert openai_model(service, GPT)["capabilities"]["sampling"] is True
+    assert openai_model(service, "gpt-3.5-turbo-instruct")["capabilities"]["completions"] is True
+    assert openai_model(service, GPT)["capabilities"]["completions"] is False
+
+
+def test_anthropic_s_client_pages_through_all_of_them(service: Server) -> None:
+    client = service.anthropic()
+    names = [model.id for model in service.openai().models.list()]
+    assert len(names) > 5
+    assert [model.id for model in client.models.list(limit=2)] == names
+    page = client.models.list(limit=3)
+    assert (page.first_id, page.last_id, page.has_more) == (names[0], names[2], True)
+    before = client.models.list(limit=2, before_id=names[4])
+    assert [model.id for model in before.data] == names[2:4]
+    assert before.has_more

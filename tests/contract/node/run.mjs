@@ -1,0 +1,165 @@
+// node run.mjs CLIENT CASE MODEL: one case of one client against the service at BASE_URL with API_KEY.
+// Prints one JSON object: what the client made of it, or the error it raised.
+import Anthropic from '@anthropic-ai/sdk'
+import { createAnthropic } from '@ai-sdk/anthropic'
+import { createOpenAI } from '@ai-sdk/openai'
+import { generateObject, generateText, stepCountIs, streamText, tool } from 'ai'
+import OpenAI from 'openai'
+import { z } from 'zod'
+
+const [client, name, model] = process.argv.slice(2)
+const { BASE_URL: base, API_KEY: apiKey } = process.env
+const openai = new OpenAI({ baseURL: `${base}/v1`, apiKey, maxRetries: 2 })
+const anthropic = new Anthropic({ baseURL: base, apiKey, maxRetries: 2 })
+
+const prompt = 'Hi'
+const messages = [{ role: 'user', content: prompt }]
+const schema = { type: 'object', properties: { q: { type: 'string' } }, required: ['q'], additionalProperties: false }
+const look = (input) => `found ${input.q}`
+
+// ---- OpenAI
+
+const chat = {
+  async chat() {
+    const reply = await openai.chat.completions.create({ model, messages, max_completion_tokens: 50 })
+    const { prompt_tokens: input, completion_tokens: output } = reply.usage
+    return { text: reply.choices[0].message.content, finish: reply.choices[0].finish_reason, input, output }
+  },
+  async stream() {
+    const stream = openai.chat.completions.stream({ model, messages, stream_options: { include_usage: true } })
+    const pieces = []
+    stream.on('content', (delta) => delta && pieces.push(delta))
+    const reply = await stream.finalChatCompletion()
+    const { prompt_tokens: input, completion_tokens: output } = reply.usage
+    return { text: reply.choices[0].message.content, pieces, finish: reply.choices[0].finish_reason, input, output }
+  },
+  async tools() {
+    const runner = openai.chat.completions.runTools({
+      model,
+      messages,
+      tools: [{ type: 'function', function: { name: 'look', parameters: schema, parse: JSON.parse, function: look } }],
+    })
+    const text = await runner.finalContent()
+    const results = runner.messages.filter((message) => message.role === 'tool').map((message) => message.content)
+    return { text, results }
+  },
+  async structured() {
+    const response_format = { type: 'json_schema', json_schema: { name: 'answer', schema, strict: true } }
+    const reply = await openai.chat.completions.create({ model, messages, response_format })
+    return JSON.parse(reply.choices[0].message.content)
+  },
+  async embeddings() {
+    const reply = await openai.embeddings.create({ model, input: ['a', 'b'] })
+    return { count: reply.data.length, numbers: reply.data[0].embedding.length }
+  },
+  async models() {
+    const names = []
+    for await (const item of openai.models.list()) names.push(item.id)
+    return { names }
+  },
+}
+
+const responses = {
+  async chat() {
+    const reply = await openai.responses.create({ model, input: prompt })
+    return { text: reply.output_text, finish: reply.status, input: reply.usage.input_tokens }
+  },
+  async stream() {
+    const stream = openai.responses.stream({ model, input: prompt })
+    const pieces = []
+    for await (const event of stream) if (event.type === 'response.output_text.delta') pieces.push(event.delta)
+    const reply = await stream.finalResponse()
+    return { text: reply.output_text, pieces, finish: reply.status, input: reply.usage.input_tokens }
+  },
+}
+
+// ---- Anthropic
+
+const said = (message) => message.content.filter((block) => block.type === 'text').map((block) => block.text).join('')
+
+const claude = {
+  async chat() {
+    const reply = await anthropic.messages.create({ model, messages, max_tokens: 50 })
+    const { input_tokens: input, output_tokens: output } = reply.usage
+    return { text: said(reply), finish: reply.stop_reason, input, output }
+  },
+  async stream() {
+    const stream = anthropic.messages.stream({ model, messages, max_tokens: 50 })
+    const pieces = []
+    stream.on('text', (delta) => pieces.push(delta))
+    const reply = await stream.finalMessage()
+    const { input_tokens: input, output_tokens: output } = reply.usage
+    return { text: said(reply), pieces, finish: reply.stop_reason, input, output }
+  },
+  async tools() {
+    const turns = [...messages]
+    const results = []
+    for (;;) {
+      const reply = await anthropic.messages
+        .stream({ model, messages: turns, max_tokens: 500, tools: [{ name: 'look', input_schema: schema }] })
+        .finalMessage()
+      const calls = reply.content.filter((block) => block.type === 'tool_use')
+      if (!calls.length) return { text: said(reply), results }
+      const content = calls.map((call) => ({ type: 'tool_result', tool_use_id: call.id, content: look(call.input) }))
+      results.push(...content.map((block) => block.content))
+      turns.push({ role: 'assistant', content: reply.content }, { role: 'user', content })
+    }
+  },
+  async structured() {
+    const output_config = { format: { type: 'json_schema', schema } }
+    return JSON.parse(said(await anthropic.messages.create({ model, messages, max_tokens: 500, output_config })))
+  },
+  async models() {
+    const names = []
+    for await (const item of anthropic.models.list({ limit: 3 })) names.push(item.id)
+    return { names }
+  },
+}
+
+// ---- Vercel's ai
+
+const vercel = (made) => ({
+  async chat() {
+    const { text, finishReason, usage } = await generateText({ model: made, prompt, maxOutputTokens: 50 })
+    return { text, finish: finishReason, input: usage.inputTokens, output: usage.outputTokens }
+  },
+  async stream() {
+    const result = streamText({ model: made, prompt, maxOutputTokens: 50, onError() {} })
+    const pieces = []
+    for await (const part of result.fullStream) {
+      if (part.type === 'error') throw part.error
+      if (part.type === 'text-delta') pieces.push(part.text)
+    }
+    const usage = await result.usage
+    return { text: pieces.join(''), pieces, finish: await result.finishReason, input: usage.inputTokens, output: usage.outputTokens }
+  },
+  async tools() {
+    const { text, steps } = await generateText({
+      model: made,
+      prompt,
+      stopWhen: stepCountIs(5),
+      tools: { look: tool({ description: 'Look', inputSchema: z.object({ q: z.string() }), execute: look }) },
+    })
+    return { text, results: steps.flatMap((step) => step.toolResults.map((result) => result.output)) }
+  },
+  async structured() {
+    return (await generateObject({ model: made, prompt, schema: z.object({ q: z.string() }) })).object
+  },
+})
+
+const clients = {
+  openai: chat,
+  responses,
+  anthropic: claude,
+  'ai-openai': vercel(createOpenAI({ baseURL: `${base}/v1`, apiKey }).chat(model)),
+  'ai-responses': vercel(createOpenAI({ baseURL: `${base}/v1`, apiKey })(model)),
+  'ai-anthropic': vercel(createAnthropic({ baseURL: `${base}/v1`, apiKey })(model)),
+}
+
+try {
+  console.log(JSON.stringify(await clients[client][name]()))
+} catch (error) {
+  const { status, statusCode, code, type, message } = error.lastError ?? error
+  const kind = (error.lastError ?? error).constructor.name
+  console.log(JSON.stringify({ error: kind, status: status ?? statusCode ?? null, code: code ?? null, type: type ?? null, message }))
+}

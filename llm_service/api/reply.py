@@ -24,7 +24,15 @@ from llm_service.api.client import Watch, _hub
 from llm_service.cancellation import Cancel
 from llm_service.conversation import SILENCE, Admitted, Answer, Attempt, Call, Event, Finished, Started
 from llm_service.dialects import registry
-from llm_service.errors import BudgetExceeded, ClientClosed, InternalError, Limit, RateLimited, ServiceError
+from llm_service.errors import (
+    BudgetExceeded,
+    ClientClosed,
+    InternalError,
+    Limit,
+    RateLimited,
+    ServiceError,
+    Unavailable,
+)
 from llm_service.service import Service, current
 
 log = logging.getLogger(__name__)
@@ -50,7 +58,7 @@ def respond(call: Call) -> Response:
         answer, tightest = _plain(events)
     except BaseException as error:
         exchange.end()
-        if isinstance(error, (BudgetExceeded, RateLimited)):  # the ledger's: it was no request then
+        if isinstance(error, (BudgetExceeded, RateLimited, Unavailable)):  # the ledger's: it was no request then
             limits.give_back()
         raise
     exchange.end()

@@ -130,7 +130,7 @@ def test_the_model_s_limit_is_written_in_the_dialect_s_word(
 ) -> None:
     asked = call(model, dialect)
     admitted = meter.admit(asked, NOW).call
-    assert admitted.body == asked.body | ({field: limit} if field else {})
+    assert admitted.body == {**asked.body, **({field: limit} if field else {})}
     assert admitted is asked or replace(admitted, body=asked.body) == asked
 
 

@@ -35,7 +35,15 @@ from llm_service.conversation import (
     Started,
 )
 from llm_service.dialects import registry
-from llm_service.errors import BudgetExceeded, ClientClosed, InternalError, Limit, RateLimited, ServiceError
+from llm_service.errors import (
+    BudgetExceeded,
+    ClientClosed,
+    InternalError,
+    Limit,
+    RateLimited,
+    ServiceError,
+    Unavailable,
+)
 from llm_service.headers import STOPPED
 from llm_service.service import Service, current
 
@@ -65,7 +73,7 @@ def respond(call: Call) -> Response:
         answer, tightest = _plain(events)
     except BaseException as error:
         exchange.end()
-        if isinstance(error, (BudgetExceeded, RateLimited)):  # the ledger's: it was no request then
+        if isinstance(error, (BudgetExceeded, RateLimited, Unavailable)):  # the ledger's: it was no request then
             limits.give_back()
         raise
     exchange.end()

@@ -235,17 +235,24 @@ def test_what_nothing_bounds_is_refused_by_its_name(
 # ---- changed while the service runs
 
 
+def refused_within(seconds: float, client: Any) -> Any:
+    """The first refusal."""
+    replies: list[Any] = []
+
+    def refused() -> bool:
+        replies.append(client.post("/v1/complete", json=body()))
+        return bool(replies[-1].status_code == 402)
+
+    wait_until(refused, seconds, "the amount holds", 0.1)
+    return replies[-1]
+
+
 def test_a_budget_below_what_is_spent_refuses_and_never_goes_below_nothing(any_books: Server) -> None:
     issued = key_with(any_books, 10**12)
     client = any_books.http(issued.text)
     assert client.post("/v1/complete", json=body()).status_code == 200
     set_budget(any_books, "key", issued.stored.id, 100)
-    refused = wait_until(
-        lambda: reply if (reply := client.post("/v1/complete", json=body())).status_code == 402 else None,
-        3.0,
-        "the lower amount holds",
-        0.1,
-    )
+    refused = refused_within(3.0, client)
     assert "$0.00 of $0.0000001 is left" in refused.json()["detail"]
     assert refused.headers["ratelimit"] == '"budget";r=0'
     assert client.get("/v1/key").json()["budgets"][0]["left_usd"] == 0
@@ -259,13 +266,7 @@ def test_a_new_budget_holds_within_seconds_and_counts_what_was_spent_before(any_
     cost = any_books.row(reply.headers["x-request-id"])["cost_nanousd"]
     assert cost > 0
     any_books.cli("budgets", "set", "--key", issued.stored.id, "--amount", "0.000001")
-    told = wait_until(
-        lambda: reply.text if (reply := client.post("/v1/complete", json=body())).status_code == 402 else None,
-        4.0,
-        "the new budget holds",
-        0.1,
-    )
-    assert "$0.00 of $0.000001 is left" in told
+    assert "$0.00 of $0.000001 is left" in refused_within(4.0, client).text
 
 
 # ---- a caller that leaves

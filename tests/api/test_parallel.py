@@ -74,10 +74,10 @@ def test_one_at_a_time_is_never_refused_after_a_stream_that_broke(
 
 def test_a_caller_that_left_gives_its_place_back(books: Server, upstream: Upstream) -> None:
     issued = books.create_key(parallel=1)
-    for path, more in (("/v1/stream", {}), ("/v1/complete", {}), (CHAT, {"stream": True})):
+    for path, stream in (("/v1/stream", True), ("/v1/complete", False), (CHAT, True)):
         upstream.script(Step(fault="hang", after=-1))
         with books.raw() as raw:
-            raw.request("POST", path, body(**more), issued.text)
+            raw.request("POST", path, body(stream=stream), issued.text)
             upstream.ledger.wait(lambda seen: [s for s in seen if s.outcome == "open"], 1, 5, "open requests")
         upstream.wait_closed(1)
         wait_until(

@@ -36,7 +36,8 @@ SCOPES = {
 def limited_key(stack: ExitStack, service: Server, kind: str, **values: int) -> str:
     """A key that is subject to these limits of ``kind`` until the end of ``stack``."""
     if kind == "key":
-        return service.create_key(**values).text
+        options: dict[str, Any] = dict(values)
+        return service.create_key(**options).text
     stack.enter_context(limited(service, kind, SCOPES[kind][0], **values))
     return service.create_key(user="u-limits", org="o-limits").text
 

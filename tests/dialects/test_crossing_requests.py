@@ -36,6 +36,7 @@ IMAGES = st.builds(Image, url=TEXTS.map("https://example.com/".__add__)) | st.bu
     Image, data=st.just("AAAA"), media_type=st.sampled_from(["image/png", "image/webp"])
 )
 PDFS = st.builds(Document, data=st.just("JVBE"), media_type=st.just("application/pdf"), title=TEXTS)
+_EITHER = st.booleans()
 SAID = st.lists(TEXTS.map(Text) | IMAGES | PDFS, min_size=1, max_size=3).map(tuple)
 SCHEMAS: list[dict[str, Any]] = [
     {"type": "object", "properties": {}},
@@ -69,12 +70,13 @@ def turns(draw: st.DrawFn, thoughts: bool) -> tuple[Message, ...]:
             parts = [Text("x")]
         said.append(Message("assistant", (*parts, *calls)))
         results = [ToolResult(call.id, tuple(draw(st.lists(TEXTS.map(Text), max_size=2)))) for call in calls]
-        said.append(Message("user", (*results, *(() if results and draw(st.booleans()) else draw(SAID)))))
+        silent = bool(results) and draw(_EITHER)
+        said.append(Message("user", (*results, *(() if silent else draw(SAID)))))
     return tuple(said)
 
 
 @st.composite
-def conversations(draw: st.DrawFn, thoughts: bool = False, **extra: Any) -> Conversation:
+def conversations(draw: st.DrawFn, /, thoughts: bool = False, **extra: Any) -> Conversation:
     choice = draw(CHOICES)
     parallel = draw(st.none() | st.booleans())
     if choice is None or choice.mode == "none":

@@ -55,7 +55,8 @@ def openai_stream() -> list[bytes]:
 
 def anthropic_stream() -> list[bytes]:
     usage = {"input_tokens": 9, "output_tokens": 1}
-    start: dict[str, Any] = {"type": "message_start", "message": {"model": "claude-haiku-4-5", "content": [], "usage": usage}}
+    message = {"model": "claude-haiku-4-5", "content": [], "usage": usage}
+    start: dict[str, Any] = {"type": "message_start", "message": message}
     block: dict[str, Any] = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
     said: list[dict[str, Any]] = [
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": f" word{n % 97}"}}

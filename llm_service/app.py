@@ -54,6 +54,7 @@ EXPOSED = (
     "RateLimit",
     "RateLimit-Policy",
     "X-Dropped-Parameters",
+    "X-Upstream-Request-Id",
     "X-JSON-Answer",
 )
 

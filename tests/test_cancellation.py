@@ -24,6 +24,20 @@ def test_setting_it_ends_a_blocked_read() -> None:
             cancel.check()
 
 
+def test_a_wait_ends_with_its_event_with_its_time_or_with_the_call() -> None:
+    cancel, event = Cancel(), threading.Event()
+    assert cancel.wait(event, 0.01) is False
+    event.set()
+    assert cancel.wait(event, 5) is True
+    started = time.monotonic()
+    threading.Timer(0.05, cancel.set, [ClientClosed("gone")]).start()
+    with pytest.raises(ClientClosed):
+        cancel.wait(threading.Event(), 30)
+    assert time.monotonic() - started < 10
+    with pytest.raises(ClientClosed):  # and at once when it is over already
+        cancel.wait(threading.Event(), 30)
+
+
 def test_a_socket_attached_after_the_end_is_shut_at_once() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:

@@ -159,3 +159,17 @@ def test_names_from_callers_do_not_grow_the_memory_without_end() -> None:
     for number in range(10_500):
         book.resolve(f"openai/x-{number}")
     assert len(book._targets) <= 10_001
+
+
+def test_the_packaged_models_are_told_to_think_as_they_understand() -> None:
+    book = catalog()
+    said = {
+        name: book.resolve(name)[0].thinking
+        for name in ("claude-haiku-4-5", "claude-opus-4-6", "claude-fable-5", "claude-3-opus", "gpt-5-mini", "gpt-4o")
+    }
+    assert list(said.values()) == ["budget", "adaptive", "always", "none", "effort", "none"]
+
+
+def test_a_way_of_thinking_nobody_knows_is_refused() -> None:
+    with pytest.raises(SettingsError, match="thinking must be one of"):
+        catalog(models={"p/*": {"thinking": "hard"}})

@@ -67,7 +67,7 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
 
 def forward(call: Call, target: Target) -> dict[str, Any]:
     """The client's own body for ``target``."""
-    return {**call.body, "model": target.model}
+    return messages.forward(call, target)
 
 
 def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:

@@ -20,6 +20,7 @@ from llm_service.dialects.messages_request import write_request as write_request
 from llm_service.dialects.messages_stream import Reader as Reader
 from llm_service.dialects.messages_stream import Tap as Tap
 from llm_service.dialects.messages_upstream import forward as forward
+from llm_service.dialects.messages_upstream import left_out as left_out
 from llm_service.dialects.messages_upstream import read_error as read_error
 from llm_service.dialects.messages_upstream import read_reply as read_reply
 from llm_service.dialects.messages_upstream import read_verbatim as read_verbatim

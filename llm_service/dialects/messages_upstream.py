@@ -20,7 +20,7 @@ from llm_service.conversation import (
     ToolCall,
     Usage,
 )
-from llm_service.dialects import upstream
+from llm_service.dialects import fields, reasoning, upstream
 from llm_service.dialects.messages_client import NAME
 from llm_service.dialects.upstream import Counts, VendorError, broken
 from llm_service.errors import (
@@ -55,8 +55,29 @@ _IN_BAND: upstream.Kinds = (
 
 
 def forward(call: Call, target: Target) -> dict[str, Any]:
-    """The client's own body for ``target``."""
-    return {**call.body, "model": target.model}
+    """The client's own body for ``target``, without thoughts of another vendor's, which answered an earlier turn:
+    Anthropic refuses what it has not signed itself."""
+    body = {**call.body, "model": target.model}
+    if left_out(call):
+        turns = [
+            {**turn, "content": [block for block in turn["content"] if not _is_foreign(block)]}
+            if isinstance(turn["content"], list)
+            else turn
+            for turn in call.body["messages"]
+        ]
+        body["messages"] = [turn for turn in turns if turn["content"]]
+    return body
+
+
+def left_out(call: Call) -> tuple[str, ...]:
+    """The names of what ``forward`` leaves out."""
+    blocks = (block for turn in call.body["messages"] if isinstance(turn["content"], list) for block in turn["content"])
+    return (fields.client_field(call, "thoughts"),) if any(map(_is_foreign, blocks)) else ()
+
+
+def _is_foreign(block: Mapping[str, Any]) -> bool:
+    signed = block.get({"thinking": "signature", "redacted_thinking": "data"}.get(block["type"], ""))
+    return isinstance(signed, str) and reasoning.unsign(signed)[1] not in ("", NAME)
 
 
 def read_usage(given: Any, characters: int, call: Call | None) -> Usage:

@@ -21,6 +21,7 @@ from llm_service.dialects.responses_request import CROSSING as CROSSING
 from llm_service.dialects.responses_request import read_request as read_request
 from llm_service.dialects.responses_stream import Tap as Tap
 from llm_service.dialects.responses_upstream import forward as forward
+from llm_service.dialects.responses_upstream import left_out as left_out
 from llm_service.dialects.responses_upstream import read_error as read_error
 from llm_service.dialects.responses_upstream import read_verbatim as read_verbatim
 from llm_service.dialects.responses_write import needed as needed

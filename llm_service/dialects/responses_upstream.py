@@ -11,7 +11,7 @@ from typing import Any
 
 from llm_service.catalog import Target
 from llm_service.conversation import Answer, Call, StopReason, Usage
-from llm_service.dialects import chat_upstream, responses_storage, upstream
+from llm_service.dialects import chat_upstream, fields, responses_storage, upstream
 from llm_service.dialects.responses_client import NAME
 from llm_service.dialects.responses_reply import read_carried
 from llm_service.dialects.upstream import Counts, VendorError, broken
@@ -50,10 +50,15 @@ def forward(call: Call, target: Target) -> dict[str, Any]:
     """
     responses_storage.check(call.body, target.provider)
     body = {**call.body, "model": target.model, "store": call.body.get("store") is True}
-    given = call.body.get("input")
-    if isinstance(given, list) and any(map(_is_foreign, given)):
-        body["input"] = [item for item in given if not _is_foreign(item)]
+    if left_out(call):
+        body["input"] = [item for item in call.body["input"] if not _is_foreign(item)]
     return body
+
+
+def left_out(call: Call) -> tuple[str, ...]:
+    """The names of what ``forward`` leaves out."""
+    given = call.body.get("input")
+    return (fields.client_field(call, "thoughts"),) if isinstance(given, list) and any(map(_is_foreign, given)) else ()
 
 
 def _is_foreign(item: Mapping[str, Any]) -> bool:

@@ -12,6 +12,7 @@ length, then JSON. Nothing is written anywhere else.
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import signal
@@ -163,6 +164,7 @@ def serve(sock: socket.socket) -> None:
 
 
 if __name__ == "__main__":
+    os.nice(10)  # those who wait for their own answers come first
     with suppress(ValueError, OSError):  # not every system has this limit
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     serve(socket.socket(fileno=0))

@@ -8,6 +8,7 @@ travels on when its body does.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -35,7 +36,7 @@ class Anthropic:
         self._row = row
         self._base_url = row.base_url or DEFAULT_BASE_URL
         self._tick = tick
-        self._vendor = self._lane(messages, "/v1/messages")
+        self._vendor = replace(self._lane(messages, "/v1/messages"), left_out=messages.left_out)
         self._counting = self._lane(count_tokens, "/v1/messages/count_tokens")
 
     def _lane(self, dialect: RelayedDialect, path: str) -> exchange.Vendor:

@@ -55,12 +55,14 @@ class Vendor:
     """What differs between the vendors' routes: the dialect, the way there and the headers it wants.
 
     One that is given streams has a ``StreamedDialect``, and calls that cross an ``UpstreamDialect``.
+    ``left_out`` names what ``forward`` leaves out of a call's own body.
     """
 
     dialect: RelayedDialect
     wire: Wire
     headers: Callable[[Call, Mapping[str, Any], bool], Mapping[str, str]]
     tick: float
+    left_out: Callable[[Call], tuple[str, ...]] = lambda call: ()
 
 
 def events(
@@ -71,7 +73,7 @@ def events(
     dropped: tuple[str, ...] = ()
     wants_object = False
     if verbatim:
-        body = vendor.dialect.forward(call, target)
+        body, dropped = vendor.dialect.forward(call, target), vendor.left_out(call)
     else:
         if conversation is None:
             conversation = registry.BY_NAME[call.dialect].read_request(call.body, call.headers)

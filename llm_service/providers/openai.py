@@ -8,6 +8,7 @@ retries and its way of reading streams.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
@@ -37,7 +38,7 @@ class OpenAI:
         self._base_url = row.base_url or DEFAULT_BASE_URL
         self._tick = tick
         self._vendor = self._lane(chat, "/chat/completions")
-        self._responses = self._lane(responses, "/responses")
+        self._responses = replace(self._lane(responses, "/responses"), left_out=responses.left_out)
         self._completions = self._lane(completions, "/completions")
         self._counting = self._lane(input_tokens, "/responses/input_tokens")
         self._embeddings = Gatherer(self._lane(embeddings, "/embeddings"), gather)

@@ -16,7 +16,7 @@ from tests.support.server import Server
 from tests.upstream import Step, Upstream
 
 HELLO: Any = [{"role": "user", "content": "Hello, how are you?"}]
-TOOL = {"name": "look", "input_schema": {"type": "object", "properties": {"q": {"type": "string"}}}}
+TOOL: Any = {"name": "look", "input_schema": {"type": "object", "properties": {"q": {"type": "string"}}}}
 PATHS = {CLAUDE: "/v1/messages/count_tokens", GPT: "/v1/responses/input_tokens"}
 
 

@@ -74,7 +74,8 @@ def messages(service: Server, stream: bool, **asked: Any) -> Got:
     if stream:
         headers = given.pop("extra_headers", {})
         with client.messages.stream(**given, extra_headers=headers) as events:
-            reply, told = events.get_final_message(), events.response.headers
+            reply: Any = events.get_final_message()
+            told: Any = events.response.headers
     else:
         raw: Any = client.messages.with_raw_response.create(**given)
         reply, told = raw.parse(), raw.headers
@@ -157,6 +158,7 @@ def test_an_answer_that_nothing_helps_is_an_error_of_the_sdk_and_is_paid_for(
     )
     with pytest.raises((openai.InternalServerError, anthropic.InternalServerError)) as caught:
         ask(service, stream, model=model, extra_headers=wanting("retry"))
+    assert isinstance(caught.value, openai.InternalServerError | anthropic.InternalServerError)
     assert caught.value.status_code == 502
     assert "The model's answer is not the JSON that was asked for: type at $.city." in caught.value.message
     assert caught.value.response.headers["x-should-retry"] == "false"

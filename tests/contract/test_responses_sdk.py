@@ -39,6 +39,7 @@ SCHEMA = {
     "additionalProperties": False,
 }
 TOOLS: Any = [{"type": "function", "name": "look", "parameters": SCHEMA, "strict": False}]
+CLAUDE_TOOLS: Any = [{"name": "look", "input_schema": SCHEMA}]
 ASKS = {"name": "look", "input": {"city": "Paris"}}
 
 
@@ -156,14 +157,14 @@ def test_images_and_files_reach_claude(openai_client: openai.OpenAI, upstream: U
     assert blocks[1]["source"] == {"type": "base64", "media_type": "image/png", "data": PIXEL}
 
 
-def test_a_model_s_refusal_is_a_part_of_its_message(openai_client: openai.OpenAI, upstream: Upstream) -> None:
-    for model in (GPT, CLAUDE):
+def test_a_model_s_refusal_does_not_look_like_an_answer(openai_client: openai.OpenAI, upstream: Upstream) -> None:
+    for model in VENDORS:
         upstream.script(Step(refusal="I would rather not"), Step(refusal="I would rather not"))
-        plain = openai_client.responses.create(model=model, input="Hi")
-        with openai_client.responses.stream(model=model, input="Hi") as stream:
-            kinds = [event.type for event in stream]
-        assert plain.output_text == "" or plain.status == "completed"
-        assert kinds[-1] in ("response.completed", "response.incomplete")
+        plain: Any = openai_client.responses.create(model=model, input="Hi")
+        *_, last = openai_client.responses.create(model=model, input="Hi", stream=True)
+        assert last.type == f"response.{plain.status}"
+        parts = [part.type for item in plain.output for part in item.content]
+        assert "refusal" in parts or plain.incomplete_details.reason == "content_filter"
 
 
 @pytest.mark.parametrize("model", VENDORS)
@@ -328,15 +329,35 @@ def test_thoughts_of_one_vendor_do_not_stop_the_next(make_service: MakeService, 
     assert first.output[0].type == "reasoning"
     items += [item.to_dict() for item in first.output]
     items += [{"type": "function_call_output", "call_id": first.output[-1].call_id, "output": "x"}]  # type: ignore[union-attr]
-    assert client.responses.create(model="any", input=items, tools=TOOLS).output_text == "All done"
+    raw = client.responses.with_raw_response.create(model="any", input=items, tools=TOOLS)
+    assert raw.parse().output_text == "All done"
+    assert raw.headers["x-dropped-parameters"] == "input[].reasoning"
     assert upstream.last.path == "/v1/responses"
     assert [item.get("type") for item in upstream.last.body["input"]] == [None, "function_call", "function_call_output"]
 
 
+def test_thoughts_of_openai_s_do_not_stop_claude(make_service: MakeService, upstream: Upstream) -> None:
+    catalogue = COMPATIBLE.replace(
+        '["anthropic/claude-haiku-4-5", "openai/gpt-5"]', '["openai/gpt-5", "anthropic/claude-haiku-4-5"]'
+    )
+    client = make_service(models=catalogue.format(url=upstream.compatible_url)).anthropic()
+    upstream.script(Step(thinking="Hm", tools=[ASKS]), Step(status=503, times=3), Step(text="All done"))
+    turns: list[Any] = [{"role": "user", "content": "Go"}]
+    asked: Any = {"model": "any", "max_tokens": 2000, "tools": CLAUDE_TOOLS}
+    first = client.messages.create(**asked, messages=turns, thinking={"type": "enabled", "budget_tokens": 1024})
+    assert [block.type for block in first.content] == ["thinking", "tool_use"]
+    result = {"type": "tool_result", "tool_use_id": first.content[1].id, "content": "x"}
+    turns += [
+        {"role": "assistant", "content": [block.to_dict() for block in first.content]},
+        {"role": "user", "content": [result]},
+    ]
+    raw = client.messages.with_raw_response.create(**asked, messages=turns)
+    assert raw.headers["x-dropped-parameters"] == "messages[].thinking"
+    assert upstream.last.path == "/v1/messages"
+    assert [block["type"] for block in upstream.last.body["messages"][1]["content"]] == ["tool_use"]
+
+
 # ---- an Anthropic client, a model of OpenAI's
-
-
-CLAUDE_TOOLS: Any = [{"name": "look", "input_schema": SCHEMA}]
 
 
 @pytest.mark.parametrize("stream", [False, True])

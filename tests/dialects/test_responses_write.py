@@ -302,6 +302,8 @@ def test_reasoning_of_another_vendor_is_not_forwarded() -> None:
     question = {"role": "user", "content": "Hello"}
     asked = responses_call(input=[question, foreign, own, question])
     assert responses.forward(asked, GPT5)["input"] == [question, own, question]
+    assert responses.left_out(asked) == ("input[].reasoning",)
+    assert responses.left_out(responses_call(input=[question, own])) == responses.left_out(responses_call()) == ()
 
 
 # ---- round trips

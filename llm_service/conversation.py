@@ -308,6 +308,7 @@ class Caller:
     parallel: int | None = None
     limits: tuple[Limits, ...] = ()
     budgets: tuple[Budget, ...] = ()
+    json_answers: JsonAnswers = "off"  # unless the request says otherwise
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,10 +54,10 @@ def read_call(*, stream: bool | None = None, kind: Kind = "generate") -> Call:
 
 
 def _json_answers() -> JsonAnswers:
-    """What the request says. Raises InvalidRequest."""
+    """What the request says, else what its key does. Raises InvalidRequest."""
     asked = request.headers.get(HEADER)
     if asked is None:
-        return "off"
+        return auth.caller().json_answers
     if asked not in get_args(JsonAnswers):
         raise InvalidRequest(f"The header {HEADER} must be one of {', '.join(get_args(JsonAnswers))}.", param=HEADER)
     return cast(JsonAnswers, asked)

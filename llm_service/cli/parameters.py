@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv6Network, ip_interface
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_args
 
 import click
 
+from llm_service.conversation import JsonAnswers
 from llm_service.money import nanodollars
 
 T = TypeVar("T")
@@ -134,6 +135,13 @@ def network_list(text: str) -> list[str]:
     return found
 
 
+def json_answers(text: str) -> str | None:
+    """``off`` is what a key without a word of its own has."""
+    if text not in get_args(JsonAnswers):
+        raise ValueError(f"must be one of {', '.join(get_args(JsonAnswers))}")
+    return None if text == "off" else text
+
+
 def model_names(text: str) -> list[str]:
     """Comma-separated names or patterns; ``all`` is no restriction."""
     if text.strip() == "all":
@@ -154,3 +162,4 @@ OPTIONAL_USD = Read("dollars", amount)
 NETWORK = Read("network", network)
 NETWORKS = Read("networks", network_list)
 MODELS = Read("names", model_names)
+JSON_ANSWERS = Read("json_answers", json_answers)

@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 from sqlalchemy import Connection, Table, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from llm_service.conversation import Caller
+from llm_service.conversation import Caller, JsonAnswers
 from llm_service.extensions import db
 from llm_service.store import engine
 from llm_service.store.models import ApiKey
@@ -32,7 +32,19 @@ _KEY = re.compile(rf"lsk_([{_ALPHABET}]{{8}})_[A-Za-z0-9_-]{{43}}")
 _LENGTH = 56
 _TABLE: Table = ApiKey.metadata.tables[ApiKey.__tablename__]
 
-_CHANGEABLE = {"name", "org", "user", "tier", "rpm", "tpm", "parallel", "models", "networks", "expires_at"}
+_CHANGEABLE = {
+    "name",
+    "org",
+    "user",
+    "tier",
+    "rpm",
+    "tpm",
+    "parallel",
+    "models",
+    "networks",
+    "json_answers",
+    "expires_at",
+}
 
 Verdict: TypeAlias = Literal["ok", "revoked", "expired", "wrong"]
 Status: TypeAlias = Literal["active", "revoked", "expired"]
@@ -155,6 +167,7 @@ def issue(
     parallel: int | None = None,
     models: Sequence[str] = (),
     networks: Sequence[str] = (),
+    json_answers: JsonAnswers | None = None,
     expires_at: datetime | None = None,
 ) -> Issued:
     """Make and store a key. A limit that is None is the tier's; no ``models`` or ``networks`` means all."""
@@ -168,6 +181,7 @@ def issue(
         "parallel": parallel,
         "models": list(models),
         "networks": list(networks) or None,
+        "json_answers": json_answers,
         "expires_at": expires_at,
         "created_at": _now(),
     }
@@ -184,7 +198,7 @@ def issue(
 
 
 def change(key_id: str, values: Mapping[str, Any]) -> StoredKey:
-    """Set any of name, org, user, tier, rpm, tpm, parallel, models, networks and expires_at.
+    """Set any of name, org, user, tier, rpm, tpm, parallel, models, networks, json_answers and expires_at.
 
     Raises:
         KeyUnknown, KeyRevoked.
@@ -259,6 +273,7 @@ def _stored(row: Mapping[Any, Any]) -> StoredKey:
         models=tuple(row["models"] or ()),
         tpm=row["tpm"],
         parallel=row["parallel"],
+        json_answers=row["json_answers"] or "off",
     )
     return StoredKey(
         caller=caller,

@@ -66,6 +66,8 @@ class ApiKey(Base):
     parallel: Mapped[int | None]
     # CIDR; null: from anywhere.
     networks: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    # One of JsonAnswers; null: off.
+    json_answers: Mapped[str | None] = mapped_column(String(16))
 
 
 class LimitRow(Base):

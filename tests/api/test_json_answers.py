@@ -270,3 +270,16 @@ def test_a_page_may_read_what_was_done(make_service: MakeService, upstream: Upst
     upstream.script(Step(text=GOOD))
     reply = service.http().post(CHAT, json=chat(), headers={"X-JSON-Answer": "check", "Origin": "https://app.example"})
     assert "X-JSON-Answer" in reply.headers["access-control-expose-headers"]
+
+
+# ---- a key's own wish
+
+
+def test_a_key_may_wish_it_for_all_its_requests_and_a_request_knows_better(service: Server, upstream: Upstream) -> None:
+    key = service.create_key("mender", rpm=1000, json_answers="repair").text
+    upstream.script(*[Step(text=BROKEN)] * 3)
+    words = []
+    for headers in ({}, {"X-JSON-Answer": "off"}, {"X-JSON-Answer": "check"}):
+        reply = service.http(key).post(CHAT, json=chat(), headers=headers)
+        words.append((reply.status_code, reply.headers.get("x-json-answer")))
+    assert words == [(200, "repaired"), (200, None), (502, None)]

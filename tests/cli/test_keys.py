@@ -168,3 +168,13 @@ def test_a_value_that_cannot_be_meant_is_refused_by_its_option(flask: Commands, 
     assert option in refusal.stderr
     assert refusal.stdout == ""
     assert flask.json("keys", "list") == []
+
+
+def test_a_key_s_json_answers_are_set_shown_and_turned_off(flask: Commands) -> None:
+    made = flask.json("keys", "create", "--name", "json", "--json-answers", "retry")
+    assert made["json_answers"] == "retry"
+    assert flask.json("keys", "show", "json")["json_answers"] == "retry"
+    assert flask.json("keys", "update", "json", "--json-answers", "off")["json_answers"] == "off"
+    assert flask.json("keys", "create", "--name", "plain")["json_answers"] == "off"
+    refused = flask.run("keys", "update", "json", "--json-answers", "yes", fails=2)
+    assert "must be one of off, check, repair, retry" in refused.stderr

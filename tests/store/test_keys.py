@@ -216,3 +216,11 @@ def test_a_database_without_tables_is_an_error_that_can_be_told(settings: Settin
         keys.find("abcdefgh")
     assert schema_missing(failure.value)
     assert not schema_missing(ValueError(json.dumps("no such table")))
+
+
+def test_a_key_s_word_on_json_answers_is_kept_and_taken_back(app: Flask) -> None:
+    issued = keys.issue(KEY, name="json", json_answers="repair")
+    assert issued.stored.caller.json_answers == "repair"
+    changed = keys.change(issued.stored.id, {"json_answers": None})
+    assert changed.caller.json_answers == "off"
+    assert keys.issue(KEY, name="plain").stored.caller.json_answers == "off"

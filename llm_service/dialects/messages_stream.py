@@ -219,8 +219,7 @@ class Reader(_Stream):
                 if text:
                     yield Delta(text)
             case {"type": "tool_use", "id": str(id), "name": str(name)} if id and name:
-                if not upstream.has_tools(self._call):
-                    broken("it calls a tool that it was not given")
+                upstream.check_calls(self._call, self._calls + 1)
                 yield ToolCallStart(self._calls, id, name)
                 if given := block.get("input"):  # whole at once, as some servers have it
                     yield ToolCallDelta(self._calls, orjson.dumps(given).decode())

@@ -128,7 +128,7 @@ def test_the_intent_says_who_and_what_and_holds_no_content(meter: Meter, books: 
 def test_the_model_s_limit_is_written_in_the_dialect_s_word(
     meter: Meter, dialect: str, model: str, field: str | None, limit: int | None
 ) -> None:
-    asked = call(model, dialect)
+    asked = replace(call(model, dialect), kind="embed" if dialect == "embeddings" else "generate")
     admitted = meter.admit(asked, NOW).call
     assert admitted.body == {**asked.body, **({field: limit} if field else {})}
     assert admitted is asked or replace(admitted, body=asked.body) == asked

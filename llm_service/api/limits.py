@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from hashlib import sha1
 from typing import Any, Final
 
 from flask import Flask, current_app, g, request
@@ -48,13 +49,22 @@ REDIS_OPTIONS = {
     "max_connections": 2_000,
 }
 
-# A server writes a script's numbers in its own way (1795278570.6067, 1.7952785706067e+9): they are compared as numbers.
-# The newest are first.
-_RELEASE: Final = """
-for _, entry in ipairs(redis.call('LRANGE', KEYS[1], 0, 1023)) do
-  if tonumber(entry) == tonumber(ARGV[1]) then return redis.call('LREM', KEYS[1], 1, entry) end
+# As the library's acquire_moving_window.lua, and over its list, which is in order, the newest first; but it tells how
+# many are in the window and the time of the oldest, and keeps a time as it was given, so that it can be found again.
+_ACQUIRE: Final = """
+local limit, since = tonumber(ARGV[2]), tonumber(ARGV[1]) - tonumber(ARGV[3])
+local function is_in(entry) return entry and tonumber(entry) >= since end
+if is_in(redis.call('LINDEX', KEYS[1], limit - 1)) then return {} end
+redis.call('LPUSH', KEYS[1], ARGV[1])
+redis.call('LTRIM', KEYS[1], 0, limit - 1)
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+local last, beyond = 0, redis.call('LLEN', KEYS[1])
+while beyond - last > 1 do
+  local middle = math.floor((last + beyond) / 2)
+  if is_in(redis.call('LINDEX', KEYS[1], middle)) then last = middle else beyond = middle end
 end
-return 0"""
+return {last + 1, redis.call('LINDEX', KEYS[1], last)}"""
+_ACQUIRE_SHA: Final = sha1(_ACQUIRE.encode(), usedforsecurity=False).hexdigest()
 
 
 class SharedStorage(RedisStorage):
@@ -66,20 +76,18 @@ class SharedStorage(RedisStorage):
         super().__init__(uri.removeprefix("shared+"), **options)
         self._pipe = Pipe(self.storage.connection_pool)
 
-    def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        return self.acquire_at(key, time.time(), limit, expiry, amount)
-
-    def acquire_at(self, key: str, now: float, limit: int, expiry: int, amount: int = 1) -> bool:
-        script = self.lua_acquire_moving_window
-        arguments = (1, self.prefixed_key(key), now, limit, expiry, amount)
+    def acquire_at(self, key: str, now: float, limit: int, expiry: int) -> tuple[int, float] | None:
+        """Count one; how many are in the window then, and the time of the oldest. None: there is no room."""
+        arguments = (1, self.prefixed_key(key), now, limit, expiry)
         try:
-            return bool(self._pipe.ask("EVALSHA", script.sha, *arguments))
+            told = self._pipe.ask("EVALSHA", _ACQUIRE_SHA, *arguments)
         except NoScriptError:  # a server that was started since
-            return bool(self._pipe.ask("EVAL", script.script, *arguments))
+            told = self._pipe.ask("EVAL", _ACQUIRE, *arguments)
+        return (told[0], float(told[1])) if told else None
 
     def release_at(self, key: str, at: float) -> None:
         """Forget one entry of that time."""
-        self._pipe.ask("EVAL", _RELEASE, 1, self.prefixed_key(key), at)
+        self._pipe.ask("LREM", self.prefixed_key(key), 1, at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +136,20 @@ def _take(storage: SharedStorage, wanted: Iterable[Window]) -> Window | None:
     granted: list[tuple[str, float]] = g.setdefault("granted", [])
     for window in wanted:
         now = time.time()
-        if not storage.acquire_at(window.stored_key, now, window.allowed, WINDOW):
+        counted = storage.acquire_at(window.stored_key, now, window.allowed, WINDOW)
+        if counted is None:
             give_back()
             return window
         granted.append((window.stored_key, now))
+        used, oldest = counted
+        left = _limit(window, window.allowed - used, max(1, math.ceil(oldest + WINDOW - now)))
+        g.tightest = tightest(g.get("tightest"), left)
     return None
+
+
+def tightest(*found: Limit | None) -> Limit | None:
+    """The one of which the smallest part is left; None are no limits."""
+    return min((item for item in found if item is not None), key=lambda item: item.remaining / item.quota, default=None)
 
 
 def give_back() -> None:
@@ -281,8 +298,12 @@ def _refusal(window: Window, remaining: int, reset: int) -> RateLimited:
     return RateLimited(
         f"Rate limit reached: {window.allowed} requests per minute for {WHOSE[window.kind]}. Retry in {reset} s.",
         retry_after=reset,
-        limit=Limit("requests", window.kind, window.allowed, WINDOW, remaining, reset),
+        limit=_limit(window, remaining, reset),
     )
+
+
+def _limit(window: Window, remaining: int, reset: int) -> Limit:
+    return Limit("requests", window.kind, window.allowed, WINDOW, remaining, reset)
 
 
 def headers(limit: Limit) -> dict[str, str]:

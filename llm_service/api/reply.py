@@ -111,7 +111,8 @@ def _plain(events: Iterator[Event]) -> tuple[Answer, Limit | None]:
 
 
 def _headers(told: Answer | Started | None, tightest: Limit | None = None) -> dict[str, str]:
-    headers = {} if tightest is None else limits.headers(tightest)
+    smallest = limits.tightest(g.get("tightest"), tightest)
+    headers = {} if smallest is None else limits.headers(smallest)
     if told is None:
         return headers
     headers |= told.headers

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_service.conversation import Conversation, Reasoning
-from llm_service.dialects import chat_parts, fields, reasoning, sse, tools
+from llm_service.dialects import chat_parts, chat_tools, fields, reasoning, sse, tools
 from llm_service.dialects.fields import REFUSED, TRANSLATED, Fate, dropped_unless, refused_unless
 
 NAME = "chat"
@@ -57,7 +57,7 @@ _SCHEMA = RequestSchema()
 CROSSING: Mapping[str, Fate] = {
     **dict.fromkeys(("model", "messages", "max_completion_tokens", "max_tokens", "temperature", "top_p"), TRANSLATED),
     **dict.fromkeys(("stop", "stream", "stream_options", "user", "safety_identifier"), TRANSLATED),
-    **dict.fromkeys(("tools", "tool_choice", "parallel_tool_calls"), TRANSLATED),
+    **dict.fromkeys(("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"), TRANSLATED),
     **dict.fromkeys(("response_format", "reasoning_effort", "service_tier"), TRANSLATED),
     "metadata": dropped_unless({}),
     "prediction": dropped_unless(),
@@ -68,8 +68,6 @@ CROSSING: Mapping[str, Fate] = {
     "store": dropped_unless(False),
     "verbosity": dropped_unless("medium"),
     "frequency_penalty": refused_unless(0),
-    "function_call": REFUSED,
-    "functions": refused_unless([]),
     "logit_bias": refused_unless({}),
     "logprobs": refused_unless(False),
     "modalities": refused_unless(["text"]),
@@ -110,15 +108,15 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
         top_p=body.get("top_p"),
         stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
         user=_first_given(body, "safety_identifier", "user"),
-        tools=chat_parts.read_tools(body.get("tools")),
-        tool_choice=chat_parts.read_choice(body.get("tool_choice")),
-        parallel_tool_calls=body.get("parallel_tool_calls"),
+        tools=chat_tools.read_tools(body),
+        tool_choice=chat_tools.read_choice(body),
+        parallel_tool_calls=chat_tools.one_at_a_time(body),
         format=chat_parts.read_format(body.get("response_format")),
         reasoning=None if effort is None else Reasoning(effort),
         tier=None if tier is None else _TIERS.get(tier, tier),
         dropped=tuple(dropped),
     )
-    tools.check_choice(conversation, "tool_choice")
+    tools.check_choice(conversation, chat_tools.choice_field(body))
     return conversation
 
 

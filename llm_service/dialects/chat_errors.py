@@ -43,14 +43,14 @@ def error(failure: errors.ServiceError, request_id: str) -> dict[str, Any]:
 
 
 def error_headers(failure: errors.ServiceError, now: datetime) -> dict[str, str]:
-    """OpenAI's rate-limit headers, and a word to its SDKs not to retry what was retried here."""
+    """OpenAI's rate-limit headers, and a word to its SDKs not to retry what was retried here or lacks money."""
     headers = {}
     if failure.limit is not None and failure.limit.name in ("requests", "tokens"):
         name = failure.limit.name
         headers[f"x-ratelimit-limit-{name}"] = str(failure.limit.quota)
         headers[f"x-ratelimit-remaining-{name}"] = str(failure.limit.remaining)
         headers[f"x-ratelimit-reset-{name}"] = duration(failure.limit.reset)
-    if isinstance(failure, errors.UpstreamError):
+    if isinstance(failure, (errors.UpstreamError, errors.BudgetExceeded)):
         headers["x-should-retry"] = "false"
     return headers
 

@@ -1,8 +1,8 @@
-"""OpenAI Chat Completions, the client's side: messages, their parts, tools and formats, read for crossing."""
+"""OpenAI Chat Completions, the client's side: messages, their parts and formats, read for crossing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from llm_service import errors
@@ -17,16 +17,13 @@ from llm_service.conversation import (
     Role,
     Text,
     Thinking,
-    Tool,
-    ToolCall,
-    ToolChoice,
     ToolResult,
 )
-from llm_service.dialects import fields, media, reasoning, tools
+from llm_service.dialects import chat_tools, fields, media, reasoning, tools
 from llm_service.dialects.fields import REFUSED, TRANSLATED, Fate, dropped_unless
 
 ROLES = ("developer", "system", "user", "assistant", "tool", "function")
-_CROSSING_ROLES: Mapping[str, Role] = {
+_TURNS: Mapping[str, Role] = {
     "developer": "system",
     "system": "system",
     "user": "user",
@@ -44,22 +41,16 @@ MESSAGE_CROSSING: Mapping[str, Fate] = {
     THINKING: TRANSLATED,
     "name": dropped_unless(),
     "annotations": dropped_unless([]),
-    "function_call": REFUSED,
+    "function_call": TRANSLATED,
     "audio": REFUSED,
 }
+FUNCTION_MESSAGE_CROSSING: Mapping[str, Fate] = dict.fromkeys(("role", "name", "content"), TRANSLATED)
 PART_CROSSING: Mapping[str, Mapping[str, Fate]] = {
     kind: {"type": TRANSLATED, kind: TRANSLATED, "prompt_cache_breakpoint": TRANSLATED}
     for kind in ("text", "image_url", "file", "refusal")
 }
 IMAGE_CROSSING: Mapping[str, Fate] = {"url": TRANSLATED, "detail": dropped_unless("auto")}
 FILE_CROSSING: Mapping[str, Fate] = {"file_data": TRANSLATED, "filename": TRANSLATED, "file_id": REFUSED}
-TOOL_CROSSING: Mapping[str, Fate] = {"type": TRANSLATED, "function": TRANSLATED}
-FUNCTION_CROSSING: Mapping[str, Fate] = {
-    "name": TRANSLATED,
-    "description": TRANSLATED,
-    "parameters": TRANSLATED,
-    "strict": TRANSLATED,
-}
 FORMAT_CROSSING: Mapping[str, Fate] = {"type": TRANSLATED, "json_schema": TRANSLATED}
 SCHEMA_CROSSING: Mapping[str, Fate] = {
     "name": TRANSLATED,
@@ -67,18 +58,11 @@ SCHEMA_CROSSING: Mapping[str, Fate] = {
     "schema": TRANSLATED,
     "strict": TRANSLATED,
 }
-CALL_CROSSING: Mapping[str, Fate] = {
-    "id": TRANSLATED,
-    "type": TRANSLATED,
-    "function": TRANSLATED,
-    "index": dropped_unless(*range(128)),  # a stream's, kept by clients that send back what they put together
-    "custom": REFUSED,
-}
 
 Dropped: TypeAlias = dict[str, None]
 
 
-def read_messages(given: Iterable[Mapping[str, Any]], dropped: Dropped) -> tuple[list[Text], list[Message]]:
+def read_messages(given: Sequence[Mapping[str, Any]], dropped: Dropped) -> tuple[list[Text], list[Message]]:
     """The leading system prompt and the turns. What tools answered and what the user says next are one turn.
 
     Raises InvalidRequest and UnsupportedParameter naming the place.
@@ -92,26 +76,27 @@ def read_messages(given: Iterable[Mapping[str, Any]], dropped: Dropped) -> tuple
         role = message["role"]
         # A plain turn, the usual case, has nothing to look for.
         if len(message) > 2 or "content" not in message:
-            lost = fields.cross(message, MESSAGE_CROSSING, f"{path}.")
+            crossing = FUNCTION_MESSAGE_CROSSING if role == "function" else MESSAGE_CROSSING
+            lost = fields.cross(message, crossing, f"{path}.")
             dropped.update((f"messages[].{name}", None) for name in lost)
-        if role == "tool":
-            results.append(_read_result(message, path, dropped))
+        if role in ("tool", "function"):
+            older = role == "function"
+            id = chat_tools.answered_id(given, index) if older else tools.text_at(message, path, "tool_call_id")
+            results.append(_read_result(message, path, id))
             places.append(path)
             continue
-        crossing = _CROSSING_ROLES.get(role)
-        if crossing is None:
-            fields.unsupported(f"{path}.role")
-        parts, where = _read_turn(message, path, crossing, dropped)
-        if results and crossing == "user":
+        turn = _TURNS[role]
+        parts, where = _read_turn(message, path, turn, dropped)
+        if results and turn == "user":
             parts, where = [*results, *parts], [*places, *where]
             results, places = [], []
         elif results:
             messages.append(Message("user", tuple(results), tuple(places)))
             results, places = [], []
-        if crossing == "system" and not messages:
+        if turn == "system" and not messages:
             system += [part for part in parts if type(part) is Text]
         else:
-            messages.append(Message(crossing, tuple(parts), tuple(where)))
+            messages.append(Message(turn, tuple(parts), tuple(where)))
     if results:
         messages.append(Message("user", tuple(results), tuple(places)))
     tools.check_pairs(messages, "tool_call_id")
@@ -126,9 +111,8 @@ def _read_turn(message: Mapping[str, Any], path: str, role: Role, dropped: Dropp
     places: list[str] = []
     if role == "assistant":
         _read_thinking(message.get(THINKING), f"{path}.{THINKING}", parts, places)
-    calls = message.get("tool_calls")
     if isinstance(content, str):
-        if content or not calls:
+        if content or not (message.get("tool_calls") or message.get("function_call")):
             parts.append(Text(content))
             places.append(f"{path}.content")
     elif content is not None:
@@ -136,10 +120,7 @@ def _read_turn(message: Mapping[str, Any], path: str, role: Role, dropped: Dropp
     if message.get("refusal") is not None:
         parts.append(Refusal(fields.text_of(message, path, "refusal")))
         places.append(f"{path}.refusal")
-    if calls:
-        if role != "assistant":
-            tools.invalid(f"{path}.tool_calls", "must be in a turn of the assistant's")
-        _read_calls(calls, f"{path}.tool_calls", parts, places)
+    chat_tools.read_calls(message, path, parts, places)
     if not parts:
         raise errors.InvalidRequest(f"{path}.content is required.", param=f"{path}.content")
     return parts, places
@@ -205,9 +186,9 @@ _PARTS: Mapping[str, Mapping[str, _Reader]] = {
 }
 
 
-def _read_result(message: Mapping[str, Any], path: str, dropped: Dropped) -> ToolResult:
+def _read_result(message: Mapping[str, Any], path: str, id: str) -> ToolResult:
     parts: list[Any] = []
-    content = message["content"]
+    content = message.get("content")
     if isinstance(content, str):
         parts = [Text(content)] if content else []
     elif content:
@@ -219,24 +200,7 @@ def _read_result(message: Mapping[str, Any], path: str, dropped: Dropped) -> Too
             hint = part.get("prompt_cache_breakpoint")
             cache = media.read_cache(hint, media.EXPLICIT, media.OPENAI_TTL, f"{place}.prompt_cache_breakpoint")
             parts.append(Text(fields.text_of(part, place), cache))
-    return ToolResult(tools.text_at(message, path, "tool_call_id"), tuple(parts))
-
-
-def _read_calls(given: Any, path: str, parts: list[Part], places: list[str]) -> None:
-    if not isinstance(given, list):
-        tools.invalid(path, "must be a list")
-    for index, call in enumerate(given):
-        place = f"{path}[{index}]"
-        if not isinstance(call, dict):
-            tools.invalid(place, "must be an object")
-        if call.get("type", "function") != "function":
-            fields.unsupported(f"{place}.type", "only functions are called there")
-        fields.cross(call, CALL_CROSSING, f"{place}.")
-        function = tools.object_at(call, place, "function")
-        name = tools.text_at(function, f"{place}.function", "name")
-        arguments = tools.read_arguments(function.get("arguments"), f"{place}.function.arguments")
-        parts.append(ToolCall(tools.text_at(call, place, "id"), name, arguments))
-        places.append(place)
+    return ToolResult(id, tuple(parts))
 
 
 def _read_thinking(given: Any, path: str, parts: list[Part], places: list[str]) -> None:
@@ -256,55 +220,6 @@ def _read_thinking(given: Any, path: str, parts: list[Part], places: list[str]) 
         else:
             tools.invalid(f"{place}.type", "must be thinking or redacted_thinking")
         places.append(place)
-
-
-def read_tools(given: Any) -> tuple[Tool, ...]:
-    """Raises InvalidRequest and UnsupportedParameter naming the place."""
-    read = []
-    for index, tool in enumerate(given or ()):
-        place = f"tools[{index}]"
-        if not isinstance(tool, dict):
-            tools.invalid(place, "must be an object")
-        if tool.get("type") != "function":
-            fields.unsupported(f"{place}.type", "only functions can be offered there")
-        fields.cross(tool, TOOL_CROSSING, f"{place}.")
-        function, path = tools.object_at(tool, place, "function"), f"{place}.function"
-        fields.cross(function, FUNCTION_CROSSING, f"{path}.")
-        schema = tools.object_at(function, path, "parameters") if function.get("parameters") is not None else None
-        about = tools.text_at(function, path, "description", filled=False) if function.get("description") else None
-        strict = function.get("strict")
-        if not isinstance(strict, bool | None):
-            tools.invalid(f"{path}.strict", "must be true or false")
-        name = tools.text_at(function, path, "name")
-        read.append(Tool(name, about, schema, strict, place=f"{path}.parameters"))
-    tools.check_names(read)
-    return tuple(read)
-
-
-def read_choice(given: Any) -> ToolChoice | None:
-    """Raises InvalidRequest and UnsupportedParameter naming the place."""
-    match given:
-        case None:
-            return None
-        case "auto" | "none" | "required":
-            return ToolChoice(given)
-        case {"type": "function", "function": {"name": str(name)}}:
-            return ToolChoice("tool", name)
-        case {
-            "type": "allowed_tools",
-            "allowed_tools": {"mode": ("auto" | "required") as mode, "tools": list(allowed)},
-        }:
-            return ToolChoice(mode, allowed=tuple(_allowed(tool, index) for index, tool in enumerate(allowed)))
-        case {"type": "custom"}:
-            fields.unsupported("tool_choice.type", "only functions can be offered there")
-    tools.invalid("tool_choice", "must be auto, none, required, a function or allowed_tools")
-
-
-def _allowed(tool: Any, index: int) -> str:
-    match tool:
-        case {"type": "function", "function": {"name": str(name)}}:
-            return name
-    return fields.unsupported(f"tool_choice.allowed_tools.tools[{index}]", "only functions can be offered there")
 
 
 def read_format(given: Any) -> JsonFormat | None:

@@ -31,6 +31,7 @@ from llm_service.conversation import (
     Usage,
 )
 from llm_service.dialects import chat_errors, reasoning, sse
+from llm_service.dialects.chat_calls import CallWriter
 from llm_service.dialects.chat_client import KEEP_ALIVE, wants_usage
 from llm_service.dialects.chat_parts import THINKING
 from llm_service.prices import as_dollars
@@ -82,11 +83,11 @@ def write_reply(call: Call, answer: Answer) -> dict[str, Any]:
         "refusal": "".join(refused) if refused else None,
         "annotations": [],
     }
-    if calls:
-        message["tool_calls"] = [_tool_call(part.id, part.name, part.arguments.strip() or "{}") for part in calls]
+    told = CallWriter(call)
+    message |= told.message(calls)
     if thoughts:
         message[THINKING] = [thought(part) for part in thoughts]
-    finish_reason = finish_reason_of(answer.stop_reason, explained=bool(refused and not said))
+    finish_reason = finish_reason_of(answer.stop_reason, explained=bool(refused and not said), older=told.older)
     return {
         "id": f"chatcmpl-{call.id}",
         "object": "chat.completion",
@@ -99,14 +100,12 @@ def write_reply(call: Call, answer: Answer) -> dict[str, Any]:
     }
 
 
-def finish_reason_of(reason: StopReason | None, *, explained: bool) -> str:
+def finish_reason_of(reason: StopReason | None, *, explained: bool, older: bool) -> str:
     """A refusal in the model's words is a plain stop there; one without, or in the middle of an answer, is the
-    filter's: what was said until then must not look whole."""
+    filter's: what was said until then must not look whole. A call of the ``older`` form has a reason of its own."""
+    if older and reason == "tool_use":
+        return "function_call"
     return "stop" if explained and reason == "refusal" else FINISH_REASONS.get(reason, "stop")
-
-
-def _tool_call(id: str, name: str, arguments: str) -> dict[str, Any]:
-    return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
 
 
 def thought(part: Thinking | RedactedThinking) -> dict[str, Any]:
@@ -138,7 +137,7 @@ class Frames:
         "_after",
         "_before",
         "_call",
-        "_empty",
+        "_calls",
         "_model",
         "_refused",
         "_said",
@@ -153,7 +152,7 @@ class Frames:
         # With include_usage every chunk but the last carries a null.
         self._usage: dict[str, Any] = {"usage": None} if wants_usage(call.body) else {}
         self._verbatim = False
-        self._empty = False  # whether the open tool call has no arguments yet
+        self._calls = CallWriter(call)
         self._refused = self._said = False
         self._thoughts = 0  # runs of reasoning so far
         self._before, self._after = b"", b""  # a chunk around its text
@@ -169,15 +168,9 @@ class Frames:
 
     def _feed_rare(self, event: Event) -> bytes:
         match event:
-            case ToolCallDelta(index, arguments):
-                self._empty = self._empty and not arguments.strip()
-                return self._tool_chunk({"index": index, "function": {"arguments": arguments}}) if arguments else b""
-            case ToolCallStart(index, id, name):
-                self._empty = True
-                return self._tool_chunk({"index": index, **_tool_call(id, name, "")})
-            case ToolCallEnd(index):
-                # A tool without arguments is called with an empty object, which clients parse.
-                return self._tool_chunk({"index": index, "function": {"arguments": "{}"}}) if self._empty else b""
+            case ToolCallStart() | ToolCallDelta() | ToolCallEnd():
+                delta = self._calls.delta(event)
+                return self._chunk(delta) if delta else b""
             case RefusalDelta(text):
                 self._refused = True
                 return self._chunk({"refusal": text})
@@ -210,7 +203,8 @@ class Frames:
         return self._chunk({"role": "assistant", "content": "", "refusal": None})
 
     def _closing(self, answer: Answer) -> bytes:
-        reason = finish_reason_of(answer.stop_reason, explained=self._refused and not self._said)
+        explained = self._refused and not self._said
+        reason = finish_reason_of(answer.stop_reason, explained=explained, older=self._calls.older)
         closing = self._chunk({}, reason, **_tier(answer))
         if self._usage:
             usage = usage_object(answer.usage, answer.cost_nanousd)
@@ -225,9 +219,6 @@ class Frames:
             "model": self._model,
             "system_fingerprint": None,
         }
-
-    def _tool_chunk(self, call: dict[str, Any]) -> bytes:
-        return self._chunk({"tool_calls": [call]})
 
     def _thinking_chunk(self, block: dict[str, Any], index: int | None = None) -> bytes:
         return self._chunk({THINKING: [{"index": self._thoughts if index is None else index, **block}]})

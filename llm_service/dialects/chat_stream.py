@@ -279,10 +279,11 @@ class Tap(_Stream):
     tail of ``Finished``; otherwise also the nulls that announce it are taken out.
     """
 
-    __slots__ = ("_asked", "_held", "_told", "_usage_frame")
+    __slots__ = ("_alike", "_asked", "_held", "_told", "_usage_frame")
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
+        self._alike = sse.Alike()
         self._asked = wants_usage(call.body)
         self._held: list[bytes] = []  # frames not yet relayed
         self._told = 0  # characters already relayed
@@ -296,6 +297,10 @@ class Tap(_Stream):
         failure: UpstreamError | None = None
         try:
             for block in blocks:
+                if length := self._alike.length(block):
+                    self._characters += length
+                    self._held.append(block)
+                    continue
                 _, data = sse.parse(block)
                 if data.startswith(b"[DONE]"):
                     answer = self._end()
@@ -325,6 +330,8 @@ class Tap(_Stream):
         if len(choices) == 1 and (length := _plain_text(choices[0])):
             self._characters += length
             self._held.append(block)
+            if chunk.get("usage") is None:
+                self._alike.learn(block, choices[0]["delta"]["content"])
             return
         if not choices and chunk.get("usage") is not None:
             self._usage_frame = block

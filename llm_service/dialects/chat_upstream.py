@@ -51,9 +51,10 @@ def end_user(user: str) -> str:
 def forward(call: Call, target: Target) -> dict[str, Any]:
     """The client's own body for ``target``; a stream is made to tell its usage, which the client may not see."""
     body = {**call.body, "model": target.model}
-    if any(THINKING in message for message in call.body["messages"]):  # a field of ours, which OpenAI would refuse
+    messages = call.body.get("messages", ())  # completions have none
+    if any(THINKING in message for message in messages):  # a field of ours, which OpenAI would refuse
         body["messages"] = [
-            {name: value for name, value in message.items() if name != THINKING} for message in call.body["messages"]
+            {name: value for name, value in message.items() if name != THINKING} for message in messages
         ]
     if call.stream:
         body["stream_options"] = {**(call.body.get("stream_options") or {}), "include_usage": True}

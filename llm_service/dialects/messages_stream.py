@@ -219,8 +219,7 @@ class Reader(_Stream):
                 if text:
                     yield Delta(text)
             case {"type": "tool_use", "id": str(id), "name": str(name)} if id and name:
-                if not upstream.has_tools(self._call):
-                    broken("it calls a tool that it was not given")
+                upstream.check_calls(self._call, self._calls + 1)
                 yield ToolCallStart(self._calls, id, name)
                 if given := block.get("input"):  # whole at once, as some servers have it
                     yield ToolCallDelta(self._calls, orjson.dumps(given).decode())
@@ -281,10 +280,11 @@ _PIECES: Mapping[Any, tuple[str, str]] = {
 class Tap(_Stream):
     """A stream that is relayed as it is. ``message_stop`` is held back as the tail of ``Finished``."""
 
-    __slots__ = ("_held", "_told")
+    __slots__ = ("_alike", "_held", "_told")
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
+        self._alike = sse.Alike()
         self._held: list[bytes] = []  # frames not yet relayed
         self._told = 0  # characters already relayed
 
@@ -294,11 +294,15 @@ class Tap(_Stream):
         begun, failure, tail = self._begun, None, b""
         try:
             for block in blocks:
+                if self._open and (length := self._alike.length(block)):
+                    self._characters += length
+                    self._held.append(block)
+                    continue
                 _, data = sse.parse(block)
                 if not data:
                     if self._begun:
                         self._held.append(KEEP_ALIVE)
-                elif self._follow(upstream.parse_json(data)) == "message_stop":
+                elif self._see(block, data) == "message_stop":
                     tail = block
                     break
                 else:
@@ -316,3 +320,10 @@ class Tap(_Stream):
             raise failure
         if tail:
             yield Finished(self._answer(), tail)
+
+    def _see(self, block: bytes, data: bytes) -> str:
+        event = upstream.parse_json(data)
+        kind = self._follow(event)
+        if kind == "content_block_delta" and type(text := event["delta"].get("text")) is str:
+            self._alike.learn(block, text)
+        return kind

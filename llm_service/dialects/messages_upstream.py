@@ -110,7 +110,8 @@ def read_usage(given: Any, characters: int, call: Call | None) -> Usage:
 
 def read_reply(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     """A plain answer. Raises UpstreamBroken when it is none, or not one a client of another format can read."""
-    parts = [part for block in _content(body) if (part := _read_block(block, call)) is not None]
+    parts = [part for block in _content(body) if (part := _read_block(block)) is not None]
+    upstream.check_calls(call, sum(type(part) is ToolCall for part in parts))
     reason = STOP_REASONS.get(str(body.get("stop_reason")), "other")
     if reason == "refusal" and (words := explanation(body)):
         parts.append(Refusal(words))
@@ -123,13 +124,11 @@ def read_reply(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     )
 
 
-def _read_block(block: Mapping[str, Any], call: Call | None) -> Part | None:
+def _read_block(block: Mapping[str, Any]) -> Part | None:
     match block:
         case {"type": "text", "text": str(text)}:
             return Text(text) if text else None
         case {"type": "tool_use", "id": str(id), "name": str(name), "input": dict(given)} if id and name:
-            if not upstream.has_tools(call):
-                broken("it calls a tool that it was not given")
             return ToolCall(id, name, orjson.dumps(given).decode())
         case {"type": "thinking", "thinking": str(text), "signature": str(signature)}:
             return Thinking(text, signature, NAME)

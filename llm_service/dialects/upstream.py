@@ -60,6 +60,15 @@ def has_tools(call: Call | None) -> bool:
     return call is None or bool(call.body.get("tools"))
 
 
+def check_calls(call: Call | None, count: int) -> None:
+    """Raises UpstreamBroken for tool calls that were not asked for, or for several where the client's form has one."""
+    older = call is not None and call.body.get("functions")
+    if count and not older and not has_tools(call):
+        broken("it calls a tool that it was not given")
+    if count > 1 and older:
+        broken("it calls several functions at once, though it was told not to")
+
+
 def estimated_input(call: Call | None) -> int:
     return call.body_bytes // CHARACTERS_PER_TOKEN if call is not None else 0
 

@@ -81,6 +81,19 @@ def test_the_window_moves_with_each_request(service: Server) -> None:
     assert abs(account["reset_seconds"] - left) <= 1
 
 
+def test_an_answer_tells_what_is_left_of_the_tightest_limit(service: Server) -> None:
+    issued = service.create_key(rpm=4)
+    told = [ask(service, issued.text).headers for _ in range(4)]
+    assert [headers["ratelimit-policy"] for headers in told] == ['"requests";q=4;w=60'] * 4
+    left = [re.fullmatch(r'"requests";r=(\d);t=(\d+)', headers["ratelimit"]) for headers in told]
+    assert [int(found[1]) for found in left if found] == [3, 2, 1, 0]
+    assert all(50 <= int(found[2]) <= 60 for found in left if found)
+    with service.http(issued.text).stream("POST", "/v1/stream", json=sound()) as refused:
+        assert refused.headers["ratelimit"].startswith('"requests";r=0;t=')
+    account = service.http(issued.text).get("/v1/key").json()["requests_per_minute"]
+    assert (account["limit"], account["remaining"]) == (4, 0)
+
+
 def test_refused_requests_use_nothing_up(service: Server) -> None:
     issued = service.create_key(rpm=2)
     assert [ask(service, issued.text).status_code for _ in range(6)] == [200, 200, 429, 429, 429, 429]

@@ -309,8 +309,7 @@ def test_stop_reasons(
 @pytest.mark.parametrize(
     ("extra", "param"),
     [
-        ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools[0].type"),
-        ({"functions": [{"name": "f"}]}, "functions"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"response_format": {"type": "grammar"}}, "response_format.type"),
         ({"n": 2}, "n"),
         ({"logprobs": True}, "logprobs"),
@@ -318,7 +317,6 @@ def test_stop_reasons(
         ({"presence_penalty": 0.5}, "presence_penalty"),
         ({"audio": {"voice": "x", "format": "wav"}}, "audio"),
         ({"field_of_tomorrow": 1}, "field_of_tomorrow"),
-        ({"messages": [{"role": "function", "name": "a", "content": "b"}]}, "messages[0].role"),
         (
             {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]},
             "messages[0].content[0]",

@@ -242,3 +242,15 @@ def test_a_stream_that_was_written_is_read_back_the_same(texts: list[str], usage
     events: list[Event] = [Started("m"), *map(Delta, texts), Finished(answer)]
     stream = written(chat.Frames(asked), events)
     assert read(chat.Reader(asked), stream) == events
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from('ab"\\\n')), max_size=12))
+def test_what_is_relayed_is_counted_to_the_character_before_an_error(texts: list[str]) -> None:
+    tap, events = chat.Tap(chat_call()), list[Event]()
+    said = [chunk({"content": text}) for text in texts]
+    with pytest.raises(errors.UpstreamFailed):
+        for event in tap.feed_many([chunk({"role": "assistant"}), *said, b'data: {"error": {"message": "x"}}\n\n']):
+            events.append(event)
+    assert relayed(events) == b"".join([chunk({"role": "assistant"}), *said])
+    assert sum(event.characters for event in events if isinstance(event, Relay)) == len("".join(texts))

@@ -19,11 +19,13 @@ from anthropic.types.message_create_params import MessageCreateParamsBase
 from openai.types.chat.chat_completion_assistant_message_param import ContentArrayOfContentPart
 from openai.types.chat.chat_completion_content_part_image_param import ImageURL
 from openai.types.chat.chat_completion_content_part_param import ChatCompletionContentPartParam, File, FileFile
+from openai.types.chat.chat_completion_custom_tool_param import Custom
 from openai.types.chat.completion_create_params import CompletionCreateParamsBase
+from openai.types.chat.completion_create_params import Function as OlderFunction
 from openai.types.shared_params.function_definition import FunctionDefinition
 from openai.types.shared_params.response_format_json_schema import JSONSchema, ResponseFormatJSONSchema
 
-from llm_service.dialects import chat_client, chat_parts, messages_client, messages_parts
+from llm_service.dialects import chat_client, chat_parts, chat_tools, messages_client, messages_parts
 from llm_service.dialects.fields import Fate
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "fields.md").read_text(encoding="utf-8")
@@ -31,11 +33,13 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "fields.md").read_text(encoding
 TABLES: dict[str, Mapping[str, Fate]] = {
     "chat: request": chat_client.CROSSING,
     "chat: message": chat_parts.MESSAGE_CROSSING,
-    "chat: tool call": chat_parts.CALL_CROSSING,
+    "chat: function message": chat_parts.FUNCTION_MESSAGE_CROSSING,
+    **{f"chat: call of a {kind}": table for kind, table in chat_tools.CALL_CROSSING.items()},
     "chat: image_url": chat_parts.IMAGE_CROSSING,
     "chat: file": chat_parts.FILE_CROSSING,
-    "chat: tool": chat_parts.TOOL_CROSSING,
-    "chat: function": chat_parts.FUNCTION_CROSSING,
+    **{f"chat: tool {kind}": table for kind, table in chat_tools.TOOL_CROSSING.items()},
+    "chat: function": chat_tools.FUNCTION_CROSSING,
+    "chat: custom": chat_tools.CUSTOM_CROSSING,
     "chat: json_schema": chat_parts.SCHEMA_CROSSING,
     **{f"chat: part {kind}": table for kind, table in chat_parts.PART_CROSSING.items()},
     "messages: request": messages_client.CROSSING,
@@ -82,11 +86,15 @@ MESSAGES_OF_OPENAI = [
 SDK: dict[str, set[str]] = {
     "chat: request": fields_of(CompletionCreateParamsBase) | {"stream"},
     "chat: message": fields_of(*MESSAGES_OF_OPENAI),
-    "chat: tool call": fields_of(gpt.ChatCompletionMessageFunctionToolCallParam),
+    "chat: function message": fields_of(gpt.ChatCompletionFunctionMessageParam),
+    "chat: call of a function": fields_of(gpt.ChatCompletionMessageFunctionToolCallParam),
+    "chat: call of a custom": fields_of(gpt.ChatCompletionMessageCustomToolCallParam),
     "chat: image_url": fields_of(ImageURL),
     "chat: file": fields_of(FileFile),
-    "chat: tool": fields_of(gpt.ChatCompletionFunctionToolParam),
-    "chat: function": fields_of(FunctionDefinition),
+    "chat: tool function": fields_of(gpt.ChatCompletionFunctionToolParam),
+    "chat: tool custom": fields_of(gpt.ChatCompletionCustomToolParam),
+    "chat: function": fields_of(FunctionDefinition, OlderFunction),
+    "chat: custom": fields_of(Custom),
     "chat: json_schema": fields_of(JSONSchema),
     "chat: part text": fields_of(gpt.ChatCompletionContentPartTextParam),
     "chat: part image_url": fields_of(gpt.ChatCompletionContentPartImageParam),

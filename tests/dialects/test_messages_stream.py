@@ -236,3 +236,27 @@ def test_a_stream_that_was_written_is_read_back_the_same(texts: list[str], usage
     stream = written(messages.Frames(asked), events)
     # The ping after the block's start is read as a silence.
     assert [event for event in read(messages.Reader(asked), stream) if event is not SILENCE] == events
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from('ab"\\\n')), max_size=12))
+def test_what_is_relayed_is_counted_to_the_character_before_an_error(texts: list[str]) -> None:
+    tap, events = messages.Tap(messages_call()), list[Event]()
+    blocks = [start(), block_start(type="text", text=""), *map(text, texts)]
+    with pytest.raises(errors.UpstreamOverloaded):
+        for told in tap.feed_many([*blocks, event("error", error={"type": "overloaded_error"})]):
+            events.append(told)
+    assert relayed(events) == b"".join(blocks)
+    assert sum(told.characters for told in events if isinstance(told, Relay)) == len("".join(texts))
+
+
+def test_a_piece_after_the_end_of_its_block_is_noticed_however_plain() -> None:
+    pieces = [
+        start(),
+        block_start(type="text", text=""),
+        text("some"),
+        text("word"),
+        event("content_block_stop", index=0),
+    ]
+    with pytest.raises(errors.UpstreamBroken, match="outside a content block"):
+        list(messages.Tap(messages_call()).feed_many([*pieces, text("late")]))

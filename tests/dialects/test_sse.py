@@ -116,3 +116,48 @@ def test_json_is_framed_in_one_line_for_every_reader_of_lines(text: str) -> None
         framed = sse.json_frame({"delta": value}).decode()
         assert len(framed.splitlines()) == 2
         assert json.loads(framed.removeprefix("data: ")) == {"delta": value}
+
+
+def event(text: str, **more: object) -> bytes:
+    return sse.json_frame({"text": text, **more})
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=12), st.text('ab "\\', max_size=4))
+def test_text_that_is_measured_without_parsing_has_the_length_of_the_parsed(learnt: str, text: str) -> None:
+    alike = sse.Alike()
+    alike.learn(event(learnt, index=0), learnt)
+    for said in (text, learnt, learnt + text):
+        assert alike.length(event(said, index=0)) in (0, len(said))
+        assert alike.length(event(said, index=1)) == 0
+        assert alike.length(event(said, index=0, more=1)) == 0
+
+
+def test_a_block_is_only_measured_where_it_is_like_the_one_learnt() -> None:
+    alike = sse.Alike()
+    assert alike.length(event("word")) == 0
+    alike.learn(event("text"), "text")  # which of the two is it?
+    assert alike.length(event("word")) == 0
+    alike.learn(event("some"), "some")
+    assert alike.length(event("word ~!")) == 7
+    for other in (
+        b"",
+        b"data: [DONE]\n\n",
+        b": comment\n\n",
+        event(""),
+        event("\n"),
+        event("é"),
+        event('"'),
+        event("\\"),
+    ):
+        assert alike.length(other) == 0
+    assert alike.length(event("a", text2="b")) == 0
+    assert alike.length(b'data: {"text":"a\ndata: b"}\n\n') == 0
+    assert alike.length(b'data: {"text":"}\n\n') == 0
+
+
+def test_a_stream_of_ever_new_shapes_is_not_searched_for_ever() -> None:
+    alike = sse.Alike()
+    for index in range(20):
+        alike.learn(event("some", index=index), "some")
+    assert alike.length(event("word", index=19)) == 0
+    assert alike.length(event("word", index=7)) == 4

@@ -53,7 +53,7 @@ def test_a_stop_under_load_loses_no_row(make_service: MakeService, upstream: Ups
         thread.join(30)
     rows = service.rows()
     ids = Counter(row["request_id"] for row in rows)
-    assert len(told) > 50
+    assert len(told) > 16, "each caller had one answer at least"
     assert [request_id for request_id in told if ids[request_id] != 1] == []
     # A call that is ended just before it is sent has made its attempt, and the vendor has not seen it.
     assert len([row for row in rows if row["attempts"]]) >= len(upstream.requests)

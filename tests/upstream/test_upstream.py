@@ -173,7 +173,7 @@ def test_models_and_token_counts(claude: anthropic.Anthropic, gpt: openai.OpenAI
     with pytest.raises(openai.NotFoundError):
         gpt.models.retrieve("gpt-1")
     with pytest.raises(openai.NotFoundError, match="Invalid URL"):
-        gpt.embeddings.create(model="text-embedding-3-small", input="x")
+        gpt.batches.list()
 
 
 @pytest.mark.parametrize(

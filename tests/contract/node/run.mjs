@@ -16,6 +16,7 @@ const prompt = 'Hi'
 const messages = [{ role: 'user', content: prompt }]
 const schema = { type: 'object', properties: { q: { type: 'string' } }, required: ['q'], additionalProperties: false }
 const look = (input) => `found ${input.q}`
+const pixel = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=='
 
 // ---- OpenAI
 
@@ -48,6 +49,12 @@ const chat = {
     const reply = await openai.chat.completions.create({ model, messages, response_format })
     return JSON.parse(reply.choices[0].message.content)
   },
+  async image() {
+    const image_url = { url: `data:image/png;base64,${pixel}` }
+    const content = [{ type: 'text', text: prompt }, { type: 'image_url', image_url }]
+    const reply = await openai.chat.completions.create({ model, messages: [{ role: 'user', content }] })
+    return { text: reply.choices[0].message.content }
+  },
   async embeddings() {
     const reply = await openai.embeddings.create({ model, input: ['a', 'b'] })
     return { count: reply.data.length, numbers: reply.data[0].embedding.length }
@@ -63,6 +70,11 @@ const responses = {
   async chat() {
     const reply = await openai.responses.create({ model, input: prompt })
     return { text: reply.output_text, finish: reply.status, input: reply.usage.input_tokens }
+  },
+  async image() {
+    const image_url = `data:image/png;base64,${pixel}`
+    const content = [{ type: 'input_text', text: prompt }, { type: 'input_image', detail: 'auto', image_url }]
+    return { text: (await openai.responses.create({ model, input: [{ role: 'user', content }] })).output_text }
   },
   async stream() {
     const stream = openai.responses.stream({ model, input: prompt })
@@ -109,6 +121,11 @@ const claude = {
     const output_config = { format: { type: 'json_schema', schema } }
     return JSON.parse(said(await anthropic.messages.create({ model, messages, max_tokens: 500, output_config })))
   },
+  async image() {
+    const source = { type: 'base64', media_type: 'image/png', data: pixel }
+    const content = [{ type: 'text', text: prompt }, { type: 'image', source }]
+    return { text: said(await anthropic.messages.create({ model, messages: [{ role: 'user', content }], max_tokens: 50 })) }
+  },
   async models() {
     const names = []
     for await (const item of anthropic.models.list({ limit: 3 })) names.push(item.id)
@@ -141,6 +158,10 @@ const vercel = (made) => ({
       tools: { look: tool({ description: 'Look', inputSchema: z.object({ q: z.string() }), execute: look }) },
     })
     return { text, results: steps.flatMap((step) => step.toolResults.map((result) => result.output)) }
+  },
+  async image() {
+    const content = [{ type: 'text', text: prompt }, { type: 'image', image: pixel, mediaType: 'image/png' }]
+    return { text: (await generateText({ model: made, messages: [{ role: 'user', content }] })).text }
   },
   async structured() {
     return (await generateObject({ model: made, prompt, schema: z.object({ q: z.string() }) })).object

@@ -63,6 +63,7 @@ class _Batch:
     cancel: Cancel = field(default_factory=Cancel)
     inputs: int = 0
     weight: int = 0
+    departed: bool = False
     over: bool = False
 
     def fits(self, inputs: int, weight: int) -> bool:
@@ -118,7 +119,7 @@ class Gatherer:
         with self._lock:
             if member in batch.members:
                 batch.members.remove(member)
-            nobody = not batch.members
+            nobody = batch.departed and not batch.members  # before, others may still come
         if nobody and not batch.over:
             batch.cancel.set(ClientClosed("Every client closed the connection."))
 
@@ -128,6 +129,7 @@ class Gatherer:
             if self._open.get(kind) is batch:
                 del self._open[kind]
             members = list(batch.members)
+            batch.departed = True
         for member in members:
             member.together = len(members) > 1
             member.departed.set()

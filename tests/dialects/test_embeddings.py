@@ -112,3 +112,18 @@ def test_shares_add_up_and_are_fair(total: int, weights: list[int]) -> None:
     assert sum(shares) == total
     for share, weight in zip(shares, weights, strict=True):
         assert abs(share - total * weight / sum(weights)) < 1
+
+
+INPUT = st.text(min_size=1, max_size=20) | st.lists(st.integers(0, 100_000), min_size=1, max_size=5)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6), st.lists(st.lists(INPUT, min_size=1, max_size=4), min_size=1, max_size=8))
+def test_no_token_and_no_vector_is_lost_between_the_callers(total: int, parts: list[list[Any]]) -> None:
+    answers = embeddings.split(answer_to(parts, total), parts)
+    bodies = [answer.body or {} for answer in answers]
+    assert sum(answer.usage.input_tokens for answer in answers) == total
+    assert [body["usage"]["prompt_tokens"] for body in bodies] == [answer.usage.input_tokens for answer in answers]
+    assert [len(body["data"]) for body in bodies] == list(map(len, parts))
+    told = [item["embedding"] for body in bodies for item in body["data"]]
+    assert told == [[float(number)] for number in range(sum(map(len, parts)))]

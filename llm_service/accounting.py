@@ -97,6 +97,7 @@ class Accounts:
         self._live: dict[str, Entry] = {}
         self._retried: dict[str, float] = {}
         self._doubtful: dict[str, int] = {}
+        self._unsettled: dict[str, tuple[float, Settlement]] = {}
         self._told = (0, 0)
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -137,11 +138,32 @@ class Accounts:
 
     def _settle(self, admission: Admission, record: Record) -> Record | None:
         self._live.pop(record.id, None)
-        return self._meter.settle(admission, record)
+        if admission.held.checks:
+            return self._meter.settle(admission, record)
+        # It held nothing that anybody waits for: settled with many others when its row is durable. Should this worker
+        # die before that, the reaper's row stands for it.
+        settlement = Settlement(
+            record.id, bounded(record.cost_nanousd or 0), record.input_tokens + record.output_tokens
+        )
+        self._unsettled[record.id] = (time.monotonic(), settlement)
+        return record
 
     def committed(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """The log's writer has made these durable."""
-        self.ledger.written(row["id"] for row in rows)
+        """The log's writer has made these durable, or has given them up."""
+        held = [found[1] for row in rows if (found := self._unsettled.pop(row["id"], None)) is not None]
+        self.ledger.settle_many(held)
+        settled = {settlement.call_id for settlement in held}
+        self.ledger.written([row["id"] for row in rows if row["id"] not in settled])
+
+    def _settle_dropped(self) -> None:
+        """Of rows that the writer did not take nothing is heard again."""
+        if self._writer.queued:
+            return
+        old = time.monotonic() - LATE_SECONDS
+        dropped = [settlement for at, settlement in list(self._unsettled.values()) if at < old]
+        for settlement in dropped:
+            self._unsettled.pop(settlement.call_id, None)
+        self.ledger.settle_many(dropped)
 
     # -- the books --
 
@@ -183,6 +205,7 @@ class Accounts:
         self._reap()
         self._write_late()
         self._compare()
+        self._settle_dropped()
         with suppress(Unavailable):
             if self.ledger.is_empty():
                 self.rebuild()

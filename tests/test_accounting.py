@@ -26,6 +26,7 @@ from llm_service.settings import Settings
 from llm_service.store import budgets, requests
 from llm_service.store.writer import Writer
 from tests.support.valkey import Valkey
+from tests.support.wait import wait_until
 
 CATALOGUE: dict[str, Any] = {
     "providers": {"one": {"kind": "openai", "keyless": True}},
@@ -194,6 +195,44 @@ def test_a_row_lost_between_its_settlement_and_its_commit_is_written_by_another_
     alive.tick()
     assert rig.redis.hlen("{llm}:unwritten") == 0
     assert len(rig.rows()) == 1 and rig.balances() == (70_000, 0)
+
+
+def test_a_call_that_holds_nothing_is_settled_with_its_row(rig: Rig) -> None:
+    worker = rig.worker()
+    call, entry = rig.call(caller=Caller("k")), Entry()
+    worker.admit(call, entry)
+    assert rig.redis.zcard("{llm}:leases") == 1
+    assert entry.settle is not None
+    ours = entry.settle(record(call, 5))
+    assert ours is not None and rig.redis.zcard("{llm}:leases") == 1  # no round trip before the caller has its answer
+    rig.made[0][1].put(ours.row())
+    rig.flush()
+    wait_until(lambda: rig.redis.zcard("{llm}:leases") == 0, 5, "the call is settled")
+    assert [row["id"] for row in rig.rows()] == [call.id]
+
+
+def test_a_worker_that_dies_before_such_a_row_is_durable_leaves_it_to_the_reaper(rig: Rig) -> None:
+    dead, alive = rig.worker(), rig.worker()
+    call, entry = rig.call(caller=Caller("k")), Entry(seen=2)
+    dead.admit(call, entry)
+    assert entry.settle is not None and entry.settle(record(call, 5)) is not None  # and here it dies, with its row
+    rig.expire()
+    alive.tick()
+    (row,) = rig.rows()
+    assert (row["id"], row["outcome"]) == (call.id, "aborted")
+    assert rig.redis.zcard("{llm}:leases") == 0
+
+
+def test_a_call_whose_row_the_writer_did_not_take_is_settled_all_the_same(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llm_service.accounting.LATE_SECONDS", 0.0)
+    worker = rig.worker()
+    call, entry = rig.call(caller=Caller("k")), Entry()
+    worker.admit(call, entry)
+    assert entry.settle is not None and entry.settle(record(call, 5)) is not None
+    worker.tick()
+    assert rig.redis.zcard("{llm}:leases") == 0
 
 
 def test_a_row_that_the_log_has_already_wins_over_a_reaper(rig: Rig) -> None:

@@ -154,3 +154,36 @@ def exact_rows_cost_what_the_vendor_bills(rows: list[dict[str, object]], upstrea
         assert (row["input_tokens"], row["output_tokens"]) == (bill.input_tokens, bill.output_tokens)
         rates = price.ceiling(bill.input_tokens, bill.output_tokens, tier="")
         assert row["cost_nanousd"] == rates
+
+
+def test_a_service_that_is_killed_as_a_whole_has_a_row_for_every_call_after_its_next_start(
+    make_service: MakeService, upstream: Upstream
+) -> None:
+    """With the Redis it brings along, which dies with it and remembers."""
+    service = make_service(redis="embedded", WEB_CONCURRENCY="2")
+    issued = service.create_key(rpm=HIGH_RPM)
+    service.cli("budgets", "set", "--key", issued.stored.id, "--amount", "5", "--per", "total")
+    upstream.always(Step(words=200, between=0.05))
+
+    def call(number: int) -> None:
+        body = {"model": MODEL, "max_tokens": MAX_TOKENS, "stream": True}
+        body["messages"] = [{"role": "user", "content": f"n{number}"}]
+        with suppress(httpx2.HTTPError):
+            service.http(issued.text).post("/v1/chat/completions", json=body, headers={"X-Request-Id": f"n{number}"})
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    upstream.ledger.wait(lambda seen: [one for one in seen if one.events_sent > 60], 12, 20, "streams under way")
+    service.kill()
+    for thread in threads:
+        thread.join(30)
+    seen = {request.body["messages"][-1]["content"] for request in upstream.requests}
+    upstream.reset()
+    service.start()
+    rows = service.wait_rows(12, timeout=40, key_id=issued.stored.id)
+    assert {row["request_id"] for row in rows} == seen and len(rows) == 12
+    assert {row["outcome"] for row in rows} == {"aborted"}
+    assert all(row["output_tokens"] > 10 and row["cost_nanousd"] > 0 and not row["usage_exact"] for row in rows)
+    (budget,) = service.cli_json("budgets", "list")
+    assert (budget["held_nanousd"], budget["spent_nanousd"]) == (0, sum(row["cost_nanousd"] for row in rows))

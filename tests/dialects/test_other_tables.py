@@ -102,7 +102,13 @@ READERS: dict[str, tuple[Any, dict[str, Any]]] = {
     "messages/count_tokens": (count_tokens, {"model": "m", "messages": TURNS}),
     "responses/input_tokens": (input_tokens, {"model": "m", "input": "Hello"}),
 }
-FATES = [(heading, name, fate) for heading in READERS for name, fate in TABLES[heading].items() if fate != TRANSLATED]
+# Sorted: every test process must have them in one order.
+FATES = [
+    (heading, name, fate)
+    for heading in READERS
+    for name, fate in sorted(TABLES[heading].items(), key=lambda item: item[0])
+    if fate != TRANSLATED
+]
 
 
 @pytest.mark.parametrize(("heading", "name", "fate"), FATES, ids=lambda value: value if isinstance(value, str) else "")

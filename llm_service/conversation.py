@@ -309,6 +309,7 @@ class Caller:
     limits: tuple[Limits, ...] = ()
     budgets: tuple[Budget, ...] = ()
     json_answers: JsonAnswers = "off"  # unless the request says otherwise
+    storage: bool | None = None  # whether the vendor may keep content when asked to; None: as the provider's row says
 
 
 @dataclass(frozen=True, slots=True)

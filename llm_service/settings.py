@@ -216,7 +216,7 @@ class Settings:
     upstream_storage: Literal["refuse", "allow"] = _setting(
         "LLM_SERVICE_UPSTREAM_STORAGE",
         "refuse",
-        "whether callers may have OpenAI keep their responses: allow or refuse",
+        "whether callers may have OpenAI keep content, unless their key says: allow or refuse",
         _choice("refuse", "allow"),
     )
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)

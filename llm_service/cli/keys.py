@@ -33,6 +33,7 @@ _LABELS: tuple[tuple[str, Any, str], ...] = (
     ("--networks", read.NETWORKS, "Comma-separated networks (CIDR) the key may call from; all for any."),
     ("--models", read.MODELS, "Comma-separated models or patterns the key may use; all for every model."),
     ("--json-answers", read.JSON_ANSWERS, "What to do with answers asked to be JSON: check, repair, retry or off."),
+    ("--storage", read.STORAGE, "Whether the vendor may keep content when asked to: allow, refuse or default."),
     ("--expires", read.EXPIRY, "When it ends: 30d, 24h, a time in ISO 8601, or never."),
 )
 
@@ -67,6 +68,7 @@ def create(as_json: bool, name: str, **given: Any) -> None:
         models=given["models"] or (),
         networks=given["networks"] or (),
         json_answers=given["json_answers"],
+        storage=given["storage"],
         expires_at=given["expires"],
     )
     if given["budget"] is not None:
@@ -219,6 +221,7 @@ def describe(stored: StoredKey, budgeted: Iterable[Budget]) -> dict[str, Any]:
         "networks": list(stored.networks),
         "models": list(caller.models),
         "json_answers": caller.json_answers,
+        "storage": read.storage_word(caller.storage),
         "status": stored.status(datetime.now(UTC)),
         "expires_at": stored.expires_at,
         "revoked_at": stored.revoked_at,

@@ -22,6 +22,7 @@ _HIGHEST_RPM = 1_000_000
 _HIGHEST_TPM = 1_000_000_000
 _HIGHEST_PARALLEL = 1_000_000
 _MOST_NETWORKS = 64
+_STORAGE = {"allow": True, "refuse": False, "default": None}
 
 
 class Read(click.ParamType[T], Generic[T]):
@@ -142,6 +143,18 @@ def json_answers(text: str) -> str | None:
     return None if text == "off" else text
 
 
+def storage(text: str) -> bool | None:
+    """``default`` is what the service says."""
+    if text not in _STORAGE:
+        raise ValueError(f"must be one of {', '.join(_STORAGE)}")
+    return _STORAGE[text]
+
+
+def storage_word(value: bool | None) -> str:
+    """What ``storage`` reads as ``value``."""
+    return next(word for word, meant in _STORAGE.items() if meant is value)
+
+
 def model_names(text: str) -> list[str]:
     """Comma-separated names or patterns; ``all`` is no restriction."""
     if text.strip() == "all":
@@ -163,3 +176,4 @@ NETWORK = Read("network", network)
 NETWORKS = Read("networks", network_list)
 MODELS = Read("names", model_names)
 JSON_ANSWERS = Read("json_answers", json_answers)
+STORAGE = Read("storage", storage)

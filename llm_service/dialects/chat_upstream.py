@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from llm_service.catalog import Target
 from llm_service.conversation import Answer, Call, Part, Refusal, StopReason, Text, Thinking, ToolCall, Usage
-from llm_service.dialects import tools, upstream
+from llm_service.dialects import storage, tools, upstream
 from llm_service.dialects.chat_client import NAME
 from llm_service.dialects.chat_parts import THINKING
 from llm_service.dialects.upstream import Counts, VendorError, broken
@@ -49,7 +49,11 @@ def end_user(user: str) -> str:
 
 
 def forward(call: Call, target: Target) -> dict[str, Any]:
-    """The client's own body for ``target``; a stream is made to tell its usage, which the client may not see."""
+    """The client's own body for ``target``; a stream is made to tell its usage, which the client may not see.
+
+    Raises UnsupportedParameter for storage that is not allowed.
+    """
+    storage.check(call, target.provider)
     body = {**call.body, "model": target.model}
     messages = call.body.get("messages", ())  # completions have none
     if any(THINKING in message for message in messages):  # a field of ours, which OpenAI would refuse

@@ -2,7 +2,7 @@
 
 One dialect in several files: the client's side (``responses_client``, ``_request``,
 ``_reply``, ``_frames``), the upstream's (``_write``, ``_upstream``, ``_stream``,
-``_reader``), and what they share (``_parts``, ``_storage``).
+``_reader``), and what they share (``_parts``).
 """
 
 from llm_service.dialects.responses_client import KEEP_ALIVE as KEEP_ALIVE

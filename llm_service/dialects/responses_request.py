@@ -24,7 +24,7 @@ from llm_service.conversation import (
     ToolChoice,
     ToolResult,
 )
-from llm_service.dialects import fields, responses_storage
+from llm_service.dialects import fields, storage
 from llm_service.dialects.fields import REFUSED, TRANSLATED, Fate, dropped_unless, refused_unless
 from llm_service.dialects.responses_client import NAME
 from llm_service.dialects.responses_parts import Dropped, read_parts
@@ -98,7 +98,7 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
     Raises UnsupportedParameter naming what cannot cross, InvalidRequest what is no
     well-formed item, tool or format.
     """
-    field = responses_storage.wanted(body)
+    field = storage.wanted(body)
     if field is not None:
         fields.unsupported(field, "it needs an answer that OpenAI keeps")
     dropped: Dropped = dict.fromkeys(fields.cross(body, CROSSING))

@@ -11,7 +11,7 @@ from typing import Any
 
 from llm_service.catalog import Target
 from llm_service.conversation import Answer, Call, StopReason, Usage
-from llm_service.dialects import chat_upstream, fields, responses_storage, upstream
+from llm_service.dialects import chat_upstream, fields, storage, upstream
 from llm_service.dialects.responses_client import NAME
 from llm_service.dialects.responses_reply import read_carried
 from llm_service.dialects.upstream import Counts, VendorError, broken
@@ -48,7 +48,7 @@ def forward(call: Call, target: Target) -> dict[str, Any]:
 
     Raises UnsupportedParameter for storage that is not allowed.
     """
-    responses_storage.check(call.body, target.provider)
+    storage.check(call, target.provider)
     body = {**call.body, "model": target.model, "store": call.body.get("store") is True}
     if left_out(call):
         body["input"] = [item for item in call.body["input"] if not _is_foreign(item)]

@@ -43,6 +43,7 @@ _CHANGEABLE = {
     "models",
     "networks",
     "json_answers",
+    "storage",
     "expires_at",
 }
 
@@ -168,6 +169,7 @@ def issue(
     models: Sequence[str] = (),
     networks: Sequence[str] = (),
     json_answers: JsonAnswers | None = None,
+    storage: bool | None = None,
     expires_at: datetime | None = None,
 ) -> Issued:
     """Make and store a key. A limit that is None is the tier's; no ``models`` or ``networks`` means all."""
@@ -182,6 +184,7 @@ def issue(
         "models": list(models),
         "networks": list(networks) or None,
         "json_answers": json_answers,
+        "storage": storage,
         "expires_at": expires_at,
         "created_at": _now(),
     }
@@ -198,7 +201,7 @@ def issue(
 
 
 def change(key_id: str, values: Mapping[str, Any]) -> StoredKey:
-    """Set any of name, org, user, tier, rpm, tpm, parallel, models, networks, json_answers and expires_at.
+    """Set any of name, org, user, tier, rpm, tpm, parallel, models, networks, json_answers, storage and expires_at.
 
     Raises:
         KeyUnknown, KeyRevoked.
@@ -274,6 +277,7 @@ def _stored(row: Mapping[Any, Any]) -> StoredKey:
         tpm=row["tpm"],
         parallel=row["parallel"],
         json_answers=row["json_answers"] or "off",
+        storage=row["storage"],
     )
     return StoredKey(
         caller=caller,

@@ -68,6 +68,8 @@ class ApiKey(Base):
     networks: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     # One of JsonAnswers; null: off.
     json_answers: Mapped[str | None] = mapped_column(String(16))
+    # Whether the vendor may keep content when asked to; null: what the service says.
+    storage: Mapped[bool | None]
 
 
 class LimitRow(Base):

@@ -21,7 +21,7 @@ from llm_service.extensions import db
 from llm_service.store.engine import schema_missing
 
 # The newest file in migrations/versions; a test compares the two.
-HEAD: Final = "0005"
+HEAD: Final = "0006"
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 _ADVISORY_LOCK: Final = 0x6C6C6D5F73657276  # "llm_serv"
 

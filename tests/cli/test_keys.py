@@ -178,3 +178,14 @@ def test_a_key_s_json_answers_are_set_shown_and_turned_off(flask: Commands) -> N
     assert flask.json("keys", "create", "--name", "plain")["json_answers"] == "off"
     refused = flask.run("keys", "update", "json", "--json-answers", "yes", fails=2)
     assert "must be one of off, check, repair, retry" in refused.stderr
+
+
+def test_a_key_s_word_on_storage_is_set_shown_and_taken_back(flask: Commands) -> None:
+    assert flask.json("keys", "create", "--name", "keeper", "--storage", "allow")["storage"] == "allow"
+    assert flask.json("keys", "show", "keeper")["storage"] == "allow"
+    assert flask.json("keys", "update", "keeper", "--storage", "refuse")["storage"] == "refuse"
+    assert flask.json("keys", "update", "keeper", "--rpm", "5")["storage"] == "refuse"
+    assert flask.json("keys", "update", "keeper", "--storage", "default")["storage"] == "default"
+    assert flask.json("keys", "create", "--name", "plain")["storage"] == "default"
+    refused = flask.run("keys", "update", "keeper", "--storage", "yes", fails=2)
+    assert "must be one of allow, refuse, default" in refused.stderr

@@ -283,6 +283,47 @@ def test_storage_passes_where_the_operator_allows_it(make_service: MakeService, 
     assert caught.value.param == "store"
 
 
+@pytest.mark.parametrize("service_says", ["refuse", "allow"])
+def test_the_key_s_word_on_storage_wins_over_the_service_s(
+    make_service: MakeService, upstream: Upstream, service_says: str
+) -> None:
+    service = make_service(LLM_SERVICE_UPSTREAM_STORAGE=service_says)
+    allowed = service.openai(service.create_key("keeper", rpm=1000, storage=True).text)
+    refused = service.openai(service.create_key("private", rpm=1000, storage=False).text)
+    for extra in STORING:
+        upstream.script(Step(lenient=True))
+        allowed.responses.create(model=GPT, input="Hi", **extra)
+        assert {**extra, "store": "store" in extra}.items() <= upstream.last.body.items()
+    asked = len(upstream.requests)
+    for extra in STORING:
+        with pytest.raises(openai.BadRequestError, match="keys update --storage allow") as caught:
+            refused.responses.create(model=GPT, input="Hi", **extra)
+        assert (caught.value.param, caught.value.code) == (next(iter(extra)), "storage_not_allowed")
+    assert len(upstream.requests) == asked
+    upstream.script(Step(text="Hello"))
+    assert refused.responses.create(model=GPT, input="Hi").output_text == "Hello"
+    assert upstream.last.body["store"] is False
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_chat_is_kept_by_the_same_rule(make_service: MakeService, upstream: Upstream, stream: bool) -> None:
+    service = make_service()
+    allowed = service.openai(service.create_key("keeper", rpm=1000, storage=True).text)
+    chat: Any = {"model": GPT, "messages": [{"role": "user", "content": "Hi"}], "stream": stream}
+    with pytest.raises(openai.BadRequestError, match="LLM_SERVICE_UPSTREAM_STORAGE") as caught:
+        service.openai().chat.completions.create(**chat, store=True)
+    assert (caught.value.param, caught.value.code) == ("store", "storage_not_allowed")
+    assert upstream.requests == []
+    for client, store in ((allowed, True), (allowed, False), (service.openai(), False), (service.openai(), None)):
+        upstream.script(Step(text="Hello"))
+        said: Any = {} if store is None else {"store": store}
+        reply = client.chat.completions.create(**chat, **said)
+        if stream:
+            assert list(reply)
+        assert upstream.last.body.get("store") is store
+        assert ("store" in upstream.last.body) is (store is not None)
+
+
 # ---- other servers, other turns
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from llm_service import errors
 from llm_service.conversation import (
+    Caller,
     Conversation,
     Document,
     Image,
@@ -294,6 +295,18 @@ def test_storage_is_for_the_operator_to_allow(name: str, value: Any) -> None:
     allowed = responses.forward(asked, target(model="gpt-5", provider={"storage": True}))
     assert allowed[name] == value
     assert allowed["store"] is (name == "store")
+
+
+@pytest.mark.parametrize("provider_says", [True, False])
+@pytest.mark.parametrize("key_says", [True, False, None])
+def test_the_key_s_word_on_storage_wins_over_the_provider_s(key_says: bool | None, provider_says: bool) -> None:
+    asked = replace(responses_call(store=True), caller=Caller("k", storage=key_says))
+    to = target(model="gpt-5", provider={"storage": provider_says})
+    if key_says or (key_says is None and provider_says):
+        assert responses.forward(asked, to)["store"] is True
+        return
+    with pytest.raises(errors.UnsupportedParameter, match="keys update --storage allow"):
+        responses.forward(asked, to)
 
 
 def test_reasoning_of_another_vendor_is_not_forwarded() -> None:

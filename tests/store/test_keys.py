@@ -224,3 +224,13 @@ def test_a_key_s_word_on_json_answers_is_kept_and_taken_back(app: Flask) -> None
     changed = keys.change(issued.stored.id, {"json_answers": None})
     assert changed.caller.json_answers == "off"
     assert keys.issue(KEY, name="plain").stored.caller.json_answers == "off"
+
+
+def test_a_key_s_word_on_storage_is_kept_and_taken_back(app: Flask) -> None:
+    issued = keys.issue(KEY, name="keeper", storage=True)
+    assert issued.stored.caller.storage is True
+    for word in (False, None):
+        assert keys.change(issued.stored.id, {"storage": word}).caller.storage is word
+        found = keys.find(issued.stored.id)
+        assert found is not None and found.caller.storage is word
+    assert keys.issue(KEY, name="plain").stored.caller.storage is None

@@ -1,8 +1,9 @@
-"""What of a Responses request makes the vendor keep content, and who may ask for it.
+"""What of a request makes OpenAI keep content, and who may ask for it.
 
 OpenAI keeps every response for 30 days unless it is told not to. This service
-tells it so, or its promise to keep no content would end at the vendor; whoever
-runs the service may allow callers to ask for storage (``Provider.storage``).
+tells it so, or its promise to keep no content would end at the vendor. Whoever
+runs the service may allow callers to ask for storage, by key (``Caller.storage``)
+or for all of them (``Provider.storage``).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_service.catalog import Provider
+from llm_service.conversation import Call
 from llm_service.errors import UnsupportedParameter
 
 SETTING = "LLM_SERVICE_UPSTREAM_STORAGE"
@@ -24,13 +26,14 @@ def wanted(body: Mapping[str, Any]) -> str | None:
     return next((name for name in NEEDING if body.get(name) is not None and body[name] is not False), None)
 
 
-def check(body: Mapping[str, Any], provider: Provider) -> None:
-    """Raises UnsupportedParameter naming the field and the setting unless ``provider`` may keep content."""
-    field = None if provider.storage else wanted(body)
+def check(call: Call, provider: Provider) -> None:
+    """Raises UnsupportedParameter naming the field unless ``provider`` may keep content: the key's word, else its."""
+    allowed = provider.storage if call.caller.storage is None else call.caller.storage
+    field = None if allowed else wanted(call.body)
     if field is not None:
         raise UnsupportedParameter(
-            f"{field} is not allowed: it has the provider keep content, "
-            f"which the operator of this service would have to allow ({SETTING}).",
+            f"{field} is not allowed: it has the provider keep content, which the operator of this service "
+            f"would have to allow, for this key (keys update --storage allow) or for every key ({SETTING}).",
             param=field,
             code="storage_not_allowed",
         )

@@ -69,6 +69,8 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
             writer.drop("tier")
     if conversation.user is not None:
         body["safety_identifier" if writer.current else "user"] = chat_upstream.end_user(conversation.user)
+    if target.provider.responses:
+        body["store"] = False
     if call.stream:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}

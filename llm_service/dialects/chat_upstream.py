@@ -55,6 +55,8 @@ def forward(call: Call, target: Target) -> dict[str, Any]:
     """
     storage.check(call, target.provider)
     body = {**call.body, "model": target.model}
+    if "messages" in body and body.get("store") is None and target.provider.responses:
+        body["store"] = False  # what an account keeps by default is its owner's setting: docs/privacy.md
     messages = call.body.get("messages", ())  # completions have none
     if any(THINKING in message for message in messages):  # a field of ours, which OpenAI would refuse
         body["messages"] = [

@@ -337,6 +337,7 @@ def test_a_text_conversation_crosses_to_openai(anthropic_client: anthropic.Anthr
         "stop": ["STOP"],
         "service_tier": "default",
         "safety_identifier": "someone",
+        "store": False,
     }
     assert not [name for name in upstream.last.headers if name.startswith("anthropic")]
     assert sorted(raw.headers["x-dropped-parameters"].split(", ")) == [

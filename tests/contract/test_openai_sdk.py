@@ -165,8 +165,8 @@ def test_a_request_reaches_openai_as_it_was_sent(service: Server, upstream: Upst
     body = RICH if not stream else {**RICH, "stream": True, "stream_options": {"include_obfuscation": False}}
     client.post("/chat/completions", body={**body, "model": model}, cast_to=object)
     asked = {"stream_options": {"include_obfuscation": False, "include_usage": True}} if stream else {}
-    assert upstream.last.body == {**body, "model": "gpt-4o", **asked}
-    assert list(upstream.last.body) == [*body, "model"]
+    assert upstream.last.body == {**body, "model": "gpt-4o", "store": False, **asked}
+    assert list(upstream.last.body) == [*body, "model", "store"]
     assert upstream.last.headers["authorization"] == f"Bearer {OPENAI_KEY}"
     assert_no_header_of_the_caller_travelled(upstream.last, service.key)
 

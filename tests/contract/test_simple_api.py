@@ -101,6 +101,7 @@ def test_every_parameter_crosses_to_both_vendors(service: Server, upstream: Upst
             "max_completion_tokens": 20,
             "temperature": 0.5,
             "stop": ["END"],
+            "store": False,
         }
     else:
         assert seen.body == {

@@ -89,6 +89,7 @@ def test_a_reasoning_model_gets_a_developer_message_and_no_sampling() -> None:
         "messages": [{"role": "developer", "content": system}, {"role": "user", "content": "x"}],
         "max_completion_tokens": 9,
         "safety_identifier": sent["safety_identifier"],
+        "store": False,
         "stream": True,
         "stream_options": {"include_usage": True, "include_obfuscation": False},
     }
@@ -97,10 +98,11 @@ def test_a_reasoning_model_gets_a_developer_message_and_no_sampling() -> None:
 
 def test_an_older_server_gets_only_the_fields_it_knows() -> None:
     conversation = Conversation(messages=(Message("user", (Text("x"),)),), max_tokens=9, user="u")
-    older = target(provider={"max_tokens_field": "max_tokens"})
+    older = target(provider={"max_tokens_field": "max_tokens", "responses": False})
     sent, _ = chat.write_request(call("simple", {"prompt": "x"}, stream=True), conversation, older)
     assert sent["max_tokens"] == 9
     assert sent["user"] == "u"
+    assert "store" not in sent and "store" not in chat.forward(call("chat", body()), older)
     assert sent["stream_options"] == {"include_usage": True}
 
 
@@ -126,10 +128,11 @@ def test_a_body_is_forwarded_as_it_is_but_for_model_and_usage() -> None:
     assert sent == {
         **given,
         "model": "gpt-x",
+        "store": False,
         "stream_options": {"include_obfuscation": False, "include_usage": True},
     }
     assert json.dumps(given) == before
-    assert chat.forward(call("chat", body()), target(model="gpt-x")) == {**body(), "model": "gpt-x"}
+    assert chat.forward(call("chat", body()), target(model="gpt-x")) == {**body(), "model": "gpt-x", "store": False}
     assert chat.forward(call("chat", body(stream_options=None), stream=True), target())["stream_options"] == {
         "include_usage": True
     }

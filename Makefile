@@ -39,7 +39,7 @@ install-dev:
 
 # Most tests wait for a server more than they compute: four at a time, also on two cores.
 test: install-dev
-	@$(BIN)/python -m pytest -n 4 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: install-dev compose-check
 	$(BIN)/ruff check .

@@ -24,6 +24,14 @@ for _name in list(os.environ):
 MakeService = Callable[..., Server]
 
 
+# The files that take longest go first: each is one process' work, and the others would wait for it at the end.
+LONGEST = ("tests/faults/test_money.py", "tests/test_privacy.py", "tests/contract/test_node_sdks.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))  # stable: within a file the order stays
+
+
 @pytest.fixture(scope="session")
 def upstream_server() -> Iterator[Upstream]:
     with Upstream() as server:

@@ -28,7 +28,7 @@ from llm_service import ids, ledger, metering
 from llm_service.catalog import Catalog
 from llm_service.conversation import Call, Caller, Usage
 from llm_service.errors import ServiceError, Unavailable
-from llm_service.ledger import TICK, Ledger, Reaped, Settlement, bounded
+from llm_service.ledger import PATIENCE, TICK, Ledger, Reaped, Settlement, bounded
 from llm_service.metering import Admission
 from llm_service.record import Record
 from llm_service.scopes import Budget
@@ -173,7 +173,8 @@ class Accounts:
         if loop is not None and loop.pid == os.getpid() and not loop.dead:
             return
         with self._lock:
-            if self._loop is None or self._loop.pid != os.getpid() or self._loop.dead:
+            loop = self._loop
+            if not self._stopping.is_set() and (loop is None or loop.pid != os.getpid() or loop.dead):
                 self._loop = _Loop(self)
 
     def close(self) -> None:
@@ -218,7 +219,11 @@ class Accounts:
             logged = requests.settled([reaped.call_id for reaped in found])
         made = 0
         for reaped in found:
-            row, exempt = _aborted(reaped, self._catalog)
+            try:
+                row, exempt = _aborted(reaped, self._catalog)
+            except (KeyError, TypeError, ValueError) as error:  # of another version: must not keep the others waiting
+                log.error("call %s of a dead worker cannot be settled (%s)", reaped.call_id, type(error).__name__)
+                continue
             cost, tokens = logged.get(reaped.call_id, (row["cost_nanousd"], row["input_tokens"] + row["output_tokens"]))
             kept = b"" if reaped.call_id in logged else orjson.dumps(row)
             settlement = Settlement(reaped.call_id, bounded(cost or 0), tokens, kept, claimed=True, exempt=exempt)
@@ -247,13 +252,13 @@ class Accounts:
 
     def _compare(self) -> None:
         """A row that another worker wrote first stays. At another cost, the log is right and the counters are not."""
-        if not self._doubtful:
+        if not self._doubtful or self._writer.queued:
             return
         with self._context():
             logged = requests.settled(list(self._doubtful))
-        for call_id, (cost, _) in logged.items():
-            if self._doubtful.pop(call_id) != (cost or 0):
-                self.ledger.recount()
+        if any(self._doubtful[call_id] != (cost or 0) for call_id, (cost, _) in logged.items()):
+            self.ledger.recount()
+        self._doubtful.clear()  # nothing waits: what is not in the log was given up
 
     def _count(self) -> None:
         now = (self.ledger.admitted_without_redis, self.ledger.refused_without_redis)
@@ -384,6 +389,6 @@ def _client(url: str) -> Redis:
         return ledger.client(url)
     from limits.storage import storage_from_string
 
-    storage: Any = storage_from_string(url, socket_timeout=0.1, socket_connect_timeout=0.1)
+    storage: Any = storage_from_string(url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE)
     client: Redis = storage.storage
     return client

@@ -123,8 +123,9 @@ class Meter:
         caller = call.caller
         own = (self._catalog.tokens_per_minute(caller), self._catalog.parallel_calls(caller))
         yield from _pair(scope_of("key", caller.key_id), "key", *own)
+        served = [(target.provider.name, target.model) for target in targets]
         for limits in caller.limits:
-            if limits.applies(call.client_ip, [(target.provider.name, target.model) for target in targets]):
+            if limits.applies(call.client_ip, served):
                 yield from _pair(limits.scope, limits.kind, limits.tpm, limits.parallel)
 
 

@@ -309,3 +309,26 @@ def test_an_intent_whose_model_has_lost_its_price_costs_what_was_held(rig: Rig) 
     (row,) = rig.rows()
     assert row["cost_nanousd"] == held and rig.balances() == (held, 0)
     assert held < ledger.MOST
+
+
+def test_a_hold_that_cannot_be_read_does_not_keep_the_others_from_being_settled(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    dead, alive = rig.worker(), rig.worker()
+    dead.rebuild(at_once=True)
+    strange, sound = rig.call(), rig.call()
+    for call in (strange, sound):
+        dead.admit(call, Entry())
+    rig.redis.hset(f"{{llm}}:hold:{strange.id}", "record", b'{"of": "another version"}')
+    rig.expire()
+    alive.tick()
+    assert [row["id"] for row in rig.rows()] == [sound.id]
+    assert f"call {strange.id} of a dead worker cannot be settled (KeyError)" in caplog.text
+
+
+def test_after_the_end_no_call_starts_the_books_again(rig: Rig) -> None:
+    worker = rig.worker()
+    del worker.start  # the rig's, which does nothing
+    worker.close()
+    worker.admit(rig.call(caller=Caller("k")), Entry())
+    assert worker._loop is None

@@ -23,7 +23,7 @@ _PATIENCE = 15.0
 
 
 class Undecided(Exception):
-    """There is no verdict: it took too long, or no judge could be had. ``ended``: the job was begun."""
+    """There is no verdict: it took too long, or no judge could be had. ``begun``: the job was."""
 
     def __init__(self, *, begun: bool) -> None:
         super().__init__()

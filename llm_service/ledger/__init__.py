@@ -53,8 +53,8 @@ is used once. What an append-only file had not put on disk when its machine lost
 (``redis_pipe``), made when it is first needed: after a fork, another.
 """
 
-from llm_service.ledger.breaker import client
+from llm_service.ledger.breaker import PATIENCE, client
 from llm_service.ledger.core import TICK, Ledger
 from llm_service.ledger.values import MOST, Check, Held, Lost, Reaped, Settlement, bounded
 
-__all__ = ["MOST", "TICK", "Check", "Held", "Ledger", "Lost", "Reaped", "Settlement", "bounded", "client"]
+__all__ = ["MOST", "PATIENCE", "TICK", "Check", "Held", "Ledger", "Lost", "Reaped", "Settlement", "bounded", "client"]

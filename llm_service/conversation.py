@@ -256,6 +256,13 @@ class Relay:
 
 
 @dataclass(frozen=True, slots=True)
+class Withheld:
+    """So much of an answer has been generated and is not sent yet, if ever: it is judged first. For the journal."""
+
+    characters: int
+
+
+@dataclass(frozen=True, slots=True)
 class Silence:
     """Nothing has arrived for a while; the edge may send a keep-alive."""
 
@@ -272,6 +279,7 @@ Event: TypeAlias = (
     Admitted
     | Attempt
     | Discarded
+    | Withheld
     | Started
     | Delta
     | RefusalDelta
@@ -287,6 +295,19 @@ Event: TypeAlias = (
 )
 
 SILENCE = Silence()
+
+
+def characters_of(event: Event) -> int | None:
+    """Of the generated text in a piece of an answer; None for any other event. The frequent ones come first."""
+    if type(event) is Relay:
+        return event.characters
+    if type(event) is Delta:
+        return len(event.text)
+    if type(event) is ToolCallDelta:
+        return len(event.arguments)
+    if type(event) is ThinkingDelta or type(event) is RefusalDelta:
+        return len(event.text)
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,16 +38,13 @@ from llm_service.conversation import (
     Answer,
     Attempt,
     Call,
-    Delta,
     Discarded,
     Event,
     Finished,
-    RefusalDelta,
-    Relay,
     Started,
-    ThinkingDelta,
-    ToolCallDelta,
     Usage,
+    Withheld,
+    characters_of,
 )
 from llm_service.errors import (
     ClientClosed,
@@ -85,6 +82,7 @@ class Entry:
         "_settle",
         "_start",
         "_started",
+        "_withheld",
         "created_at",
     )
 
@@ -98,6 +96,7 @@ class Entry:
         self._start: Started | None = None
         self._first_text_at: float | None = None
         self._characters = 0
+        self._withheld = 0
         self._answer: Answer | None = None
         self._discarded = Discarded(Usage(), 0)
 
@@ -108,18 +107,10 @@ class Entry:
 
     def see(self, event: Event) -> None:
         """Take note of ``event``. A stream's chunks pass here one by one: the frequent ones come first."""
-        if type(event) is Relay:
-            characters = event.characters
-        elif type(event) is Delta:
-            characters = len(event.text)
-        elif type(event) is ToolCallDelta:
-            characters = len(event.arguments)
-        elif type(event) is ThinkingDelta or type(event) is RefusalDelta:
-            characters = len(event.text)
-        else:
+        characters = characters_of(event)
+        if characters is None:
             self._see_rare(event)
-            return
-        if characters:
+        elif characters:
             if not self._characters:
                 self._first_text_at = self._journal.clock()
             self._characters += characters
@@ -134,16 +125,19 @@ class Entry:
         elif isinstance(event, Finished):
             self._answer = event.answer
             self._end(None)
+        elif isinstance(event, Withheld):
+            self._withheld += event.characters
         elif isinstance(event, Discarded):
             self._discarded = self._discarded.plus(event.usage, event.cost_nanousd)
+            self._withheld = 0  # it is in the usage
 
     def settle_with(self, settle: Callable[[Record], Record | None]) -> None:
         """The call is held. ``settle`` gives the record as its row must say it, None if the row is not ours."""
         self._settle = settle
 
     def output_tokens_seen(self) -> int:
-        """Estimated from what has passed so far."""
-        return -(-self._characters // CHARACTERS_PER_TOKEN)
+        """Estimated from what has been generated so far; what was withheld may have been sent since."""
+        return -(-max(self._characters, self._withheld) // CHARACTERS_PER_TOKEN)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -239,7 +233,7 @@ class Entry:
         return spent.usage, spent.cost_nanousd
 
     def _estimate(self) -> Usage:
-        output = -(-self._characters // CHARACTERS_PER_TOKEN)
+        output = self.output_tokens_seen()
         told = self._start.usage if self._start else None
         if told is None:
             text = self._call.body_bytes - scrub.data_characters(self._call.body)

@@ -28,7 +28,18 @@ import orjson
 
 from llm_service.cancellation import Cancel
 from llm_service.content import JsonFormat
-from llm_service.conversation import SILENCE, Answer, Attempt, Call, Discarded, Event, Finished, Started
+from llm_service.conversation import (
+    SILENCE,
+    Answer,
+    Attempt,
+    Call,
+    Discarded,
+    Event,
+    Finished,
+    Started,
+    Withheld,
+    characters_of,
+)
 from llm_service.dialects import json_answers as formats
 from llm_service.errors import InvalidJsonAnswer, InvalidRequest, Unavailable
 from llm_service.json_judge import JUDGES, Undecided
@@ -111,6 +122,8 @@ def _hold(events: Iterator[Event]) -> Generator[Event, None, list[Event]]:
             yield event
         else:
             held.append(event)
+            if characters := characters_of(event):
+                yield Withheld(characters)  # who leaves now pays for it
     return held
 
 

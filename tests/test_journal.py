@@ -21,11 +21,13 @@ from llm_service.conversation import (
     Call,
     Caller,
     Delta,
+    Discarded,
     Event,
     Finished,
     Relay,
     Started,
     Usage,
+    Withheld,
 )
 from llm_service.journal import Arrival, Journal
 from llm_service.prices import Rates
@@ -233,6 +235,22 @@ def test_a_client_that_hangs_up_pays_for_what_it_saw(rig: Rig) -> None:
     assert tokens(rig.row()) == (90, 3, False, 315_000)
     assert rig.row()["cached_tokens"] == 10
     assert rig.row()["upstream_request_id"] == "req_1"
+
+
+def test_what_was_produced_and_withheld_is_paid_for_once(rig: Rig) -> None:
+    produced = (Withheld(8), Withheld(4))
+    assert tokens(rig.ended(STREAM, ASKED, *produced, errors.ClientClosed("gone")))[1] == 3
+    rig.writer.rows.clear()
+    # Sent in the end, and then cut: the same text, not twice as much.
+    row = rig.ended(STREAM, ASKED, *produced, Relay(b"123456789012", 12), errors.ClientClosed("gone"))
+    assert tokens(row)[1] == 3
+
+
+def test_a_whole_answer_that_was_discarded_is_added_to_what_came_after_it(rig: Rig) -> None:
+    first = Discarded(Usage(90, 5), 345_000)
+    row = rig.ended(STREAM, ASKED, Withheld(20), first, ASKED, Withheld(8), errors.ClientClosed("gone"))
+    assert tokens(row) == (90 + 101, 5 + 2, False, 345_000 + 101 * 3_000 + 2 * 15_000)
+    assert row["attempts"] == 2
 
 
 def test_a_client_that_leaves_before_the_first_token_pays_for_its_estimated_input(rig: Rig) -> None:

@@ -33,6 +33,7 @@ from llm_service.conversation import (
     Finished,
     Silence,
     Started,
+    Withheld,
 )
 from llm_service.dialects import registry
 from llm_service.errors import (
@@ -50,7 +51,7 @@ from llm_service.service import Service, current
 log = logging.getLogger(__name__)
 
 # Nothing is sent for these, so a stream has not begun with them.
-_UNSEEN = frozenset({Attempt, Discarded, Silence})
+_UNSEEN = frozenset({Attempt, Discarded, Silence, Withheld})
 
 STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",

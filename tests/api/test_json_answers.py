@@ -237,6 +237,20 @@ def test_a_caller_that_leaves_in_the_second_question_pays_for_the_first(service:
     assert row["input_tokens"] > 4000
 
 
+def test_a_caller_that_leaves_a_held_stream_pays_for_what_was_produced(service: Server, upstream: Upstream) -> None:
+    upstream.script(Step(words=400, between=0.01))
+    client = service.http()
+    with pytest.raises(httpx2.TimeoutException):
+        client.post(
+            CHAT, json=chat(stream=True), headers={"X-JSON-Answer": "check", "X-Request-Id": "left-held"}, timeout=1.5
+        )
+    client.close()
+    row = service.row("left-held", timeout=10)
+    sent = upstream.last.text_sent
+    assert (row["outcome"], row["usage_exact"]) == ("client_closed", False)
+    assert 40 < row["output_tokens"] <= len(sent) // 4 + 1 and row["cost_nanousd"] > 0
+
+
 def test_a_held_stream_is_kept_alive_and_ends_with_its_answer_or_its_error(
     make_service: MakeService, upstream: Upstream
 ) -> None:

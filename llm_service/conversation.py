@@ -297,7 +297,7 @@ Event: TypeAlias = (
 SILENCE = Silence()
 
 
-def characters_of(event: Event) -> int | None:
+def characters_in(event: Event) -> int | None:
     """Of the generated text in a piece of an answer; None for any other event. The frequent ones come first."""
     if type(event) is Relay:
         return event.characters

@@ -44,7 +44,7 @@ from llm_service.conversation import (
     Started,
     Usage,
     Withheld,
-    characters_of,
+    characters_in,
 )
 from llm_service.errors import (
     ClientClosed,
@@ -107,7 +107,7 @@ class Entry:
 
     def see(self, event: Event) -> None:
         """Take note of ``event``. A stream's chunks pass here one by one: the frequent ones come first."""
-        characters = characters_of(event)
+        characters = characters_in(event)
         if characters is None:
             self._see_rare(event)
         elif characters:

@@ -38,7 +38,7 @@ from llm_service.conversation import (
     Finished,
     Started,
     Withheld,
-    characters_of,
+    characters_in,
 )
 from llm_service.dialects import json_answers as formats
 from llm_service.errors import InvalidJsonAnswer, InvalidRequest, Unavailable
@@ -122,7 +122,7 @@ def _hold(events: Iterator[Event]) -> Generator[Event, None, list[Event]]:
             yield event
         else:
             held.append(event)
-            if characters := characters_of(event):
+            if characters := characters_in(event):
                 yield Withheld(characters)  # who leaves now pays for it
     return held
 

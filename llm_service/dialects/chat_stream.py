@@ -43,7 +43,7 @@ from llm_service.dialects.upstream import broken
 from llm_service.errors import UpstreamError
 
 
-class _Stream:
+class _Stream(upstream.Stream):
     """What ``Reader`` and ``Tap`` both learn from the chunks of one stream."""
 
     __slots__ = ("_call", "_characters", "_finish_reason", "_first", "_refused", "_tier", "_usage", "finished")
@@ -57,18 +57,6 @@ class _Stream:
         self._tier: Any = None
         self._usage: Any = None
         self.finished = False
-
-    def feed(self, block: bytes) -> list[Event]:
-        """The events of one block."""
-        return list(self.feed_many((block,)))
-
-    def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
-        """The events of one read's blocks. What follows the terminal event is ignored.
-
-        Raises UpstreamBroken, and the vendor's in-band error as an UpstreamError,
-        after the events before it.
-        """
-        raise NotImplementedError
 
     def _end(self) -> Answer:
         if self._finish_reason is None:

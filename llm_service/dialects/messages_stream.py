@@ -44,7 +44,7 @@ from llm_service.dialects.upstream import broken
 from llm_service.errors import UpstreamError
 
 
-class _Stream:
+class _Stream(upstream.Stream):
     """What ``Reader`` and ``Tap`` both learn from the events of one stream."""
 
     __slots__ = (
@@ -71,18 +71,6 @@ class _Stream:
         self._stop_reason: str | None = None
         self._stop_sequence: str | None = None
         self.finished = False
-
-    def feed(self, block: bytes) -> list[Event]:
-        """The events of one block."""
-        return list(self.feed_many((block,)))
-
-    def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
-        """The events of one read's blocks. What follows the terminal event is ignored.
-
-        Raises UpstreamBroken, and the vendor's in-band error as an UpstreamError,
-        after the events before it.
-        """
-        raise NotImplementedError
 
     def _follow(self, event: dict[str, Any]) -> str:
         """Take note of ``event``; its type."""
@@ -167,16 +155,6 @@ class Reader(_Stream):
         self._calls = 0  # of tools, so far
         self._kind = ""  # of the open block
         self._signature = ""
-
-    def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
-        for block in blocks:
-            if self.finished:
-                return
-            _, data = sse.parse(block)
-            if data:
-                yield from self._read(upstream.parse_json(data))
-            elif self._begun:
-                yield SILENCE
 
     def _read(self, event: dict[str, Any]) -> Iterator[Event]:
         match self._follow(event):

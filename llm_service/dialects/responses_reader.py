@@ -7,11 +7,10 @@ where a lost piece would do harm: in the arguments of a tool.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llm_service.conversation import (
-    SILENCE,
     Answer,
     Call,
     Delta,
@@ -31,7 +30,7 @@ from llm_service.conversation import (
     ToolCallEnd,
     ToolCallStart,
 )
-from llm_service.dialects import sse, tools, upstream
+from llm_service.dialects import tools, upstream
 from llm_service.dialects.responses_client import NAME
 from llm_service.dialects.responses_request import own_signature
 from llm_service.dialects.responses_stream import Stream
@@ -133,16 +132,6 @@ class Reader(Stream):
         self._places: dict[int, _Item] = {}
         self._sound = True  # whether every tool's arguments are JSON
         self._order: list[_Item] = []  # items not yet told to their end; the first one is being told
-
-    def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
-        for block in blocks:
-            if self.finished:
-                return
-            _, data = sse.parse(block)
-            if data:
-                yield from self._read(upstream.parse_json(data))
-            elif self._begun:
-                yield SILENCE
 
     def _read(self, event: dict[str, Any]) -> Iterator[Event]:
         kind = self._follow(event)

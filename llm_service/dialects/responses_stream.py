@@ -21,7 +21,7 @@ _ENDS = ("response.completed", "response.incomplete")
 _FAILURES = ("response.failed", "response.cancelled", "error")
 
 
-class Stream:
+class Stream(upstream.Stream):
     """What ``Reader`` and ``Tap`` both learn from the events of one stream."""
 
     __slots__ = ("_begun", "_call", "_characters", "_model", "_response", "finished")
@@ -33,18 +33,6 @@ class Stream:
         self._model = ""
         self._response: Mapping[str, Any] = {}  # the answer's last and whole account of itself
         self.finished = False
-
-    def feed(self, block: bytes) -> list[Event]:
-        """The events of one block."""
-        return list(self.feed_many((block,)))
-
-    def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
-        """The events of one read's blocks. What follows the terminal event is ignored.
-
-        Raises UpstreamBroken, and the vendor's in-band error as an UpstreamError,
-        after the events before it.
-        """
-        raise NotImplementedError
 
     def _follow(self, event: dict[str, Any]) -> str:
         """Take note of ``event``; its type."""

@@ -8,13 +8,14 @@ raise anything but an ``UpstreamError``, and a count that is no count is estimat
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
 
 import orjson
 
-from llm_service.conversation import Call
+from llm_service.conversation import SILENCE, Call, Event
+from llm_service.dialects import sse
 from llm_service.errors import (
     UpstreamBroken,
     UpstreamError,
@@ -38,6 +39,38 @@ _STANDARD = frozenset({"default", "standard", "global", "not_available", "on_dem
 _LONGEST_MESSAGE = 2000
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_.\-]{1,64}\Z")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_.:/@+\-]{1,256}\Z")
+
+
+class Stream:
+    """One upstream's stream as events; whoever has learnt of its end sets ``finished``."""
+
+    __slots__ = ()
+
+    finished: bool
+    _begun: bool  # whether anything but comments has come
+
+    def feed(self, block: bytes) -> list[Event]:
+        """The events of one block."""
+        return list(self.feed_many((block,)))
+
+    def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
+        """The events of one read's blocks. What follows the terminal event is ignored.
+
+        Raises UpstreamBroken, and the vendor's in-band error as an UpstreamError,
+        after the events before it.
+        """
+        for block in blocks:
+            if self.finished:
+                return
+            _, data = sse.parse(block)
+            if data:
+                yield from self._read(parse_json(data))
+            elif self._begun:
+                yield SILENCE
+
+    def _read(self, event: dict[str, Any]) -> Iterator[Event]:
+        """The events of one of the upstream's. Not for who reads blocks in a way of its own."""
+        raise NotImplementedError
 
 
 def broken(what: str) -> NoReturn:

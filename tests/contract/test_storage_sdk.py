@@ -1,0 +1,82 @@
+"""What the vendor may keep: nothing, unless it was asked for and the key or the operator allows it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openai
+import pytest
+
+from tests.conftest import MakeService
+from tests.contract.cases import CLAUDE, GPT
+from tests.upstream import Step, Upstream
+
+STORING: list[dict[str, Any]] = [
+    {"store": True},
+    {"background": True},
+    {"previous_response_id": "resp_1"},
+    {"conversation": "conv_1"},
+]
+
+
+@pytest.mark.parametrize("model", [GPT, CLAUDE])
+@pytest.mark.parametrize("extra", STORING, ids=lambda extra: next(iter(extra)))
+def test_storage_is_refused_by_name(
+    openai_client: openai.OpenAI, upstream: Upstream, model: str, extra: dict[str, Any]
+) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        openai_client.responses.create(model=model, input="Hi", **extra)
+    assert caught.value.param == next(iter(extra))
+    assert caught.value.code == ("storage_not_allowed" if model == GPT else "unsupported_parameter")
+    assert upstream.requests == []
+
+
+def test_storage_passes_where_the_operator_allows_it(make_service: MakeService, upstream: Upstream) -> None:
+    client = make_service(LLM_SERVICE_UPSTREAM_STORAGE="allow").openai()
+    for extra in STORING:
+        upstream.script(Step(lenient=True))
+        client.responses.create(model=GPT, input="Hi", **extra)
+        assert {**extra, "store": "store" in extra}.items() <= upstream.last.body.items()
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.responses.create(model=CLAUDE, input="Hi", store=True)
+    assert caught.value.param == "store"
+
+
+@pytest.mark.parametrize("service_says", ["refuse", "allow"])
+def test_the_key_s_word_on_storage_wins_over_the_service_s(
+    make_service: MakeService, upstream: Upstream, service_says: str
+) -> None:
+    service = make_service(LLM_SERVICE_UPSTREAM_STORAGE=service_says)
+    allowed = service.openai(service.create_key("keeper", rpm=1000, storage=True).text)
+    refused = service.openai(service.create_key("private", rpm=1000, storage=False).text)
+    for extra in STORING:
+        upstream.script(Step(lenient=True))
+        allowed.responses.create(model=GPT, input="Hi", **extra)
+        assert {**extra, "store": "store" in extra}.items() <= upstream.last.body.items()
+    asked = len(upstream.requests)
+    for extra in STORING:
+        with pytest.raises(openai.BadRequestError, match="keys update --storage allow") as caught:
+            refused.responses.create(model=GPT, input="Hi", **extra)
+        assert (caught.value.param, caught.value.code) == (next(iter(extra)), "storage_not_allowed")
+    assert len(upstream.requests) == asked
+    upstream.script(Step(text="Hello"))
+    assert refused.responses.create(model=GPT, input="Hi").output_text == "Hello"
+    assert upstream.last.body["store"] is False
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_chat_is_kept_by_the_same_rule(make_service: MakeService, upstream: Upstream, stream: bool) -> None:
+    service = make_service()
+    allowed = service.openai(service.create_key("keeper", rpm=1000, storage=True).text)
+    chat: Any = {"model": GPT, "messages": [{"role": "user", "content": "Hi"}], "stream": stream}
+    with pytest.raises(openai.BadRequestError, match="LLM_SERVICE_UPSTREAM_STORAGE") as caught:
+        service.openai().chat.completions.create(**chat, store=True)
+    assert (caught.value.param, caught.value.code) == ("store", "storage_not_allowed")
+    assert upstream.requests == []
+    for client, store in ((allowed, True), (allowed, False), (service.openai(), False), (service.openai(), None)):
+        upstream.script(Step(text="Hello"))
+        said: Any = {} if store is None else {"store": store}
+        reply = client.chat.completions.create(**chat, **said)
+        if stream:
+            assert list(reply)
+        assert upstream.last.body["store"] is (store is True)

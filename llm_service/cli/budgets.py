@@ -74,6 +74,9 @@ def remove(budget: str, as_json: bool) -> None:
         gone = budgets.remove(_chosen(budget).id)
     except budgets.BudgetUnknown:
         raise _unknown() from None
+    stored = keys.find(gone.name) if gone.kind == "key" else None
+    if stored is not None:
+        counters.count_from_before_in(stored.caller.tier)
     if as_json:
         output.echo_json({"id": gone.id, "removed": True})
     else:

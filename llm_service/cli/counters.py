@@ -46,8 +46,17 @@ def held(found: Iterable[Budget]) -> dict[str, int | None]:
 
 def count_from_before(budget: Budget, spent: int) -> None:
     """Have Redis count what was spent before ``budget`` was first set, of which it knows nothing."""
-    if not spent or budget.updated_at != budget.created_at:
-        return
+    if spent and budget.updated_at == budget.created_at:
+        _count_anew()
+
+
+def count_from_before_in(tier: str) -> None:
+    """The same for a key that the budget of its ``tier`` begins to count for."""
+    if current_app.extensions["llm_service"].catalog.tier(tier).budget is not None:
+        _count_anew()
+
+
+def _count_anew() -> None:
     try:
         _accounts().rebuild()
     except Unavailable as error:

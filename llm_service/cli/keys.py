@@ -133,6 +133,8 @@ def update(key: str, as_json: bool, **given: Any) -> None:
     except keys.KeyRevoked:
         raise _revoked(stored) from None
     over = _set_budget(stored.id, money["budget"], money.get("per")) if money else 0
+    if "tier" in typed or ("budget" in money and money["budget"] is None):
+        counters.count_from_before_in(changed.caller.tier)
     _say(changed, as_json, over_by_nanousd=over)
 
 

@@ -81,16 +81,18 @@ class Gate:
         """Redis' answer, unless it is known to be away. Raises RedisAway."""
         if self._try_at is not None and not self._may_try():
             raise RedisAway(asked=False)
+        sent = False
         try:
             if self._try_at is not None:
                 self._look()
+            sent = True
             reply = self._asked(command)
         except (RedisError, OSError) as error:
             self.failures += 1
             if self._try_at is None:
                 log.warning("the ledger's Redis does not answer (%s)", type(error).__name__)
             self._try_at = time.monotonic() + self._pause
-            raise RedisAway(asked=True) from error
+            raise RedisAway(asked=sent) from error
         if self._try_at is not None:
             log.warning("the ledger's Redis answers again")
             self._try_at = None

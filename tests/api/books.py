@@ -27,6 +27,9 @@ CATALOGUE = f"""
 attempts = 2
 retry_after_cap = 1
 
+[tiers.capped]
+budget = {{ amount_usd = 1, per = "total" }}
+
 [providers.openai]
 kind = "openai"
 key_env = "OPENAI_API_KEY"

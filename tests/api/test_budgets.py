@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -267,6 +268,23 @@ def test_a_new_budget_holds_within_seconds_and_counts_what_was_spent_before(any_
     assert cost > 0
     any_books.cli("budgets", "set", "--key", issued.stored.id, "--amount", "0.000001")
     assert "$0.00 of $0.000001 is left" in refused_within(4.0, client).text
+
+
+def test_the_budget_of_a_new_tier_counts_what_was_spent_before(books: Server) -> None:
+    issued = books.create_key()
+    place = f"key:{issued.stored.id}"
+    reply = books.http(issued.text).post("/v1/complete", json=body())
+    cost = books.row(reply.headers["x-request-id"])["cost_nanousd"]
+    assert cost > 0 and Counters(books).money(place) == (0, 0)
+    books.cli("keys", "update", issued.stored.id, "--tier", "capped")
+    assert Counters(books).money(place) == (cost, 0)
+    # Of two budgets the key's own counts; without it the tier's does again, and knows all that was spent.
+    books.cli("keys", "update", issued.stored.id, "--budget", "5", "--per", "month")
+    time.sleep(1.5)
+    reply = books.http(issued.text).post("/v1/complete", json=body())
+    cost += books.row(reply.headers["x-request-id"])["cost_nanousd"]
+    books.cli("keys", "update", issued.stored.id, "--budget", "none")
+    assert Counters(books).money(place) == (cost, 0)
 
 
 # ---- a caller that leaves

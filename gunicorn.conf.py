@@ -23,7 +23,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from llm_service import launch
+from llm_service.server import launch
 from llm_service.settings import Settings, SettingsError
 
 # Until gunicorn handles signals itself, Ctrl-C ends the start without a traceback.
@@ -44,7 +44,7 @@ launch.allow_open_files()
 wsgi_app = "wsgi:app"
 bind = launch.bind(settings.host, settings.port)
 workers = settings.workers
-worker_class = "llm_service.worker.Worker"
+worker_class = "llm_service.server.worker.Worker"
 worker_connections = 2000  # per worker; a stream holds one for minutes
 # One import of the SDKs for all workers, and their memory is shared. create_app opens no connection and starts
 # no thread, so what is forked is only modules and values.
@@ -54,7 +54,7 @@ graceful_timeout = ceil(settings.graceful_timeout)
 timeout = 30  # seconds without a heartbeat: something blocks the hub
 # How long an idle connection is kept, and how long a request's headers may take. Longer than what usual proxies
 # and SDK connection pools keep theirs (60 s or less): who closes first must be the client, or its next request
-# may meet the closing. A drain does not wait for idle connections (llm_service/worker.py).
+# may meet the closing. A drain does not wait for idle connections (llm_service/server/worker.py).
 keepalive = 75
 
 http_parser = "auto"  # the C parser of gunicorn[fast] where it is installed; the same limits apply
@@ -69,7 +69,9 @@ secure_scheme_headers: dict[str, str] = {}
 accesslog = None  # the journal writes one line per call
 errorlog = "-"
 loglevel = settings.log_level.lower()
-logger_class = "llm_service.logs.GunicornLogger"  # never lets gunicorn's own DEBUG lines out: they quote requests
+logger_class = (
+    "llm_service.observability.logs.GunicornLogger"  # never lets gunicorn's own DEBUG lines out: they quote requests
+)
 
 reload = False
 control_socket_disable = True  # gunicornc would add, kill and list workers; signals do what is needed

@@ -13,9 +13,21 @@ from typing import Any
 
 import orjson
 
-from llm_service.catalog import Provider, Target, Timeouts
-from llm_service.conversation import Call, Caller, Delta, Relay
-from llm_service.dialects import UpstreamDialect, chat, fields, messages, sse
+from llm_service.catalog.catalog import Provider, Target, Timeouts
+from llm_service.core.conversation import Call, Caller, Delta, Relay
+from llm_service.formats import (
+    UpstreamDialect,
+    sse,
+)
+from llm_service.formats import (
+    anthropic_messages as messages,
+)
+from llm_service.formats import (
+    openai_chat as chat,
+)
+from llm_service.formats import (
+    schema_fields as fields,
+)
 
 CHUNKS = 20_000
 READ = 16  # chunks that arrive in one network read

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from redis import Redis
 
-from llm_service import embedded_redis
-from llm_service.ids import new_id
-from llm_service.ledger import Check, Ledger, client
+from llm_service.billing.ledger import Check, Ledger, client
+from llm_service.core.ids import new_id
+from llm_service.server import embedded_redis
 
 CALLS, ROUND = 5_000, 50
 CHECKS = (

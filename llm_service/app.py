@@ -6,14 +6,10 @@ from flask import Flask, Response, g
 from flask_cors import CORS
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from llm_service import cli, embedded_redis, providers, store
-from llm_service.accounting import Accounts
-from llm_service.alerts import Alerts
+from llm_service import cli, providers, store
 from llm_service.api import (
     account,
     anthropic,
-    arrival,
-    auth,
     completion,
     docs,
     failures,
@@ -23,15 +19,24 @@ from llm_service.api import (
     openai,
     streaming,
 )
-from llm_service.catalog import Catalog
-from llm_service.dialects import registry
+from llm_service.api import (
+    authentication as auth,
+)
+from llm_service.api import (
+    request_info as arrival,
+)
+from llm_service.billing.alerts import Alerts
+from llm_service.billing.reconciler import Accounts
+from llm_service.catalog.catalog import Catalog
+from llm_service.formats import registry
 from llm_service.gateway import Gateway
-from llm_service.journal import Journal
-from llm_service.routing import Router
+from llm_service.observability.journal import Journal
+from llm_service.observability.metrics import Telemetry
+from llm_service.providers.routing import Router
+from llm_service.server import embedded_redis
 from llm_service.service import Service
 from llm_service.settings import Settings
 from llm_service.store.writer import Writer
-from llm_service.telemetry import Telemetry
 
 BLUEPRINTS = (
     completion.blueprint,

@@ -18,12 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llm_service import json_answers
-from llm_service.accounting import Accounts
-from llm_service.cancellation import Cancel
-from llm_service.conversation import Admitted, Call, Event
-from llm_service.journal import Journal
-from llm_service.routing import Router
+from llm_service.billing.reconciler import Accounts
+from llm_service.core.cancellation import Cancel
+from llm_service.core.conversation import Admitted, Call, Event
+from llm_service.json_answers import checking as json_answers
+from llm_service.observability.journal import Journal
+from llm_service.providers.routing import Router
 
 
 class Gateway:

@@ -15,16 +15,16 @@ from dataclasses import dataclass, field
 
 from flask import current_app
 
-from llm_service.accounting import Accounts
-from llm_service.alerts import Alerts
-from llm_service.cancellation import Cancel
-from llm_service.catalog import Catalog
-from llm_service.errors import Stopping
+from llm_service.billing.alerts import Alerts
+from llm_service.billing.reconciler import Accounts
+from llm_service.catalog.catalog import Catalog
+from llm_service.core.cancellation import Cancel
+from llm_service.core.errors import Stopping
 from llm_service.gateway import Gateway
-from llm_service.journal import Journal
+from llm_service.observability.journal import Journal
+from llm_service.observability.metrics import Telemetry
 from llm_service.settings import Settings
 from llm_service.store.writer import Writer
-from llm_service.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 

@@ -40,35 +40,33 @@ def ours(*names: str) -> set[str]:
 
 
 RULES = {
-    "dialects are pure: formats can be tested and reused without a server": (
-        files("dialects/*.py"),
+    "formats are pure: formats can be tested and reused without a server": (
+        files("formats/**/*.py"),
         FRAMEWORKS
         | SDKS
         | {"time", "socket", "os", "threading", "gevent"}
-        | ours(
-            "api", "gateway", "routing", "providers", "journal", "store", "settings", "service", "app", "extensions"
-        ),
+        | ours("api", "gateway", "providers", "observability", "store", "settings", "service", "app", "extensions"),
     ),
     "values know nothing of ours but each other": (
-        files("content.py", "conversation.py", "errors.py", "ids.py"),
-        FRAMEWORKS | SDKS | ours("api", "gateway", "routing", "providers", "journal", "store", "settings", "dialects"),
+        files("core/*.py"),
+        FRAMEWORKS | SDKS | ours("api", "gateway", "providers", "observability", "store", "settings", "formats"),
     ),
     "settings and extensions import nothing of ours: everybody imports them": (
         files("settings.py", "extensions.py"),
-        ours("api", "gateway", "routing", "providers", "journal", "store", "dialects", "catalog", "service", "app"),
+        ours("api", "gateway", "providers", "observability", "store", "formats", "catalog", "service", "app"),
     ),
     "the edge knows no SDK: a vendor is a provider's business": (files("api/*.py"), SDKS),
     "providers know no framework: they answer calls, not requests": (
         files("providers/*.py"),
-        FRAMEWORKS | ours("api", "journal", "store", "service", "app", "extensions"),
+        FRAMEWORKS | ours("api", "store", "service", "app", "extensions"),
     ),
     "routing and gateway know no framework": (
-        files("routing.py", "gateway.py"),
+        files("providers/routing.py", "gateway.py"),
         FRAMEWORKS | SDKS | ours("api", "service", "app", "extensions"),
     ),
     "the store is a leaf: it may serve a dashboard or a command without the gateway": (
         files("store/*.py"),
-        SDKS | ours("api", "gateway", "routing", "providers", "journal", "dialects", "service", "app"),
+        SDKS | ours("api", "gateway", "providers", "formats", "service", "app"),
     ),
 }
 

@@ -13,7 +13,9 @@ import click
 import pytest
 from flask import Flask
 
-from llm_service import create_app, errors, telemetry
+from llm_service import create_app
+from llm_service.core import errors
+from llm_service.observability import metrics as telemetry
 from llm_service.settings import Settings, documented
 from llm_service.store.models import OUTCOMES
 from llm_service.store.requests import COLUMNS

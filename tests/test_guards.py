@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 
 from llm_service import create_app
-from llm_service.api.auth import open_to_all, require_key
+from llm_service.api.authentication import open_to_all, require_key
 from llm_service.app import BLUEPRINTS
 from llm_service.settings import Settings
 

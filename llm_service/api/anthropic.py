@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from flask import Blueprint, Response
 
-from llm_service.api.auth import require_key
-from llm_service.api.intake import read_call
-from llm_service.api.reply import respond
+from llm_service.api.authentication import require_key
+from llm_service.api.parse_request import read_call
+from llm_service.api.replies import respond
 
 blueprint = Blueprint("anthropic", __name__)
 blueprint.before_request(require_key)

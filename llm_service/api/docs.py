@@ -14,8 +14,11 @@ from marshmallow import Schema
 
 from llm_service import __version__
 from llm_service.api import schemas
-from llm_service.api.auth import open_to_all
-from llm_service.dialects import chat, completions, count_tokens, embeddings, input_tokens, messages, responses, simple
+from llm_service.api.authentication import open_to_all
+from llm_service.formats import anthropic_messages as messages
+from llm_service.formats import openai_chat as chat
+from llm_service.formats import openai_responses as responses
+from llm_service.formats.small import completions, count_tokens, embeddings, input_tokens, simple
 
 blueprint = Blueprint("docs", __name__)
 blueprint.before_request(open_to_all)
@@ -123,11 +126,16 @@ def document(app: Flask) -> dict[str, Any]:
     return spec.to_dict()
 
 
+# Every format has a class called ``RequestSchema``: the document names it with its format, or apispec would number them.
+_REQUEST_NAMES = {
+    module.RequestSchema: f"{module.NAME.partition('_')[0].title()}Request"
+    for module in (simple, chat, completions, embeddings, responses, messages, count_tokens)
+}
+
+
 def _schema_name(schema: Any) -> str:
-    """Every dialect has a ``RequestSchema``: named with its dialect, or apispec would number them."""
     kind: type[Schema] = schema if isinstance(schema, type) else type(schema)
-    name = kind.__name__.removesuffix("Schema")
-    return kind.__module__.rpartition(".")[2].partition("_")[0].title() + name if name == "Request" else name
+    return _REQUEST_NAMES.get(kind) or kind.__name__.removesuffix("Schema")
 
 
 def _operation(app: Flask, rule: Any, is_open: bool) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from flask import Flask, Response, g
 from flask_limiter import RateLimitExceeded
 from werkzeug.exceptions import HTTPException
 
-from llm_service import errors, scrub
 from llm_service.api import limits
-from llm_service.dialects import registry
+from llm_service.core import errors
+from llm_service.formats import registry
+from llm_service.observability import scrub
 from llm_service.service import current
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from redis import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from llm_service.api.auth import open_to_all
+from llm_service.api.authentication import open_to_all
 from llm_service.extensions import db
 from llm_service.service import current
 from llm_service.store import engine

@@ -30,12 +30,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
-from llm_service.api.auth import Identity
-from llm_service.conversation import Call, Caller
-from llm_service.errors import Limit, RateLimited, Unavailable
-from llm_service.metering import WHOSE
-from llm_service.redis_pipe import Pipe
+from llm_service.api.authentication import Identity
+from llm_service.billing.admission import WHOSE
+from llm_service.core.conversation import Call, Caller
+from llm_service.core.errors import Limit, RateLimited, Unavailable
 from llm_service.service import current
+from llm_service.store.redis_pipe import Pipe
 
 WINDOW = 60
 # Kinds of scopes that Flask-Limiter itself counts.

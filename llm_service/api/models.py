@@ -16,10 +16,10 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
-from llm_service.api.auth import caller, require_key
-from llm_service.catalog import Target
-from llm_service.errors import InvalidRequest
-from llm_service.prices import Rates
+from llm_service.api.authentication import caller, require_key
+from llm_service.catalog.catalog import Target
+from llm_service.catalog.prices import Rates
+from llm_service.core.errors import InvalidRequest
 from llm_service.service import current
 
 blueprint = Blueprint("models", __name__)

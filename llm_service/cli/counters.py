@@ -8,7 +8,7 @@ from typing import Protocol
 import click
 from flask import current_app
 
-from llm_service.errors import Unavailable
+from llm_service.core.errors import Unavailable
 from llm_service.store.budgets import Budget
 
 

@@ -16,7 +16,7 @@ import click
 from flask.cli import AppGroup
 from sqlalchemy.exc import SQLAlchemyError
 
-from llm_service.money import NANO_PER_DOLLAR
+from llm_service.core.money import NANO_PER_DOLLAR
 from llm_service.store.engine import schema_missing
 
 # Seconds one statement of a command may take: people wait longer than calls do.

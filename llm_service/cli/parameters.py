@@ -10,8 +10,8 @@ from typing import Any, Generic, TypeVar, get_args
 
 import click
 
-from llm_service.conversation import JsonAnswers
-from llm_service.money import nanodollars
+from llm_service.core.conversation import JsonAnswers
+from llm_service.core.money import nanodollars
 
 T = TypeVar("T")
 

@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Protocol
 
-from llm_service import catalog
-from llm_service.cancellation import Cancel
-from llm_service.conversation import Call, Event
+from llm_service.catalog import catalog
+from llm_service.core.cancellation import Cancel
+from llm_service.core.conversation import Call, Event
 
 
 class Provider(Protocol):

@@ -15,12 +15,14 @@ from typing import Any
 import anthropic
 import httpx2
 
-from llm_service import catalog
-from llm_service.cancellation import Cancel
-from llm_service.conversation import Call, Event
-from llm_service.dialects import RelayedDialect, count_tokens, messages
+from llm_service.catalog import catalog
+from llm_service.core.cancellation import Cancel
+from llm_service.core.conversation import Call, Event
+from llm_service.formats import RelayedDialect
+from llm_service.formats import anthropic_messages as messages
+from llm_service.formats.small import count_tokens
 from llm_service.providers import exchange
-from llm_service.providers.clients import Wire
+from llm_service.providers.http.sdk_head import Wire
 
 DEFAULT_BASE_URL = "https://api.anthropic.com"
 SAMPLING_VERSION = "2023-06-01"

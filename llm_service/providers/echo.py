@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from llm_service import catalog
-from llm_service.cancellation import Cancel
-from llm_service.conversation import (
+from llm_service.catalog import catalog
+from llm_service.core.cancellation import Cancel
+from llm_service.core.conversation import (
     SILENCE,
     Answer,
     Attempt,
@@ -26,8 +26,9 @@ from llm_service.conversation import (
     Text,
     Usage,
 )
-from llm_service.dialects import embeddings, registry
-from llm_service.providers import vectors
+from llm_service.formats import registry
+from llm_service.formats.small import embeddings
+from llm_service.providers import echo_vectors as vectors
 
 _WORD = re.compile(r"\s*\S+\s*?(?=\s|$)")
 

@@ -18,13 +18,10 @@ from typing import Any, cast
 
 import orjson
 
-from llm_service import scrub
-from llm_service.cancellation import Cancel
-from llm_service.catalog import Target
-from llm_service.conversation import SILENCE, Attempt, Call, Conversation, Event, Finished, Started
-from llm_service.dialects import RelayedDialect, UpstreamDialect, json_mode, registry, sse
-from llm_service.dialects.upstream import VendorError
-from llm_service.errors import (
+from llm_service.catalog.catalog import Target
+from llm_service.core.cancellation import Cancel
+from llm_service.core.conversation import SILENCE, Attempt, Call, Conversation, Event, Finished, Started
+from llm_service.core.errors import (
     UpstreamBroken,
     UpstreamError,
     UpstreamFailed,
@@ -34,9 +31,12 @@ from llm_service.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
-from llm_service.headers import RETURNED
-from llm_service.providers.clients import Reply, Wire
-from llm_service.providers.transport import Scope
+from llm_service.core.headers import RETURNED
+from llm_service.formats import RelayedDialect, UpstreamDialect, json_mode, registry, sse
+from llm_service.formats.decoding import VendorError
+from llm_service.observability import scrub
+from llm_service.providers.http.sdk_head import Reply, Wire
+from llm_service.providers.http.transport import Scope
 
 # Error codes of vendors' 429s that mean "out of credit", not "too fast"
 # (anthropic error.details.error_code; openai error.code).

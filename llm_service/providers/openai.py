@@ -16,14 +16,17 @@ from typing import Any
 import httpx2
 import openai
 
-from llm_service import catalog
-from llm_service.cancellation import Cancel
-from llm_service.conversation import Call, Event
-from llm_service.dialects import RelayedDialect, chat, completions, embeddings, input_tokens, registry, responses
-from llm_service.errors import UnsupportedParameter
+from llm_service.catalog import catalog
+from llm_service.core.cancellation import Cancel
+from llm_service.core.conversation import Call, Event
+from llm_service.core.errors import UnsupportedParameter
+from llm_service.formats import RelayedDialect, registry
+from llm_service.formats import openai_chat as chat
+from llm_service.formats import openai_responses as responses
+from llm_service.formats.small import completions, embeddings, input_tokens
 from llm_service.providers import exchange
-from llm_service.providers.clients import Wire
-from llm_service.providers.gathering import Gatherer
+from llm_service.providers.embeddings_batcher import Gatherer
+from llm_service.providers.http.sdk_head import Wire
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 

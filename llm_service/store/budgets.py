@@ -14,14 +14,15 @@ from typing import Any, TypeAlias, get_args
 from sqlalchemy import Connection, Table, and_, delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from llm_service import ids, periods, scopes
-from llm_service.catalog import TierBudget
+from llm_service.catalog.catalog import TierBudget
+from llm_service.core import ids, periods
+from llm_service.core import limits as scopes
+from llm_service.core.limits import Budget as Budget
+from llm_service.core.limits import covers as covers
+from llm_service.core.limits import scope_of as scope_of
+from llm_service.core.money import MOST_NANODOLLARS
+from llm_service.core.periods import Period
 from llm_service.extensions import db
-from llm_service.money import MOST_NANODOLLARS
-from llm_service.periods import Period
-from llm_service.scopes import Budget as Budget
-from llm_service.scopes import covers as covers
-from llm_service.scopes import scope_of as scope_of
 from llm_service.store import engine, rollups
 from llm_service.store.models import BudgetRow
 

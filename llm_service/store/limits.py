@@ -13,9 +13,9 @@ from typing import Any, TypeAlias, get_args
 from sqlalchemy import Table, and_, delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from llm_service import scopes
+from llm_service.core import limits as scopes
+from llm_service.core.limits import Limits as Limits
 from llm_service.extensions import db
-from llm_service.scopes import Limits as Limits
 from llm_service.store import engine
 from llm_service.store.models import LimitRow
 

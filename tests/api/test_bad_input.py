@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from llm_service.dialects import chat, messages, simple
+from llm_service.formats import anthropic_messages as messages
+from llm_service.formats import openai_chat as chat
+from llm_service.formats.small import simple
 from tests.api.shapes import ROUTES, read_error, shape_of, sound
 from tests.support.raw import Raw, Reply
 from tests.support.server import HIGH_RPM, Server

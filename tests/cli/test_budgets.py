@@ -13,7 +13,7 @@ from click.testing import Result
 from flask import Flask
 
 from llm_service import create_app, store
-from llm_service.errors import Unavailable
+from llm_service.core.errors import Unavailable
 from llm_service.extensions import db
 from llm_service.settings import Settings
 from llm_service.store import budgets, keys, requests

@@ -10,7 +10,7 @@ import pytest
 from anthropic.types import MessageCountTokensParams
 from openai.types.responses.input_token_count_params import InputTokenCountParams
 
-from llm_service.dialects import count_tokens, input_tokens
+from llm_service.formats.small import count_tokens, input_tokens
 from tests.contract.cases import AWKWARD, CLAUDE, ECHO, GPT, failing
 from tests.support.server import Server
 from tests.upstream import Step, Upstream

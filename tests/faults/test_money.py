@@ -17,7 +17,7 @@ import httpx2
 import pytest
 from redis import Redis
 
-from llm_service.prices import library_price
+from llm_service.catalog.prices import library_price
 from tests.conftest import MakeService
 from tests.support.server import HIGH_RPM, Server
 from tests.support.valkey import Valkey

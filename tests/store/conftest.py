@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from llm_service import ids, store
+from llm_service import store
+from llm_service.core import ids
 from llm_service.extensions import db
 from llm_service.settings import Settings
 from llm_service.store.requests import COLUMNS

@@ -8,9 +8,9 @@ import pytest
 from flask import Flask
 from sqlalchemy import event
 
-from llm_service.catalog import TierBudget
+from llm_service.catalog.catalog import TierBudget
+from llm_service.core.money import MOST_NANODOLLARS
 from llm_service.extensions import db
-from llm_service.money import MOST_NANODOLLARS
 from llm_service.store import budgets, limits, retention
 from llm_service.store.limits import Limits
 from llm_service.store.sinks import sink_for

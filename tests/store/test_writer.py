@@ -18,7 +18,8 @@ from flask import Flask
 from sqlalchemy import func, select, text
 from sqlalchemy.engine import make_url
 
-from llm_service import ids, store
+from llm_service import store
+from llm_service.core import ids
 from llm_service.extensions import db
 from llm_service.settings import Settings
 from llm_service.store import requests, writer

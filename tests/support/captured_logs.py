@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from llm_service import logs
+from llm_service.observability import logs
 
 
 @contextmanager

@@ -1,0 +1,109 @@
+"""One signed POST to the operator's webhook, as standardwebhooks.com has it.
+
+Three headers: ``webhook-id``, the same for every attempt, ``webhook-timestamp`` in
+Unix seconds, and ``webhook-signature``: ``v1,`` and the base64 of HMAC-SHA-256 over
+``{id}.{timestamp}.{body}``. A 2xx takes the message; anything else, a redirect too,
+is a failure. What the receiver answers is neither kept nor logged.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import orjson
+
+from llm_service import __version__
+from llm_service.catalog.catalog import Timeouts
+from llm_service.core.cancellation import Cancel
+from llm_service.core.errors import ServiceError
+from llm_service.core.money import NANO_PER_DOLLAR
+from llm_service.store.alerts import Alert
+
+TIMEOUTS = Timeouts(connect=5.0, first_byte=10.0, idle=10.0, total=10.0)
+# What the address may hold as it is, in a path and a query: all but spaces, quotes and the like.
+_SAFE = "/%:@!$&'()*+,;=~-._?"
+
+
+class Webhook:
+    """Where messages go and what signs them; neither is in ``repr``. Safe between greenlets and threads."""
+
+    def __init__(self, url: str, key: bytes, timeouts: Timeouts = TIMEOUTS) -> None:
+        """``url``: checked by the settings."""
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        self._origin = parts.scheme, host, parts.port or (443 if parts.scheme == "https" else 80)
+        path = quote(parts.path or "/", safe=_SAFE) + (f"?{quote(parts.query, safe=_SAFE)}" if parts.query else "")
+        self._lines = (
+            f"POST {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nUser-Agent: llm-service/{__version__}\r\n"
+            "Accept: */*\r\nContent-Type: application/json\r\nConnection: close\r\n"
+        )
+        self._key = key
+        self._timeouts = timeouts
+
+    def send(self, alert: Alert, now: datetime, cancel: Cancel) -> str | None:
+        """Deliver one message; None when it was taken, else why not: a status, or a word such as ``connect_timeout``.
+
+        Takes 10 seconds at most (and the time to look up the name); ``cancel`` ends it sooner.
+        """
+        # Here: commands build the application too, and need no HTTP client.
+        from llm_service.providers.http.transport import Head, Scope, Transport
+
+        body = orjson.dumps(payload(alert))
+        signed = "".join(f"{name}: {value}\r\n" for name, value in headers(self._key, alert.id, now, body).items())
+        head = Head(self._origin, (self._lines + signed).removesuffix("\r\n").encode("ascii"))
+        try:
+            reply = Transport().ask(head, body, Scope(self._timeouts, cancel, tick=self._timeouts.total))
+            try:
+                reply.drain()  # a receiver that is cut off while it answers may take that for a failure
+                status = reply.status
+            finally:
+                reply.discard()
+        except ServiceError as error:
+            return str(error.code).removeprefix("upstream_")
+        except (OSError, ValueError) as error:  # ValueError: a name that cannot be one of a host
+            return type(error).__name__
+        return None if 200 <= status < 300 else str(status)
+
+
+def headers(key: bytes, message_id: str, now: datetime, body: bytes) -> dict[str, str]:
+    timestamp = int(now.timestamp())
+    digest = hmac.new(key, f"{message_id}.{timestamp}.".encode() + body, hashlib.sha256).digest()
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(timestamp),
+        "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
+    }
+
+
+def payload(alert: Alert) -> dict[str, Any]:
+    """The message: the same for every attempt."""
+    return {
+        "type": "budget.threshold_reached",
+        "id": alert.id,
+        "timestamp": _rfc3339(alert.created_at),
+        "data": {
+            "threshold_percent": alert.threshold,
+            "budget": {
+                "scope": alert.scope,
+                "kind": alert.scope_kind,
+                "name": alert.scope_name or None,
+                "model": alert.model or None,
+                "amount_usd": alert.amount_nanousd / NANO_PER_DOLLAR,
+                "amount_nanousd": alert.amount_nanousd,
+                "per": alert.period,
+                "period": alert.period_id,
+                "resets_at": None if alert.resets_at is None else _rfc3339(alert.resets_at),
+            },
+            "spent_usd": alert.spent_nanousd / NANO_PER_DOLLAR,
+            "spent_nanousd": alert.spent_nanousd,
+        },
+    }
+
+
+def _rfc3339(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,1 @@
+"""What may be asked for and what it costs: providers, aliases, models and their prices."""

@@ -1,0 +1,340 @@
+"""The catalogue: models.toml, read once into values.
+
+A name a caller may ask for resolves to ordered targets:
+
+* an alias (``fast``) to its configured targets;
+* ``provider/model`` to itself, for any configured provider, listed or not;
+* a bare vendor name (``gpt-4o-mini``) when exactly one configured provider is
+  known to serve it (its ``serves`` patterns).
+
+A provider is configured when its key variable is set, or when it is ``keyless``.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from llm_service.catalog.prices import Price, library_price, read_price
+from llm_service.core.conversation import Caller
+from llm_service.core.errors import Forbidden, ModelNotFound
+from llm_service.core.money import nanodollars
+from llm_service.core.periods import PERIODS, Period
+from llm_service.settings import Settings, SettingsError
+
+PACKAGED = Path(__file__).with_name("models.toml")
+KINDS = ("anthropic", "openai", "echo")
+MOST_LIMIT = 1_000_000_000
+# Anthropic: adaptive, always (adaptive, and it cannot be turned off), budget; OpenAI: effort; none at all.
+THINKING = ("adaptive", "always", "budget", "effort", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. ``first_byte`` runs from the sent request to the answer's headers,
+    ``idle`` between two pieces of the body, ``total`` over the whole attempt."""
+
+    connect: float = 5.0
+    first_byte: float = 120.0
+    idle: float = 60.0
+    total: float = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One row of ``[providers]``. ``key`` is a secret and stays out of repr."""
+
+    name: str
+    kind: str
+    key: str | None = field(default=None, repr=False)
+    base_url: str | None = None
+    keyless: bool = False
+    serves: tuple[str, ...] = ()
+    prices: str | None = None
+    max_tokens_field: str = "max_completion_tokens"
+    completions: tuple[str, ...] = ()  # the models it serves at /v1/completions
+    responses: bool = True  # whether the server has /v1/responses
+    storage: bool = False  # whether callers may have the vendor keep content
+
+    @property
+    def configured(self) -> bool:
+        return self.keyless or self.key is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One model of one provider, with everything an attempt needs to know.
+
+    ``thinking``: how it is told to think (``THINKING``); ``efforts``: the words it knows for how much, all
+    if empty; ``system_turns``: whether it takes system messages between the turns; ``cache_breakpoints``:
+    whether it takes marks where the prompt may be kept (OpenAI's; Anthropic's all do).
+    """
+
+    provider: Provider
+    model: str
+    timeouts: Timeouts
+    max_output: int | None = None
+    context: int | None = None
+    sampling: bool = True
+    price: Price | None = None
+    thinking: str = "none"
+    efforts: tuple[str, ...] = ()
+    system_turns: bool = False
+    cache_breakpoints: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.provider.name}/{self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class TierBudget:
+    """What each key of the tier may spend per period."""
+
+    amount_nanousd: int
+    period: Period
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """Limits of each key in it: requests and tokens per minute, calls at the same time, money. None: no limit."""
+
+    name: str
+    rpm: int | None = None
+    tpm: int | None = None
+    parallel: int | None = None
+    budget: TierBudget | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _ModelRow:
+    pattern: str
+    values: Mapping[str, Any]
+
+
+class Catalog:
+    """Reads only; safe to share between greenlets and threads."""
+
+    def __init__(self, document: Mapping[str, Any], settings: Settings, source: str = "models.toml") -> None:
+        self.source = source
+        try:
+            self._read(document, settings)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SettingsError(f"{source}: {error}") from None
+        self._targets: dict[str, Target] = {}
+
+    @classmethod
+    def load(cls, settings: Settings) -> Catalog:
+        """Raises SettingsError naming the file and what is wrong in it."""
+        path = settings.models or PACKAGED
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise SettingsError(f"{path.name}: {error}") from None
+        return cls(document, settings, path.name)
+
+    def _read(self, document: Mapping[str, Any], settings: Settings) -> None:
+        unknown = set(document) - {"defaults", "tiers", "providers", "aliases", "models"}
+        if unknown:
+            raise ValueError(f"unknown section [{sorted(unknown)[0]}]")
+        defaults = document.get("defaults", {})
+        self.default_tier: str = defaults.get("tier", "default")
+        self.default_model: str = defaults.get("model", "fast")
+        self.attempts = int(defaults.get("attempts", 3))
+        self.retry_after_cap = float(defaults.get("retry_after_cap", 20))
+        self._timeouts = _timeouts(Timeouts(), defaults.get("timeouts", {}), "[defaults.timeouts]")
+        self.tiers = {name: _tier(name, row) for name, row in document.get("tiers", {}).items()}
+        self.providers = {name: _provider(name, row, settings) for name, row in document.get("providers", {}).items()}
+        self._rows = [_ModelRow(pattern, row) for pattern, row in document.get("models", {}).items()]
+        for row in self._rows:
+            _timeouts(self._timeouts, row.values.get("timeouts", {}), f'[models."{row.pattern}"]')
+            if row.values.get("thinking", "none") not in THINKING:
+                raise ValueError(f'[models."{row.pattern}"]: thinking must be one of {", ".join(THINKING)}')
+            if "price" in row.values:
+                read_price(row.values["price"], f'[models."{row.pattern}"] price')
+        self.aliases: dict[str, tuple[str, ...]] = {
+            name: tuple(row["targets"]) for name, row in document.get("aliases", {}).items()
+        }
+        for name, targets in self.aliases.items():
+            for target in targets:
+                if target.partition("/")[0] not in self.providers:
+                    raise ValueError(f"[aliases.{name}]: {target} is of no provider in this file")
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The names of the ``[models]`` rows, in the file's order."""
+        return tuple(row.pattern for row in self._rows)
+
+    def tier(self, name: str) -> Tier:
+        return self.tiers.get(name) or self.tiers.get(self.default_tier) or Tier(self.default_tier)
+
+    def requests_per_minute(self, caller: Caller) -> int | None:
+        """The caller's own limit, else its tier's; None is unlimited."""
+        return caller.rpm if caller.rpm is not None else self.tier(caller.tier).rpm
+
+    def tokens_per_minute(self, caller: Caller) -> int | None:
+        """The caller's own limit, else its tier's; None is unlimited."""
+        return caller.tpm if caller.tpm is not None else self.tier(caller.tier).tpm
+
+    def parallel_calls(self, caller: Caller) -> int | None:
+        """The caller's own limit, else its tier's; None is unlimited."""
+        return caller.parallel if caller.parallel is not None else self.tier(caller.tier).parallel
+
+    def target(self, provider: Provider, model: str) -> Target:
+        name = f"{provider.name}/{model}"
+        if name not in self._targets:
+            if len(self._targets) > 10_000:  # names come from callers: the memory must not grow with them
+                self._targets.clear()
+            self._targets[name] = self._build(provider, model, name)
+        return self._targets[name]
+
+    def _build(self, provider: Provider, model: str, name: str) -> Target:
+        row: dict[str, Any] = {}
+        for item in reversed(self._rows):  # the first matching row of the file wins, field by field
+            if fnmatchcase(name, item.pattern):
+                row.update(item.values)
+        price: Price | None = None
+        if "price" in row:
+            price = read_price(row["price"], f'[models."{name}"] price', self.source)
+        elif provider.prices:
+            price = library_price(provider.prices, model)
+        return Target(
+            provider=provider,
+            model=model,
+            timeouts=_timeouts(self._timeouts, row.get("timeouts", {}), name),
+            max_output=row.get("max_output"),
+            context=row.get("context"),
+            sampling=bool(row.get("sampling", True)),
+            price=price,
+            thinking=row.get("thinking", "none"),
+            efforts=tuple(row.get("efforts", ())),
+            system_turns=bool(row.get("system_turns", False)),
+            cache_breakpoints=bool(row.get("cache_breakpoints", False)),
+        )
+
+    def resolve(self, name: str, caller: Caller | None = None) -> tuple[Target, ...]:
+        """The targets behind ``name``, best first.
+
+        Raises:
+            ModelNotFound: unknown, or of a provider that is not configured.
+            Forbidden: the caller's key does not allow it.
+        """
+        targets = self._resolve(name)
+        if caller is not None and caller.models and not _allowed(caller.models, name, targets):
+            raise Forbidden("This API key may not use this model.", param="model", code="model_not_allowed")
+        return targets
+
+    def _resolve(self, name: str) -> tuple[Target, ...]:
+        if name in self.aliases:
+            targets = tuple(
+                self.target(provider, model)
+                for provider, model in map(self._split, self.aliases[name])
+                if provider.configured
+            )
+            if not targets:
+                raise ModelNotFound("No provider behind this model is configured on this service.", param="model")
+            return targets
+        prefix, slash, model = name.partition("/")
+        if slash and model and prefix in self.providers and self.providers[prefix].configured:
+            return (self.target(self.providers[prefix], model),)
+        serving = [
+            provider
+            for provider in self.providers.values()
+            if provider.configured and any(fnmatchcase(name, pattern) for pattern in provider.serves)
+        ]
+        if len(serving) == 1:
+            return (self.target(serving[0], name),)
+        if serving:
+            raise ModelNotFound("Several providers serve this model: name it as provider/model.", param="model")
+        raise ModelNotFound(
+            "The model does not exist, or its provider is not configured on this service.", param="model"
+        )
+
+    def _split(self, target: str) -> tuple[Provider, str]:
+        provider, _, model = target.partition("/")
+        return self.providers[provider], model
+
+    def names(self, caller: Caller | None = None) -> list[tuple[str, Target]]:
+        """What ``GET /v1/models`` lists: usable aliases, then the listed models without patterns."""
+        listed: dict[str, Target] = {}
+        candidates = [*self.aliases]
+        candidates += [target for targets in self.aliases.values() for target in targets]
+        candidates += [row.pattern for row in self._rows if not set(row.pattern) & set("*?[")]
+        for name in candidates:
+            try:
+                listed.setdefault(name, self.resolve(name, caller)[0])
+            except (ModelNotFound, Forbidden):
+                continue
+        return list(listed.items())
+
+
+def _allowed(patterns: tuple[str, ...], name: str, targets: tuple[Target, ...]) -> bool:
+    def matches(candidate: str) -> bool:
+        return any(fnmatchcase(candidate, pattern) for pattern in patterns)
+
+    return matches(name) or all(matches(target.name) or matches(target.model) for target in targets)
+
+
+def _tier(name: str, row: Mapping[str, Any]) -> Tier:
+    where = f"[tiers.{name}]"
+    if not isinstance(row, Mapping):
+        raise ValueError(f"{where}: must be a table of limits")
+    unknown = set(row) - {"rpm", "tpm", "parallel", "budget"}
+    if unknown:
+        raise ValueError(f"{where}: unknown field {sorted(unknown)[0]}")
+    for limit in ("rpm", "tpm", "parallel"):
+        value = row.get(limit)
+        if value is not None and (type(value) is not int or not 1 <= value <= MOST_LIMIT):
+            raise ValueError(f"{where}: {limit} must be a whole number from 1 to {MOST_LIMIT:,}")
+    budget = _tier_budget(f"{where} budget", row["budget"]) if "budget" in row else None
+    return Tier(name, row.get("rpm"), row.get("tpm"), row.get("parallel"), budget)
+
+
+def _tier_budget(where: str, row: Any) -> TierBudget:
+    if not isinstance(row, Mapping) or set(row) != {"amount_usd", "per"}:
+        raise ValueError(f'{where}: must be {{ amount_usd = 10, per = "month" }}')
+    if row["per"] not in PERIODS:
+        raise ValueError(f"{where}: per must be one of {', '.join(PERIODS)}")
+    if not isinstance(row["amount_usd"], (int, float, str)):
+        raise ValueError(f"{where}: amount_usd must be a number of dollars")
+    try:
+        return TierBudget(nanodollars(row["amount_usd"]), row["per"])
+    except ValueError as error:
+        raise ValueError(f"{where}: amount_usd {error}") from None
+
+
+def _provider(name: str, row: Mapping[str, Any], settings: Settings) -> Provider:
+    if row["kind"] not in KINDS:
+        raise ValueError(f"[providers.{name}]: kind must be one of {', '.join(KINDS)}")
+    base_url = settings.secret(row["base_url_env"]) if "base_url_env" in row else None
+    provider = Provider(
+        name=name,
+        kind=row["kind"],
+        key=settings.secret(row["key_env"]) if "key_env" in row else None,
+        base_url=base_url or row.get("base_url"),
+        keyless=bool(row.get("keyless", False)),
+        serves=tuple(row.get("serves", ())),
+        prices=row.get("prices"),
+        max_tokens_field=row.get("max_tokens_field", "max_completion_tokens"),
+        completions=tuple(row.get("completions", ())),
+        # A row that names a base_url is another server than OpenAI's; few of them have the newer API.
+        responses=bool(row.get("responses", "base_url" not in row)),
+        storage=bool(row.get("storage", settings.upstream_storage == "allow")),
+    )
+    unknown = set(row) - {item.name for item in fields(Provider)} - {"key_env", "base_url_env"}
+    if unknown or "key" in row:
+        raise ValueError(f"[providers.{name}]: unknown field {sorted(unknown | {'key'} & set(row))[0]}")
+    return provider
+
+
+def _timeouts(base: Timeouts, row: Mapping[str, Any], where: str) -> Timeouts:
+    for name, value in row.items():
+        if name not in {item.name for item in fields(Timeouts)}:
+            raise ValueError(f"{where}: unknown time-out {name}")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+            raise ValueError(f"{where}: {name} must be a positive number of seconds")
+    return replace(base, **{name: float(value) for name, value in row.items()})

@@ -1,0 +1,269 @@
+"""Rates and the arithmetic on them: exact integers, one rounding (half up, to a nano-dollar) at the end.
+
+No cost is above MOST_NANODOLLARS: far more than any call can cost, exact as a double
+(Lua, JSON), and a thousand of them still add up within 64 bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass, field, fields
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
+from math import lcm
+from typing import Protocol
+
+from llm_service.core.conversation import Usage
+from llm_service.core.money import MOST_NANODOLLARS, NANO_PER_DOLLAR
+
+
+class Price(Protocol):
+    """What a model costs, whenever. ``at`` is the call's time in Unix seconds; None is now."""
+
+    @property
+    def source(self) -> str:
+        """Where the price is from, for people."""
+        ...
+
+    def in_force(self, at: float | None = None) -> Rates | None:
+        """The rates of that time; None when none are known."""
+        ...
+
+    def cost(self, usage: Usage, at: float | None = None) -> int | None:
+        """Nano-dollars, 0 to MOST_NANODOLLARS; None when what was used has no known price then."""
+        ...
+
+    def ceiling(
+        self,
+        input_tokens: int,
+        output_tokens: int,
+        *,
+        web_searches: int = 0,
+        tier: str | None = None,
+        at: float | None = None,
+    ) -> int | None:
+        """The most nano-dollars that up to so many tokens and searches can cost.
+
+        Whatever kind the tokens turn out to be (cached, written for an hour, audio,
+        reasoning), in whichever tier of known price; ``tier`` narrows it to that one
+        and the standard one, which the vendor may fall back to. None: no known price.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """The prices of one model: dollars per million tokens, ``web_searches`` and ``requests`` per thousand.
+
+    A kind left out is billed as the one it is a part of: cached and written tokens,
+    audio and images as ``input`` (``cache_write_1h`` as ``cache_write``, cached audio
+    and images as uncached ones where these have a rate, else as ``cache_read``);
+    reasoning, audio and images in the answer as ``output``. Only web searches without
+    a rate make the cost unknown, as no token pays for them.
+
+    ``above``: other rates for *all* tokens of a call with a longer prompt than so many
+    tokens, in ascending order. ``tiers``: the rates of the vendor's other processing
+    tiers by the name in ``Usage.tier``.
+    """
+
+    input: Decimal
+    output: Decimal
+    cache_read: Decimal | None = None
+    cache_write: Decimal | None = None
+    cache_write_1h: Decimal | None = None
+    _: KW_ONLY
+    input_audio: Decimal | None = None
+    cache_audio_read: Decimal | None = None
+    input_image: Decimal | None = None
+    cache_image_read: Decimal | None = None
+    reasoning: Decimal | None = None
+    output_audio: Decimal | None = None
+    output_image: Decimal | None = None
+    web_searches: Decimal | None = None
+    requests: Decimal | None = None
+    above: tuple[tuple[int, Rates], ...] = ()
+    tiers: tuple[tuple[str, Rates], ...] = ()
+    source: str = "models.toml"
+    since: date | None = None
+    _tables: Mapping[str, _Table] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        tables = {"": _Table(self), **{name: _Table(rates) for name, rates in self.tiers}}
+        object.__setattr__(self, "_tables", tables)
+
+    def in_force(self, at: float | None = None) -> Rates:
+        return self
+
+    def cost(self, usage: Usage, at: float | None = None) -> int | None:
+        table = self._tables.get(usage.tier)
+        return None if table is None else table.cost(usage)
+
+    def ceiling(
+        self,
+        input_tokens: int,
+        output_tokens: int,
+        *,
+        web_searches: int = 0,
+        tier: str | None = None,
+        at: float | None = None,
+    ) -> int | None:
+        if tier is None:
+            tables = list(self._tables.values())
+        elif tier in self._tables:
+            tables = [self._tables[""], self._tables[tier]]
+        else:
+            return None
+        most = 0
+        for table in tables:
+            told = table.ceiling(max(0, input_tokens), max(0, output_tokens), max(0, web_searches))
+            if told is None:
+                return None
+            most = max(most, told)
+        return most
+
+    def rates(self) -> dict[str, Decimal]:
+        """The kinds that have a rate of their own."""
+        return {kind: rate for kind in KINDS if (rate := getattr(self, kind)) is not None}
+
+
+_NOT_KINDS = {"above", "tiers", "source", "since", "_tables"}
+KINDS = tuple(item.name for item in fields(Rates) if item.name not in _NOT_KINDS)
+# Billed per thousand of them; all the others per million tokens.
+COUNTED = ("web_searches", "requests")
+
+
+class _Table:
+    """``Rates`` of one tier as integers: ``divisor`` of them are a nano-dollar."""
+
+    __slots__ = (
+        "above",
+        "divisor",
+        "input",
+        "media",
+        "output",
+        "read",
+        "reasoning",
+        "request",
+        "search",
+        "top_input",
+        "top_output",
+        "write",
+        "write_1h",
+    )
+
+    def __init__(self, rates: Rates) -> None:
+        exact = {kind: _nanodollars(kind, rate) for kind, rate in rates.rates().items()}
+        self.divisor = lcm(*(rate.denominator for rate in exact.values()))
+        rate = {kind: int(value * self.divisor) for kind, value in exact.items()}
+        self.input, self.output = rate["input"], rate["output"]
+        self.read = rate.get("cache_read", self.input)
+        self.write = rate.get("cache_write", self.input)
+        self.write_1h = rate.get("cache_write_1h", self.write)
+        self.reasoning = rate.get("reasoning", self.output)
+        audio, image = rate.get("input_audio", self.input), rate.get("input_image", self.input)
+        self.media = (
+            audio,
+            rate.get("cache_audio_read", rate.get("input_audio", self.read)),
+            image,
+            rate.get("cache_image_read", rate.get("input_image", self.read)),
+            rate.get("output_audio", self.output),
+            rate.get("output_image", self.output),
+        )
+        self.search = rate.get("web_searches")
+        self.request = rate.get("requests", 0)
+        self.top_input = max(self.input, self.read, self.write, self.write_1h, *self.media[:4])
+        self.top_output = max(self.output, self.reasoning, *self.media[4:])
+        # The longest prompt first: the first that fits holds.
+        self.above = tuple((start, _Table(dearer)) for start, dearer in sorted(rates.above, key=_start, reverse=True))
+
+    def cost(self, usage: Usage) -> int | None:
+        """No part counts for more than its whole, and none for less than nothing: a vendor may claim anything."""
+        whole = max(0, usage.input_tokens)
+        for start, dearer in self.above:
+            if whole > start:
+                return dearer.cost(usage)
+        made = max(0, usage.output_tokens)
+        cached = min(max(0, usage.cached_tokens), whole)
+        written = min(max(0, usage.cache_write_tokens), whole - cached)
+        written_1h = min(max(0, usage.cache_write_1h_tokens), written)
+        thought = min(max(0, usage.reasoning_tokens), made)
+        price = (
+            (whole - cached - written) * self.input
+            + cached * self.read
+            + (written - written_1h) * self.write
+            + written_1h * self.write_1h
+            + (made - thought) * self.output
+            + thought * self.reasoning
+            + self.request
+        )
+        if usage.input_audio_tokens or usage.input_image_tokens:
+            price += self._media_read(usage, whole, cached, written)
+        if usage.output_audio_tokens or usage.output_image_tokens:
+            price += self._media_made(usage, made, thought)
+        searches = usage.web_searches
+        if searches > 0:
+            if self.search is None:
+                return None
+            price += searches * self.search
+        return min((2 * price + self.divisor) // (2 * self.divisor), MOST_NANODOLLARS)
+
+    def _media_read(self, usage: Usage, whole: int, cached: int, written: int) -> int:
+        """What audio and images cost more (or less) than the same number of text tokens.
+
+        No vendor's chat format tells which of them were cached: text is taken to be
+        cached first, so that as few as possible were.
+        """
+        audio = min(max(0, usage.input_audio_tokens), whole)
+        image = min(max(0, usage.input_image_tokens), whole - audio)
+        both = max(0, audio + image + cached + written - whole)
+        cached_audio = min(both, cached, audio)
+        cached_image = min(both - cached_audio, cached - cached_audio, image)
+        # What is left of the overlap was written to the cache, at the rate for writing.
+        rest = both - cached_audio - cached_image
+        written_audio = min(rest, audio - cached_audio)
+        plain_audio = audio - cached_audio - written_audio
+        plain_image = image - cached_image - (rest - written_audio)
+        audio_rate, audio_read, image_rate, image_read = self.media[:4]
+        return (
+            plain_audio * (audio_rate - self.input)
+            + plain_image * (image_rate - self.input)
+            + cached_audio * (audio_read - self.read)
+            + cached_image * (image_read - self.read)
+        )
+
+    def _media_made(self, usage: Usage, made: int, thought: int) -> int:
+        audio = min(max(0, usage.output_audio_tokens), made - thought)
+        image = min(max(0, usage.output_image_tokens), made - thought - audio)
+        return audio * (self.media[4] - self.output) + image * (self.media[5] - self.output)
+
+    def ceiling(self, input_tokens: int, output_tokens: int, web_searches: int) -> int | None:
+        if web_searches and self.search is None:
+            return None
+        most = input_tokens * self.top_input + output_tokens * self.top_output
+        most += web_searches * (self.search or 0) + self.request
+        told = min(-(-most // self.divisor), MOST_NANODOLLARS)
+        for start, dearer in self.above:
+            if input_tokens > start:
+                other = dearer.ceiling(input_tokens, output_tokens, web_searches)
+                if other is None:
+                    return None
+                told = max(told, other)
+        return told
+
+
+def _start(step: tuple[int, Rates]) -> int:
+    return step[0]
+
+
+def _nanodollars(kind: str, rate: Decimal) -> Fraction:
+    """Of one token, search or request."""
+    return Fraction(rate) * NANO_PER_DOLLAR / (1000 if kind in COUNTED else 1_000_000)
+
+
+def tables_of(rates: Rates) -> Iterator[tuple[str, int, Rates]]:
+    """Tier ("" is the standard one), longest prompt of the rates before, and rates; for people."""
+    for tier, table in (("", rates), *rates.tiers):
+        yield tier, 0, table
+        for start, dearer in table.above:
+            yield tier, start, dearer

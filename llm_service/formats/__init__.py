@@ -1,0 +1,156 @@
+"""Wire formats. One per format, both directions; pure: no Flask, SDK, clock or I/O.
+
+``simple``, ``chat`` and ``messages`` are modules with the members of
+``ClientDialect``; ``chat`` and ``messages``, which providers speak too, also have
+those of ``UpstreamDialect``. The larger ones are spread over ``*_client``,
+``*_upstream`` and ``*_stream``; ``fields`` and ``upstream`` hold what they share.
+
+What the streams promise:
+
+* ``Frames``, ``Reader`` and ``Tap`` serve one call. A failure after the first event
+  is ``Frames.error``, and the format's terminal event never follows it.
+* ``feed_many`` takes the blocks of one network read (``sse.Splitter``) and yields
+  what came before a failure before it raises it. ``finished`` is True once the
+  terminal event was seen: the end of the bytes without it is a broken answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from marshmallow import Schema
+
+from llm_service.core.conversation import Answer, Call, Conversation, Event
+from llm_service.core.errors import ServiceError
+
+if TYPE_CHECKING:
+    from llm_service.catalog.catalog import Target
+    from llm_service.formats import anthropic_messages as messages
+    from llm_service.formats import openai_chat as chat
+    from llm_service.formats.decoding import VendorError
+    from llm_service.formats.small import simple
+
+
+class FrameWriter(Protocol):
+    """The bytes of one answer's stream, in the client's dialect."""
+
+    KEEP_ALIVE: ClassVar[bytes]
+
+    def feed(self, event: Event) -> bytes:
+        """The bytes to send for ``event``: b"" for ``Attempt`` and ``Silence``."""
+        ...
+
+    def error(self, failure: ServiceError, request_id: str = "") -> bytes:
+        """The last bytes of a stream that failed."""
+        ...
+
+
+class StreamReader(Protocol):
+    """One upstream stream as events, the first ``Started``, the last ``Finished``."""
+
+    finished: bool
+
+    def feed(self, block: bytes) -> list[Event]: ...
+
+    def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
+        """Raises UpstreamBroken for what is not the format, UpstreamError for an in-band error."""
+        ...
+
+
+class ClientDialect(Protocol):
+    """A format that clients speak."""
+
+    @property
+    def NAME(self) -> str: ...
+
+    @property
+    def KEEP_ALIVE(self) -> bytes: ...
+
+    @property
+    def RequestSchema(self) -> Callable[[], Schema]:
+        """Also the source of the OpenAPI document."""
+        ...
+
+    @property
+    def Frames(self) -> Callable[[Call], FrameWriter]: ...
+
+    def check(self, body: Any) -> dict[str, Any]:
+        """``body`` itself. Raises InvalidRequest naming the field and the rule, never the value."""
+        ...
+
+    def prompt(self, body: Mapping[str, Any]) -> list[Any]:
+        """The JSON values that hold the prompt, for its keyed hash."""
+        ...
+
+    def read_request(self, body: Mapping[str, Any], headers: Mapping[str, str] = ...) -> Conversation:
+        """A checked body; ``headers`` are ``Call.headers``. Raises UnsupportedParameter for what cannot cross."""
+        ...
+
+    def write_reply(self, call: Call, answer: Answer) -> dict[str, Any]: ...
+
+    def status(self, failure: ServiceError) -> int:
+        """The HTTP status this format's SDKs expect for ``failure``."""
+        ...
+
+    def error(self, failure: ServiceError, request_id: str) -> dict[str, Any]: ...
+
+    def error_headers(self, failure: ServiceError, now: datetime) -> dict[str, str]:
+        """The vendor's own headers for it; ``now`` is aware."""
+        ...
+
+
+class RelayedDialect(Protocol):
+    """A format whose own clients' requests and answers travel verbatim.
+
+    ``call``, where it may be left out, lets missing counts be estimated.
+    """
+
+    @property
+    def NAME(self) -> str: ...
+
+    def forward(self, call: Call, target: Target) -> dict[str, Any]:
+        """The client's own body with the model and usage options replaced."""
+        ...
+
+    def read_verbatim(self, body: Mapping[str, Any], call: Call | None = None) -> Answer:
+        """``Answer`` with ``body`` and the usage only. Raises UpstreamBroken when it is no answer."""
+        ...
+
+    def read_error(self, body: object, status: int = 0) -> VendorError: ...
+
+
+class StreamedDialect(RelayedDialect, Protocol):
+    @property
+    def Tap(self) -> Callable[[Call], StreamReader]:
+        """For an answer that is relayed as it is."""
+        ...
+
+
+class UpstreamDialect(ClientDialect, StreamedDialect, Protocol):
+    """A format that providers speak to everybody's clients."""
+
+    @property
+    def Reader(self) -> Callable[[Call], StreamReader]:
+        """For an answer that crosses."""
+        ...
+
+    def write_request(
+        self, call: Call, conversation: Conversation, target: Target
+    ) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """The body, and the names of the client's fields that the target cannot take.
+
+        Raises UnsupportedParameter for what must not be left out."""
+        ...
+
+    def read_reply(self, body: Mapping[str, Any], call: Call | None = None) -> Answer:
+        """Raises UpstreamBroken when it is no answer."""
+        ...
+
+
+if TYPE_CHECKING:
+    # The modules keep the contract: checked by mypy, here and nowhere else.
+    _simple: ClientDialect = simple
+    _chat: UpstreamDialect = chat
+    _messages: UpstreamDialect = messages

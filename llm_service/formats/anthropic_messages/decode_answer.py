@@ -1,0 +1,195 @@
+"""Anthropic Messages, the upstream's side: plain answers and errors in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from llm_service.catalog.catalog import Target
+from llm_service.core.conversation import (
+    Answer,
+    Call,
+    Part,
+    RedactedThinking,
+    Refusal,
+    StopReason,
+    Text,
+    Thinking,
+    ToolCall,
+    Usage,
+)
+from llm_service.core.errors import (
+    UpstreamError,
+    UpstreamFailed,
+    UpstreamOverloaded,
+    UpstreamQuotaExhausted,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamTimeout,
+)
+from llm_service.formats import decoding as upstream
+from llm_service.formats import reasoning
+from llm_service.formats import schema_fields as fields
+from llm_service.formats.anthropic_messages.decode_request import NAME
+from llm_service.formats.decoding import Counts, VendorError, broken
+
+STOP_REASONS: Mapping[str, StopReason] = {
+    "end_turn": "end_turn",
+    "max_tokens": "max_tokens",
+    "model_context_window_exceeded": "max_tokens",
+    "stop_sequence": "stop_sequence",
+    "tool_use": "tool_use",
+    "refusal": "refusal",
+}
+_IN_BAND: upstream.Kinds = (
+    (UpstreamQuotaExhausted, frozenset({"billing_error"})),
+    (UpstreamOverloaded, frozenset({"overloaded_error"})),
+    (UpstreamRateLimited, frozenset({"rate_limit_error"})),
+    (UpstreamTimeout, frozenset({"timeout_error"})),
+    (UpstreamFailed, frozenset({"api_error"})),
+    (
+        UpstreamRejected,
+        frozenset({"invalid_request_error", "authentication_error", "permission_error", "not_found_error"}),
+    ),
+)
+
+
+def forward(call: Call, target: Target) -> dict[str, Any]:
+    """The client's own body for ``target``, without thoughts of another vendor's, which answered an earlier turn:
+    Anthropic refuses what it has not signed itself."""
+    body = {**call.body, "model": target.model}
+    if left_out(call):
+        turns = [
+            {**turn, "content": [block for block in turn["content"] if not _is_foreign(block)]}
+            if isinstance(turn["content"], list)
+            else turn
+            for turn in call.body["messages"]
+        ]
+        body["messages"] = [turn for turn in turns if turn["content"]]
+    return body
+
+
+def left_out(call: Call) -> tuple[str, ...]:
+    """The names of what ``forward`` leaves out."""
+    blocks = (block for turn in call.body["messages"] if isinstance(turn["content"], list) for block in turn["content"])
+    return (fields.client_field(call, "thoughts"),) if any(map(_is_foreign, blocks)) else ()
+
+
+def _is_foreign(block: Mapping[str, Any]) -> bool:
+    signed = block.get({"thinking": "signature", "redacted_thinking": "data"}.get(block["type"], ""))
+    return isinstance(signed, str) and reasoning.unsign(signed)[1] not in ("", NAME)
+
+
+def read_usage(given: Any, characters: int, call: Call | None) -> Usage:
+    """The vendor's usage object, estimated where it is missing or cannot be believed.
+
+    Anthropic's ``input_tokens`` leaves out the cache; ours is the whole prompt.
+    """
+    counts = Counts(given)
+    cached = counts.optional("cache_read_input_tokens", most=upstream.MOST_TOKENS)
+    written = counts.optional("cache_creation_input_tokens", most=upstream.MOST_TOKENS)
+    written_1h = counts.optional("cache_creation", "ephemeral_1h_input_tokens", most=written)
+    plain = counts.required("input_tokens", max(0, upstream.estimated_input(call) - cached - written))
+    output = counts.required("output_tokens", upstream.estimated_output(characters))
+    thinking = counts.optional("output_tokens_details", "thinking_tokens", most=output)
+    searches = counts.optional("server_tool_use", "web_search_requests", most=upstream.MOST_SEARCHES)
+    words = given if isinstance(given, dict) else {}
+    return Usage(
+        plain + cached + written,
+        output,
+        cached,
+        written,
+        written_1h,
+        thinking,
+        counts.exact,
+        web_searches=searches,
+        # Each has a price of its own: https://platform.claude.com/docs/en/about-claude/pricing
+        tier=upstream.tier(words.get("service_tier"), words.get("speed"), words.get("inference_geo")),
+    )
+
+
+def read_reply(body: Mapping[str, Any], call: Call | None = None) -> Answer:
+    """A plain answer. Raises UpstreamBroken when it is none, or not one a client of another format can read."""
+    parts = [part for block in _content(body) if (part := _read_block(block)) is not None]
+    upstream.check_calls(call, sum(type(part) is ToolCall for part in parts))
+    reason = STOP_REASONS.get(str(body.get("stop_reason")), "other")
+    if reason == "refusal" and (words := explanation(body)):
+        parts.append(Refusal(words))
+    return Answer(
+        usage=read_usage(body.get("usage"), _characters(body), call),
+        stop_reason=reason,
+        stop_sequence=stop_sequence(body),
+        parts=tuple(parts),
+        model=upstream.model_name(body.get("model")),
+    )
+
+
+def _read_block(block: Mapping[str, Any]) -> Part | None:
+    match block:
+        case {"type": "text", "text": str(text)}:
+            return Text(text) if text else None
+        case {"type": "tool_use", "id": str(id), "name": str(name), "input": dict(given)} if id and name:
+            return ToolCall(id, name, orjson.dumps(given).decode())
+        case {"type": "thinking", "thinking": str(text), "signature": str(signature)}:
+            return Thinking(text, signature, NAME)
+        case {"type": "redacted_thinking", "data": str(data)}:
+            return RedactedThinking(data, NAME)
+    broken("it has a content block that has no counterpart in the client's format")
+
+
+def explanation(given: Mapping[str, Any]) -> str:
+    """Why the model refused, where it says so."""
+    details = given.get("stop_details")
+    words = details.get("explanation") if isinstance(details, dict) else None
+    return words if isinstance(words, str) else ""
+
+
+def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
+    """A plain answer that the client gets as it is. Raises UpstreamBroken when it is none."""
+    _content(body)
+    return Answer(
+        usage=read_usage(body.get("usage"), _characters(body), call),
+        stop_reason=STOP_REASONS.get(str(body.get("stop_reason")), "other"),
+        model=upstream.model_name(body.get("model")),
+        body=body,
+    )
+
+
+def _content(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if body.get("type") == "error":
+        raise in_band(body)
+    content = body.get("content")
+    if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
+        broken("it has no content")
+    if not isinstance(body.get("stop_reason"), str):
+        broken("it has no stop_reason")
+    return content
+
+
+def _characters(body: Mapping[str, Any]) -> int:
+    return sum(characters_of(block) for block in body["content"])
+
+
+def characters_of(delta: Mapping[str, Any]) -> int:
+    """How much text a delta or a block holds, whatever its kind, for an estimate."""
+    return sum(len(value) for name in ("text", "partial_json", "thinking") if isinstance(value := delta.get(name), str))
+
+
+def stop_sequence(given: Mapping[str, Any]) -> str | None:
+    value = given.get("stop_sequence")
+    return value if isinstance(value, str) else None
+
+
+def in_band(event: Mapping[str, Any]) -> UpstreamError:
+    return upstream.in_band(NAME, read_error(event), _IN_BAND)
+
+
+def read_error(body: object, status: int = 0) -> VendorError:
+    """Anthropic's ``{"type": "error", "error": {...}}``; its code is ``details.error_code``."""
+    error = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(error, dict):
+        return VendorError()
+    details = error.get("details")
+    return VendorError.of(error, details.get("error_code") if isinstance(details, dict) else None)

@@ -1,0 +1,326 @@
+"""Anthropic Messages, the client's side: messages, their blocks, tools and formats, read for crossing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
+
+from llm_service.core import errors
+from llm_service.core.conversation import (
+    Document,
+    Effort,
+    Image,
+    JsonFormat,
+    Message,
+    Part,
+    Reasoning,
+    RedactedThinking,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+from llm_service.formats import media, reasoning
+from llm_service.formats import schema_fields as fields
+from llm_service.formats import tool_calls as tools
+from llm_service.formats.schema_fields import REFUSED, TRANSLATED, Fate, dropped_unless, refused_unless
+
+Dropped: TypeAlias = dict[str, None]
+
+MESSAGE_CROSSING: Mapping[str, Fate] = {"role": TRANSLATED, "content": TRANSLATED}
+_DIRECT: Fate = dropped_unless({"type": "direct"})  # echoed by clients that send an answer's block back as it came
+BLOCK_CROSSING: Mapping[str, Mapping[str, Fate]] = {
+    "text": {**dict.fromkeys(("type", "text", "cache_control"), TRANSLATED), "citations": refused_unless([])},
+    "image": {
+        **dict.fromkeys(("type", "source", "cache_control"), TRANSLATED),
+        "transformations": dropped_unless(),
+    },
+    "document": {
+        **dict.fromkeys(("type", "source", "title", "context", "cache_control"), TRANSLATED),
+        "citations": refused_unless({"enabled": False}),
+    },
+    "tool_use": {
+        **dict.fromkeys(("type", "id", "name", "input", "cache_control"), TRANSLATED),
+        "caller": _DIRECT,
+        "toolset_name": REFUSED,
+    },
+    "tool_result": {
+        **dict.fromkeys(("type", "tool_use_id", "content", "is_error", "cache_control"), TRANSLATED),
+        "toolset_name": REFUSED,
+    },
+    "thinking": dict.fromkeys(("type", "thinking", "signature"), TRANSLATED),
+    "redacted_thinking": dict.fromkeys(("type", "data"), TRANSLATED),
+}
+TOOL_CROSSING: Mapping[str, Fate] = {
+    **dict.fromkeys(("type", "name", "description", "input_schema", "strict", "cache_control"), TRANSLATED),
+    "allowed_callers": refused_unless(["direct"]),
+    "defer_loading": refused_unless(False),
+    "eager_input_streaming": dropped_unless(False),
+    "input_examples": dropped_unless([]),
+}
+CHOICE_CROSSING: Mapping[str, Fate] = dict.fromkeys(("type", "name", "disable_parallel_tool_use"), TRANSLATED)
+CONFIG_CROSSING: Mapping[str, Fate] = {"effort": TRANSLATED, "format": TRANSLATED, "task_budget": REFUSED}
+FORMAT_CROSSING: Mapping[str, Fate] = {"type": TRANSLATED, "schema": TRANSLATED}
+THINKING_CROSSING: Mapping[str, Fate] = dict.fromkeys(("type", "budget_tokens", "display"), TRANSLATED)
+METADATA_CROSSING: Mapping[str, Fate] = {"user_id": TRANSLATED}
+
+
+def read_messages(given: Iterable[Mapping[str, Any]], dropped: Dropped) -> tuple[Message, ...]:
+    """Raises InvalidRequest and UnsupportedParameter naming the place."""
+    messages: list[Message] = []
+    for index, message in enumerate(given):
+        path = f"messages[{index}]"
+        if len(message) > 2:
+            fields.cross(message, MESSAGE_CROSSING, f"{path}.")
+        role, content = message["role"], message["content"]
+        if isinstance(content, str):
+            messages.append(Message(role, (Text(content),), (f"{path}.content",)))
+            continue
+        parts, places = read_blocks(content, f"{path}.content", BLOCKS[role], dropped)
+        _check_order(parts, places)
+        messages.append(Message(role, parts, places))
+    tools.check_pairs(messages, "tool_use_id")
+    return tuple(messages)
+
+
+def read_system(given: Any, dropped: Dropped) -> tuple[Text, ...]:
+    """The system prompt's blocks. Raises InvalidRequest and UnsupportedParameter naming the place."""
+    if not given:
+        return ()
+    if isinstance(given, str):
+        return (Text(given),)
+    parts, _ = read_blocks(given, "system", BLOCKS["system"], dropped)
+    return tuple(part for part in parts if type(part) is Text)
+
+
+def _check_order(parts: Iterable[Part], places: tuple[str, ...]) -> None:
+    """What tools answered comes before what the user says."""
+    talking = False
+    for part, place in zip(parts, places, strict=True):
+        if type(part) is not ToolResult:
+            talking = True
+        elif talking:
+            tools.invalid(place, "must come before all other content of its message")
+
+
+Blocks: TypeAlias = Mapping[str, Callable[[Mapping[str, Any], str, Dropped, int | None], Part]]
+
+
+def read_blocks(content: Any, path: str, known: Blocks, dropped: Dropped) -> tuple[tuple[Part, ...], tuple[str, ...]]:
+    parts: list[Part] = []
+    places: list[str] = []
+    for index, block in enumerate(content):
+        place = f"{path}[{index}]"
+        kind = block["type"]
+        read = known.get(kind)
+        if read is None:
+            fields.unsupported(place)
+        if len(block) > 2:
+            lost = fields.cross(block, BLOCK_CROSSING[kind], f"{place}.")
+            dropped.update((f"{kind}.{name}", None) for name in lost if name != "caller")
+        hint = block.get("cache_control")
+        cache = None
+        if hint is not None:
+            cache = media.read_cache(hint, media.EPHEMERAL, media.ANTHROPIC_TTL, f"{place}.cache_control")
+        parts.append(read(block, place, dropped, cache))
+        places.append(place)
+    if not parts:
+        raise errors.UnsupportedParameter(f"{path} has nothing another vendor's model could read.", param=path)
+    return tuple(parts), tuple(places)
+
+
+def _read_text(block: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
+    return Text(fields.text_of(block, place), cache)
+
+
+def _read_image(block: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
+    source, path = tools.object_at(block, place, "source"), f"{place}.source"
+    match source.get("type"):
+        case "base64":
+            kind = media.check_image(tools.text_at(source, path, "media_type"), f"{path}.media_type")
+            return Image(data=tools.text_at(source, path, "data"), media_type=kind, cache=cache)
+        case "url":
+            return Image(url=media.check_url(tools.text_at(source, path, "url"), f"{path}.url"), cache=cache)
+        case "file":
+            fields.unsupported(path, "only Anthropic has the file")
+    tools.invalid(f"{path}.type", "must be base64, url or file")
+
+
+def _read_document(block: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
+    source, path = tools.object_at(block, place, "source"), f"{place}.source"
+    title, context = (
+        tools.text_at(block, place, name) if block.get(name) is not None else None for name in ("title", "context")
+    )
+    match source.get("type"):
+        case "base64":
+            kind = tools.text_at(source, path, "media_type")
+            if kind != media.PDF:
+                tools.invalid(f"{path}.media_type", f"must be {media.PDF}")
+            data = tools.text_at(source, path, "data")
+            return Document(data=data, media_type=kind, title=title, context=context, cache=cache)
+        case "url":
+            url = media.check_url(tools.text_at(source, path, "url"), f"{path}.url")
+            return Document(url=url, title=title, context=context, cache=cache)
+        case "text":
+            return Document(text=tools.text_at(source, path, "data"), title=title, context=context, cache=cache)
+        case "content":
+            return Document(text=_content_text(source, path), title=title, context=context, cache=cache)
+        case "file":
+            fields.unsupported(path, "only Anthropic has the file")
+    tools.invalid(f"{path}.type", "must be base64, url, text, content or file")
+
+
+def _content_text(source: Mapping[str, Any], path: str) -> str:
+    content = source.get("content")
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        tools.invalid(f"{path}.content", "must be a string or a list of content blocks")
+    texts = []
+    for index, block in enumerate(content):
+        place = f"{path}.content[{index}]"
+        if not isinstance(block, dict) or block.get("type") != "text":
+            fields.unsupported(place, "a document made of blocks may only hold text")
+        fields.cross(block, BLOCK_CROSSING["text"], f"{place}.")
+        texts.append(fields.text_of(block, place))
+    return "\n".join(texts)
+
+
+def _read_call(block: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
+    arguments = tools.as_text(block.get("input"), f"{place}.input")
+    return ToolCall(tools.text_at(block, place, "id"), tools.text_at(block, place, "name"), arguments, cache)
+
+
+def _read_result(block: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
+    content = block.get("content")
+    parts: tuple[Any, ...] = ()
+    if isinstance(content, str):
+        parts = (Text(content),) if content else ()
+    elif content:
+        _check_blocks(content, f"{place}.content")
+        parts, _ = read_blocks(content, f"{place}.content", _RESULT_BLOCKS, dropped)
+    is_error = block.get("is_error")
+    if not isinstance(is_error, bool | None):
+        tools.invalid(f"{place}.is_error", "must be true or false")
+    return ToolResult(tools.text_at(block, place, "tool_use_id"), parts, bool(is_error), cache)
+
+
+def _check_blocks(content: Any, path: str) -> None:
+    if not isinstance(content, list):
+        tools.invalid(path, "must be a string or a list of content blocks")
+    for index, block in enumerate(content):
+        if not isinstance(block, dict) or not isinstance(block.get("type"), str):
+            tools.invalid(f"{path}[{index}]", "must be an object with a type")
+
+
+def _read_thinking(block: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
+    signature, vendor = reasoning.unsign(tools.text_at(block, place, "signature", filled=False))
+    return Thinking(tools.text_at(block, place, "thinking", filled=False), signature, vendor)
+
+
+def _read_redacted(block: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
+    data, vendor = reasoning.unsign(tools.text_at(block, place, "data"))
+    return RedactedThinking(data, vendor)
+
+
+# One row per content block that can cross, by who says it.
+_RESULT_BLOCKS: Blocks = {"text": _read_text, "image": _read_image, "document": _read_document}
+BLOCKS: Mapping[str, Blocks] = {
+    "system": {"text": _read_text},
+    "user": {**_RESULT_BLOCKS, "tool_result": _read_result},
+    "assistant": {
+        "text": _read_text,
+        "tool_use": _read_call,
+        "thinking": _read_thinking,
+        "redacted_thinking": _read_redacted,
+    },
+}
+
+
+def read_tools(given: Any, dropped: Dropped) -> tuple[Tool, ...]:
+    """Raises InvalidRequest and UnsupportedParameter naming the place."""
+    read = []
+    for index, tool in enumerate(given or ()):
+        place = f"tools[{index}]"
+        if not isinstance(tool, dict):
+            tools.invalid(place, "must be an object")
+        if tool.get("type", "custom") not in ("custom", None):
+            fields.unsupported(f"{place}.type", "only Anthropic has this tool")
+        dropped.update((f"tools[].{name}", None) for name in fields.cross(tool, TOOL_CROSSING, f"{place}."))
+        about = tools.text_at(tool, place, "description", filled=False) if tool.get("description") else None
+        strict = tool.get("strict")
+        if not isinstance(strict, bool | None):
+            tools.invalid(f"{place}.strict", "must be true or false")
+        hint, path = tool.get("cache_control"), f"{place}.cache_control"
+        cache = media.read_cache(hint, media.EPHEMERAL, media.ANTHROPIC_TTL, path)
+        schema, name = tools.object_at(tool, place, "input_schema"), tools.text_at(tool, place, "name")
+        read.append(Tool(name, about, schema, strict, cache, place=f"{place}.input_schema"))
+    tools.check_names(read)
+    return tuple(read)
+
+
+_MODES: Mapping[Any, ToolChoice] = {
+    "auto": ToolChoice("auto"),
+    "any": ToolChoice("required"),
+    "none": ToolChoice("none"),
+}
+
+
+def read_choice(given: Any) -> tuple[ToolChoice | None, bool | None]:
+    """The choice, and whether several tools may be called at once."""
+    if given is None:
+        return None, None
+    fields.cross(given, CHOICE_CROSSING, "tool_choice.")
+    alone = given.get("disable_parallel_tool_use")
+    if not isinstance(alone, bool | None):
+        tools.invalid("tool_choice.disable_parallel_tool_use", "must be true or false")
+    parallel = None if alone is None else not alone
+    if given.get("type") == "tool":
+        return ToolChoice("tool", tools.text_at(given, "tool_choice", "name")), parallel
+    choice = _MODES.get(given.get("type"))
+    if choice is None:
+        tools.invalid("tool_choice.type", "must be auto, any, tool or none")
+    return choice, parallel
+
+
+def read_output(given: Any) -> tuple[JsonFormat | None, Effort | None]:
+    """``output_config``: the format of the answer and the effort."""
+    if not given:
+        return None, None
+    fields.cross(given, CONFIG_CROSSING, "output_config.")
+    effort, format = given.get("effort"), given.get("format")
+    if effort is not None and effort not in reasoning.EFFORTS[2:]:
+        tools.invalid("output_config.effort", f"must be one of {', '.join(reasoning.EFFORTS[2:])}")
+    if format is None:
+        return None, effort
+    path = "output_config.format"
+    if not isinstance(format, dict) or format.get("type") != "json_schema":
+        tools.invalid(f"{path}.type", "must be json_schema")
+    fields.cross(format, FORMAT_CROSSING, f"{path}.")
+    return JsonFormat(tools.object_at(format, path, "schema"), place=f"{path}.schema"), effort
+
+
+def read_thinking(given: Any, effort: Effort | None) -> Reasoning | None:
+    """``thinking`` and the effort beside it."""
+    if given is None:
+        return None if effort is None else Reasoning(effort)
+    fields.cross(given, THINKING_CROSSING, "thinking.")
+    display = given.get("display")
+    if display not in (None, "summarized", "omitted"):
+        tools.invalid("thinking.display", "must be summarized or omitted")
+    summary = None if display is None else display == "summarized"
+    match given.get("type"):
+        case "disabled":
+            return Reasoning("none")
+        case "adaptive":
+            return Reasoning(effort, summary=summary)
+        case "enabled":
+            budget = given.get("budget_tokens")
+            if type(budget) is not int or budget < reasoning.LEAST_BUDGET:
+                tools.invalid("thinking.budget_tokens", f"must be an integer of at least {reasoning.LEAST_BUDGET}")
+            return Reasoning(effort, budget, summary)
+        case "between_tools":
+            fields.unsupported("thinking.type")
+    tools.invalid("thinking.type", "must be adaptive, enabled, disabled or between_tools")

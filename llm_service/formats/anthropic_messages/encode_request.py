@@ -1,0 +1,227 @@
+"""Anthropic Messages, the upstream's side: a conversation as a request."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from llm_service.catalog.catalog import Target
+from llm_service.core.conversation import (
+    Call,
+    Conversation,
+    Document,
+    Image,
+    Message,
+    Part,
+    RedactedThinking,
+    Refusal,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
+from llm_service.formats import json_mode, media
+from llm_service.formats import json_schema as schemas
+from llm_service.formats import schema_fields as fields
+from llm_service.formats import tool_calls as tools
+from llm_service.formats.anthropic_messages import encode_thinking as messages_thinking
+
+# Anthropic requires max_tokens; this is for a target whose own limit the catalogue does not know.
+DEFAULT_MAX_TOKENS: Final = 4096
+
+
+def write_request(call: Call, conversation: Conversation, target: Target) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The conversation as a request to ``target``, and the names of the client's fields left out.
+
+    * The system prompt becomes the top-level ``system``, block by block. A system
+      message further on keeps its place and its rank where the model knows such
+      messages. For others it goes into the user's turn there, marked ``System: ``, and its
+      role is named among the fields left out. Hoisting it would change the order of the
+      conversation without a word.
+    * ``temperature`` above 1 (OpenAI's scale ends at 2) becomes 1, as in
+      Anthropic's own compatibility layer. Beside it ``top_p`` is left out: models
+      from Claude 4 on refuse both together. Models without sampling get neither, and so
+      does a model that is to think.
+    * ``max_tokens`` is required there: the model's own limit when the client gave none.
+    * JSON without a schema, which Anthropic does not know, is asked for in words (``json_mode``).
+
+    Raises InvalidRequest and UnsupportedParameter naming what Anthropic cannot take.
+    """
+    writer = _Writer(call, target)
+    body: dict[str, Any] = {
+        "model": target.model,
+        "max_tokens": conversation.max_tokens or target.max_output or DEFAULT_MAX_TOKENS,
+        "messages": writer.messages(conversation),
+    }
+    if system := writer.system(conversation):
+        body["system"] = system
+    if conversation.stop:
+        if any(not stop.strip() for stop in conversation.stop):
+            fields.unsupported(fields.client_field(call, "stop"), "a stop sequence there needs more than white space")
+        body["stop_sequences"] = list(conversation.stop)
+    writer.tools(conversation, body)
+    if conversation.format is not None and conversation.format.schema is not None:
+        schema = schemas.for_anthropic(conversation.format.schema, conversation.format.place)
+        body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+    thinks = messages_thinking.write(call, conversation, target, body, writer.dropped)
+    writer.sampling(conversation, body, thinks)
+    if conversation.cache is not None:
+        body["cache_control"] = media.write_cache(conversation.cache, media.EPHEMERAL, media.ANTHROPIC_TTL)
+    if conversation.tier == "standard":
+        body["service_tier"] = "standard_only"
+    elif conversation.tier is not None and conversation.tier != "auto":
+        writer.drop("tier")
+    if conversation.user is not None:
+        body["metadata"] = {"user_id": conversation.user}
+    if call.stream:
+        body["stream"] = True
+    return body, tuple(writer.dropped)
+
+
+class _Writer:
+    """One request; ``dropped`` gathers what is left out, in the client's words."""
+
+    def __init__(self, call: Call, target: Target) -> None:
+        self._call, self._target = call, target
+        self.dropped: dict[str, None] = {}
+
+    def drop(self, name: str) -> None:
+        self.dropped[fields.client_field(self._call, name)] = None
+
+    def system(self, conversation: Conversation) -> list[dict[str, Any]]:
+        blocks = [_cached({"type": "text", "text": part.text}, part.cache) for part in conversation.system if part.text]
+        if json_mode.asks_for_object(conversation):
+            blocks.append({"type": "text", "text": json_mode.INSTRUCTION})
+        return blocks
+
+    def messages(self, conversation: Conversation) -> list[dict[str, Any]]:
+        said = conversation.messages
+        if not said:
+            fields.unsupported("messages", "it needs at least one message of the user's")
+        if said[0].role == "assistant":
+            fields.unsupported(f"{said[0].path}.role", "a conversation begins with the user there")
+        if said[-1].role == "assistant":
+            why = "the last message must be the user's, current models refuse a prefill"
+            fields.unsupported(f"{said[-1].path}.role", why)
+        written: list[dict[str, Any]] = []
+        for message in said:
+            role = message.role
+            if role == "system" and not (self._target.system_turns and written and written[-1]["role"] == "user"):
+                role = "user"
+                self.dropped[f"{message.path}.role"] = None
+            blocks = [block for index, part in enumerate(message.parts) if (block := self._block(part, message, index))]
+            if not blocks:
+                fields.unsupported(f"{message.path}.content", "a message must not be empty")
+            if role != message.role:
+                blocks[0]["text"] = f"System: {blocks[0]['text']}"
+            lone = len(message.parts) == 1 and blocks[0].keys() == {"type", "text"}
+            written.append({"role": role, "content": blocks[0]["text"] if lone else blocks})
+        return written
+
+    def _block(self, part: Part, message: Message, index: int) -> dict[str, Any] | None:
+        """A part as a block; None for an empty text, which is a 400 there, and for thoughts of another vendor's."""
+        match part:
+            case Text(text, cache):
+                return _cached({"type": "text", "text": text}, cache) if text else None
+            case Refusal(text):
+                return {"type": "text", "text": text} if text else None
+            case ToolCall(id, name, arguments, cache):
+                given = {"type": "tool_use", "id": id, "name": name, "input": tools.as_object(arguments)}
+                return _cached(given, cache)
+            case ToolResult():
+                return self._result(part, message, index)
+            case Image():
+                return _image(part)
+            case Document():
+                return _document(part)
+            case Thinking(text, signature, "messages") if signature:
+                return {"type": "thinking", "thinking": text, "signature": signature}
+            case RedactedThinking(data, "messages"):
+                return {"type": "redacted_thinking", "data": data}
+        self.drop("thoughts")
+        return None
+
+    def _result(self, result: ToolResult, message: Message, index: int) -> dict[str, Any]:
+        written: dict[str, Any] = {"type": "tool_result", "tool_use_id": result.id}
+        blocks = [block for part in result.parts if (block := self._block(part, message, index))]
+        if len(blocks) == 1 and blocks[0].keys() == {"type", "text"}:
+            written["content"] = blocks[0]["text"]
+        elif blocks:
+            written["content"] = blocks
+        if result.is_error:
+            written["is_error"] = True
+        return _cached(written, result.cache)
+
+    def tools(self, conversation: Conversation, body: dict[str, Any]) -> None:
+        choice = conversation.tool_choice
+        offered = conversation.tools
+        if choice is not None and choice.allowed is not None:
+            offered = tuple(tool for tool in offered if tool.name in choice.allowed)
+        if not offered:
+            return
+        body["tools"] = [_tool(tool) for tool in offered]
+        written: dict[str, Any] | None = None
+        if choice is not None:
+            written = {"type": {"required": "any"}.get(choice.mode, choice.mode)}
+            if choice.mode == "tool":
+                written["name"] = choice.name
+        if conversation.parallel_tool_calls is not None and (choice is None or choice.mode != "none"):
+            alone = not conversation.parallel_tool_calls
+            if alone or written is not None:
+                written = {**(written or {"type": "auto"}), "disable_parallel_tool_use": alone}
+        if written is not None:
+            body["tool_choice"] = written
+
+    def sampling(self, conversation: Conversation, body: dict[str, Any], thinks: bool) -> None:
+        both = conversation.temperature is not None and conversation.top_p is not None
+        for name in ("temperature", "top_p", "top_k"):
+            value = getattr(conversation, name)
+            if value is None:
+                continue
+            if not self._target.sampling or thinks or (name == "top_p" and both):
+                self.drop(name)
+            else:
+                body[name] = min(value, 1) if name == "temperature" else value
+
+
+def _cached(block: dict[str, Any], cache: int | None) -> dict[str, Any]:
+    if cache is not None:
+        block["cache_control"] = media.write_cache(cache, media.EPHEMERAL, media.ANTHROPIC_TTL)
+    return block
+
+
+def _image(image: Image) -> dict[str, Any]:
+    source: dict[str, Any] = {"type": "url", "url": image.url}
+    if image.url is None:
+        source = {"type": "base64", "media_type": image.media_type, "data": image.data}
+    return _cached({"type": "image", "source": source}, image.cache)
+
+
+def _document(document: Document) -> dict[str, Any]:
+    source: dict[str, Any] = {"type": "url", "url": document.url}
+    if document.text is not None:
+        source = {"type": "text", "media_type": "text/plain", "data": document.text}
+    elif document.data is not None:
+        source = {"type": "base64", "media_type": document.media_type, "data": document.data}
+    written = {"type": "document", "source": source}
+    for name, value in (("title", document.title), ("context", document.context)):
+        if value is not None:
+            written[name] = value
+    return _cached(written, document.cache)
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    schema: dict[str, Any] = dict(tool.schema or {})
+    schema.setdefault("type", "object")
+    if schema["type"] != "object":
+        tools.invalid(f"{tool.place}.type", "must be object: a tool's arguments are one")
+    if tool.strict:
+        schema = schemas.for_anthropic(schema, tool.place)
+    else:
+        schema.setdefault("properties", {})
+    written: dict[str, Any] = {"name": tool.name, "input_schema": schema}
+    if tool.description is not None:
+        written["description"] = tool.description
+    if tool.strict is not None:
+        written["strict"] = tool.strict
+    return _cached(written, tool.cache)

@@ -1,0 +1,69 @@
+"""Anthropic Messages, the upstream's side: how much the model is to think.
+
+| the model's ``thinking`` in the catalogue | an effort | a budget of tokens | ``none`` |
+|---|---|---|---|
+| ``adaptive`` | ``adaptive`` with ``output_config.effort`` | its effort | ``disabled`` |
+| ``always`` | the same | the same | the least effort |
+| ``budget`` | the effort's budget | ``enabled`` with it | ``disabled`` |
+| ``none`` | left out and named | left out and named | nothing |
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llm_service.catalog.catalog import Target
+from llm_service.core.conversation import Call, Conversation, RedactedThinking, Thinking, ToolCall
+from llm_service.formats import reasoning
+from llm_service.formats import schema_fields as fields
+
+
+def write(
+    call: Call, conversation: Conversation, target: Target, body: dict[str, Any], dropped: dict[str, None]
+) -> bool:
+    """Add what was asked for to ``body``; whether the model is to think."""
+    asked = conversation.reasoning
+    if asked is None:
+        return False
+    if asked.effort == "none":
+        if target.thinking == "always":
+            _effort(body, reasoning.nearest("low", target.efforts))
+            return True
+        if target.thinking != "none":
+            body["thinking"] = {"type": "disabled"}
+        return False
+    thinking: dict[str, Any] | None = None
+    if target.thinking in ("adaptive", "always"):
+        thinking = {"type": "adaptive"}
+        effort = asked.effort if asked.budget is None else asked.effort or reasoning.effort_of(asked.budget)
+        if effort is not None:
+            _effort(body, reasoning.nearest(effort, target.efforts))
+    elif target.thinking == "budget" and _may_think(conversation):
+        budget = asked.budget or reasoning.budget_for(asked.effort or "medium", body["max_tokens"])
+        if budget is not None and budget < body["max_tokens"]:
+            thinking = {"type": "enabled", "budget_tokens": budget}
+    if thinking is None:
+        dropped[fields.client_field(call, "reasoning")] = None
+        return False
+    if asked.summary is not None:
+        thinking["display"] = "summarized" if asked.summary else "omitted"
+    body["thinking"] = thinking
+    return True
+
+
+def _effort(body: dict[str, Any], effort: str) -> None:
+    body["output_config"] = {**body.get("output_config", {}), "effort": effort}
+
+
+def _may_think(conversation: Conversation) -> bool:
+    """With a budget the model refuses to be forced to a tool, and a turn of calls that does not begin with thoughts."""
+    choice = conversation.tool_choice
+    if choice is not None and choice.mode in ("required", "tool"):
+        return False
+    for message in reversed(conversation.messages):
+        if message.role == "assistant":
+            calls = any(type(part) is ToolCall for part in message.parts)
+            first = message.parts[0]
+            signed = type(first) is RedactedThinking or (type(first) is Thinking and bool(first.signature))
+            return not calls or signed
+    return True

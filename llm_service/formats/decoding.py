@@ -1,0 +1,201 @@
+"""What the readers of both vendors' answers share: hostile counts, errors, protocols broken.
+
+An upstream may be any server that claims to speak a dialect. Nothing it sends may
+raise anything but an ``UpstreamError``, and a count that is no count is estimated
+(four characters a token) with ``Usage.exact`` False, never believed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeAlias
+
+import orjson
+
+from llm_service.core.conversation import SILENCE, Call, Event
+from llm_service.core.errors import (
+    UpstreamBroken,
+    UpstreamError,
+    UpstreamFailed,
+    UpstreamOverloaded,
+    UpstreamQuotaExhausted,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamTimeout,
+)
+from llm_service.formats import sse
+
+CHARACTERS_PER_TOKEN = 4
+# Far above any context window, far below what a 64-bit column holds times any price.
+MOST_TOKENS = 10**10
+# One answer's; a vendor's claim of more is not believed.
+MOST_SEARCHES = 1000
+# What vendors call the processing they bill at the standard price: "default" is OpenAI's, "standard"
+# Anthropic's (service_tier and speed), "global" and "not_available" its inference_geo, "on_demand"
+# Groq's; "auto" is the request's word, echoed by servers that know no tiers.
+_STANDARD = frozenset({"default", "standard", "global", "not_available", "on_demand", "auto"})
+_LONGEST_MESSAGE = 2000
+_IDENTIFIER = re.compile(r"[A-Za-z0-9_.\-]{1,64}\Z")
+_MODEL_NAME = re.compile(r"[A-Za-z0-9_.:/@+\-]{1,256}\Z")
+
+
+class Stream:
+    """One upstream's stream as events; whoever has learnt of its end sets ``finished``."""
+
+    __slots__ = ()
+
+    finished: bool
+    _begun: bool  # whether anything but comments has come
+
+    def feed(self, block: bytes) -> list[Event]:
+        """The events of one block."""
+        return list(self.feed_many((block,)))
+
+    def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
+        """The events of one read's blocks. What follows the terminal event is ignored.
+
+        Raises UpstreamBroken, and the vendor's in-band error as an UpstreamError,
+        after the events before it.
+        """
+        for block in blocks:
+            if self.finished:
+                return
+            _, data = sse.parse(block)
+            if data:
+                yield from self._read(parse_json(data))
+            elif self._begun:
+                yield SILENCE
+
+    def _read(self, event: dict[str, Any]) -> Iterator[Event]:
+        """The events of one of the upstream's. Not for who reads blocks in a way of its own."""
+        raise NotImplementedError
+
+
+def broken(what: str) -> NoReturn:
+    raise UpstreamBroken(f"The provider's answer is not in its own format: {what}.")
+
+
+def parse_json(data: bytes) -> dict[str, Any]:
+    """The JSON object of an event. Raises UpstreamBroken."""
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        broken("an event is not JSON")
+    if type(value) is not dict:
+        broken("an event is not a JSON object")
+    return value
+
+
+def has_tools(call: Call | None) -> bool:
+    """Whether the call offers tools: a vendor that asks for one that is not there is not believed."""
+    return call is None or bool(call.body.get("tools"))
+
+
+def check_calls(call: Call | None, count: int) -> None:
+    """Raises UpstreamBroken for tool calls that were not asked for, or for several where the client's form has one."""
+    older = call is not None and call.body.get("functions")
+    if count and not older and not has_tools(call):
+        broken("it calls a tool that it was not given")
+    if count > 1 and older:
+        broken("it calls several functions at once, though it was told not to")
+
+
+def estimated_input(call: Call | None) -> int:
+    return call.body_bytes // CHARACTERS_PER_TOKEN if call is not None else 0
+
+
+def estimated_output(characters: int) -> int:
+    return -(-characters // CHARACTERS_PER_TOKEN)
+
+
+class Counts:
+    """Reads token counts off a vendor's usage object; ``exact`` tells whether all could be believed."""
+
+    __slots__ = ("_given", "exact")
+
+    def __init__(self, given: Any) -> None:
+        self._given: Mapping[str, Any] = given if isinstance(given, dict) else {}
+        self.exact = True
+
+    def required(self, name: str, estimate: int) -> int:
+        return self._read(self._given.get(name), None, estimate)
+
+    def optional(self, *path: str, most: int) -> int:
+        """The count at ``path``, 0 when it is not there; more than ``most`` is a lie."""
+        value: Any = self._given
+        for name in path:
+            value = value.get(name) if isinstance(value, dict) else None
+        return 0 if value is None else self._read(value, most, 0)
+
+    def _read(self, value: Any, most: int | None, otherwise: int) -> int:
+        if type(value) is not int or not 0 <= value <= MOST_TOKENS:
+            self.exact = False
+            return otherwise
+        if most is not None and value > most:
+            self.exact = False
+            return most
+        return value
+
+
+def tier(*told: Any) -> str:
+    """``Usage.tier`` from the vendor's words for how it processed the call.
+
+    A word that is none is ``unknown``: what it costs is not known either.
+    """
+    names = [identifier(word) or "unknown" for word in told if word is not None and word != ""]
+    return "+".join(name for name in map(str.lower, names) if name not in _STANDARD)
+
+
+@dataclass(frozen=True, slots=True)
+class VendorError:
+    """A vendor's error object. ``type`` and ``code`` are identifiers or None; ``message`` and ``param``
+    are raw text of the vendor's, which may quote the prompt: scrub before use."""
+
+    type: str | None = None
+    code: str | None = None
+    message: str | None = None
+    param: str | None = None
+
+    @classmethod
+    def of(cls, error: Mapping[str, Any], code: Any = None) -> VendorError:
+        message, param = error.get("message"), error.get("param")
+        code = error.get("code") if code is None else code
+        return cls(
+            type=identifier(error.get("type")),
+            code=identifier(str(code) if type(code) is int else code),  # some servers send the status: 429
+            message=message[:_LONGEST_MESSAGE] if isinstance(message, str) else None,
+            param=param if isinstance(param, str) else None,
+        )
+
+
+def identifier(value: Any) -> str | None:
+    """``value`` if it is a short identifier."""
+    return value if isinstance(value, str) and _IDENTIFIER.match(value) else None
+
+
+def model_name(value: Any) -> str:
+    """The model an upstream says it used; "" unless it looks like a name, as it goes into the log."""
+    return value if isinstance(value, str) and _MODEL_NAME.match(value) else ""
+
+
+_IN_BAND: Mapping[type[UpstreamError], str] = {
+    UpstreamRateLimited: "The provider's rate limit was reached in the middle of its answer.",
+    UpstreamQuotaExhausted: "This service's account with the provider ran out of credit.",
+    UpstreamOverloaded: "The provider is overloaded and broke off its answer.",
+    UpstreamRejected: "The provider refused the request after it had begun to answer.",
+    UpstreamTimeout: "The provider timed out in the middle of its answer.",
+    UpstreamFailed: "The provider failed in the middle of its answer.",
+}
+
+
+Kinds: TypeAlias = Iterable[tuple[type[UpstreamError], frozenset[str]]]
+
+
+def in_band(dialect: str, told: VendorError, kinds: Kinds) -> UpstreamError:
+    """The error inside a stream (its HTTP status was 200) as ours; the vendor's text is left out."""
+    words = {told.code, told.type}
+    kind = next((kind for kind, names in kinds if words & names), UpstreamFailed)
+    vendor = {"dialect": dialect, "status": 200, "type": told.type, "code": told.code, "request_id": None}
+    return kind(_IN_BAND[kind], vendor=vendor)

@@ -1,0 +1,46 @@
+"""An answer that must be a JSON object, from a vendor that knows only schemas.
+
+The model is told so, and what it says is checked: prose where a program expects
+JSON is a failure, and is told as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import orjson
+
+from llm_service.core.conversation import Answer, Conversation, Delta, Event, Finished
+from llm_service.core.errors import UpstreamBroken
+
+INSTRUCTION = "Answer with one valid JSON object and nothing else: no prose before or after it, no code fences."
+
+
+def asks_for_object(conversation: Conversation) -> bool:
+    return conversation.format is not None and conversation.format.schema is None
+
+
+def check(answer: Answer, text: str | None = None) -> None:
+    """Raises UpstreamBroken unless ``text``, or the answer's own, is a JSON object.
+
+    What was cut, refused or calls a tool says so itself.
+    """
+    if answer.stop_reason not in ("end_turn", "stop_sequence", "other", None):
+        return
+    try:
+        sound = type(orjson.loads(answer.text if text is None else text)) is dict
+    except orjson.JSONDecodeError:
+        sound = False
+    if not sound:
+        raise UpstreamBroken("The model was asked for a JSON object and answered with something else.")
+
+
+def checked(events: Iterator[Event]) -> Iterator[Event]:
+    """``events``, with their text checked before the ``Finished``. Raises UpstreamBroken in its place."""
+    pieces: list[str] = []
+    for event in events:
+        if type(event) is Delta:
+            pieces.append(event.text)
+        elif type(event) is Finished:
+            check(event.answer, "".join(pieces))
+        yield event

@@ -1,0 +1,124 @@
+"""JSON schemas of answers and tools, in the subset each vendor compiles.
+
+``for_anthropic`` does what the anthropic SDK's ``transform_schema`` does: constraints
+that its API does not take move into the description, where the model may heed
+them. A test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from llm_service.formats import schema_fields as fields
+from llm_service.formats import tool_calls as tools
+
+_TYPES: Final = ("object", "array", "string", "integer", "number", "boolean", "null")
+_FORMATS: Final = (
+    "date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid",
+)  # fmt: skip
+
+
+def for_anthropic(schema: Any, path: str) -> dict[str, Any]:
+    """``schema`` as Anthropic takes it. Raises InvalidRequest or UnsupportedParameter naming the place in it."""
+    if not isinstance(schema, dict):
+        tools.invalid(path, "must be an object")
+    left = dict(schema)
+    written: dict[str, Any] = {}
+    definitions = left.pop("$defs", None)
+    if definitions is not None:
+        written["$defs"] = _each(definitions, f"{path}.$defs")
+    reference = left.pop("$ref", None)
+    if reference is not None:
+        return {**written, "$ref": reference}
+    if isinstance(left.get("type"), list) and not left.get("enum"):
+        left = _with_variants(left)
+    kind = _kind(left, written, path)
+    for name in ("description", "title"):
+        value = left.pop(name, None)
+        if value is not None:
+            written[name] = value
+    if kind == "object":
+        written["properties"] = _each(left.pop("properties", {}), f"{path}.properties")
+        left.pop("additionalProperties", None)
+        written["additionalProperties"] = False
+        required = left.pop("required", None)
+        if required is not None:
+            written["required"] = required
+    elif kind == "string" and left.get("format"):
+        format = left.pop("format")
+        (written if format in _FORMATS else left)["format"] = format
+    elif kind == "array":
+        items = left.pop("items", None)
+        if items is not None:
+            written["items"] = for_anthropic(items, f"{path}.items")
+        least = left.pop("minItems", None)
+        if least is not None:
+            (written if least in (0, 1) else left)["minItems"] = least
+    if left:
+        told = ", ".join(f"{name}: {value}" for name, value in left.items())
+        before = f"{written['description']}\n\n" if "description" in written else ""
+        written["description"] = f"{before}{{{told}}}"
+    return written
+
+
+def _kind(left: dict[str, Any], written: dict[str, Any], path: str) -> str | None:
+    """The schema's type or its variants, moved from ``left`` to ``written``; the type where it has one."""
+    kind = left.pop("type", None)
+    variants = {name: left.pop(name, None) for name in ("anyOf", "oneOf", "allOf")}
+    literal = False
+    choices = left.get("enum")
+    if isinstance(choices, list) and choices and all(map(_primitive, choices)):
+        written["enum"], literal = left.pop("enum"), True
+    if "const" in left and _primitive(left["const"]):
+        written["const"], literal = left.pop("const"), True
+    if literal:
+        kind = None
+    for name, told in (("anyOf", "anyOf"), ("oneOf", "anyOf"), ("allOf", "allOf")):
+        if isinstance(variants[name], list):
+            written[told] = [
+                for_anthropic(variant, f"{path}.{name}[{number}]") for number, variant in enumerate(variants[name])
+            ]
+            return kind if isinstance(kind, str) else None
+    if literal:
+        return None
+    if kind not in _TYPES:
+        fields.unsupported(path, "a schema there needs a type, anyOf, oneOf, allOf, a const or an enum of plain values")
+    written["type"] = kind
+    return str(kind)
+
+
+def _with_variants(schema: dict[str, Any]) -> dict[str, Any]:
+    """``{"type": ["string", "null"], ...}``, which OpenAI documents, as ``anyOf`` with one type each."""
+    told: dict[str, Any] = {name: schema[name] for name in ("description", "title") if name in schema}
+    rest = {name: value for name, value in schema.items() if name not in told}
+    variants = [{"type": "null"} if kind == "null" else {**rest, "type": kind} for kind in schema["type"]]
+    return {**told, "anyOf": variants}
+
+
+def _each(schemas: Any, path: str) -> dict[str, Any]:
+    if not isinstance(schemas, dict):
+        tools.invalid(path, "must be an object")
+    return {name: for_anthropic(schema, f"{path}.{fields.safe_name(name)}") for name, schema in schemas.items()}
+
+
+def _primitive(value: object) -> bool:
+    return value is None or isinstance(value, str | int | float)
+
+
+def is_strict(schema: Any) -> bool:
+    """Whether OpenAI takes ``schema`` as strict: closed objects all of whose properties are required."""
+    if isinstance(schema, list):
+        return all(map(is_strict, schema))
+    if not isinstance(schema, Mapping):
+        return True
+    properties = schema.get("properties")
+    if schema.get("type") == "object" or isinstance(properties, dict):
+        given = properties if isinstance(properties, dict) else {}
+        if schema.get("additionalProperties") is not False or set(schema.get("required") or ()) != set(given):
+            return False
+    return all(
+        is_strict(list(value.values()) if name in ("properties", "$defs") and isinstance(value, dict) else value)
+        for name, value in schema.items()
+        if name not in ("const", "enum", "default", "examples", "required")
+    )

@@ -1,0 +1,74 @@
+"""Images and documents, and the data URLs they travel in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from llm_service.formats import schema_fields as fields
+from llm_service.formats import tool_calls as tools
+
+IMAGE_TYPES: Final = ("image/jpeg", "image/png", "image/gif", "image/webp")
+PDF: Final = "application/pdf"
+
+
+def read_data_url(url: str, path: str) -> tuple[str, str]:
+    """``(media type, base64)``. Raises InvalidRequest naming ``path``."""
+    head, comma, data = url.partition(",")
+    kind, _, encoding = head.removeprefix("data:").partition(";")
+    if not comma or encoding != "base64" or not data:
+        tools.invalid(path, "must be a URL, or a data URL in base64")
+    return kind.lower(), data
+
+
+def data_url(media_type: str, data: str) -> str:
+    return f"data:{media_type};base64,{data}"
+
+
+def check_image(media_type: str, path: str) -> str:
+    if media_type not in IMAGE_TYPES:
+        tools.invalid(path, f"must be an image of type {', '.join(IMAGE_TYPES)}")
+    return media_type
+
+
+def check_url(url: str, path: str) -> str:
+    if not url.startswith(("https://", "http://")):
+        tools.invalid(path, "must be a URL that begins with https:// or http://")
+    return url
+
+
+# Hints to keep the prompt for later calls: how long, in the vendors' words and in seconds.
+ANTHROPIC_TTL: Final[Mapping[str, int]] = {"5m": 300, "1h": 3600}
+OPENAI_TTL: Final[Mapping[str, int]] = {"30m": 1800, "12h": 43200}
+
+
+def read_cache(hint: Any, kind: tuple[str, str], ttls: Mapping[str, int], path: str) -> int | None:
+    """The seconds of a vendor's hint, 0 without a word on them; None without a hint.
+
+    ``kind`` is the member every hint has. Raises InvalidRequest naming ``path``.
+    """
+    if hint is None:
+        return None
+    if not isinstance(hint, dict) or hint.get(kind[0]) != kind[1]:
+        tools.invalid(path, f'must be {{"{kind[0]}": "{kind[1]}"}}')
+    for name in hint:
+        if name not in (kind[0], "ttl"):
+            fields.unsupported(f"{path}.{fields.safe_name(name)}")
+    ttl = hint.get("ttl")
+    if ttl is None:
+        return 0
+    if ttl not in ttls:
+        tools.invalid(f"{path}.ttl", f"must be {' or '.join(ttls)}")
+    return ttls[ttl]
+
+
+def write_cache(seconds: int, kind: tuple[str, str], ttls: Mapping[str, int]) -> dict[str, str]:
+    """A hint in a vendor's words: the shortest time it has that is not shorter, else its longest."""
+    hint = {kind[0]: kind[1]}
+    if seconds:
+        hint["ttl"] = next((word for word, length in ttls.items() if length >= seconds), [*ttls][-1])
+    return hint
+
+
+EPHEMERAL: Final = ("type", "ephemeral")
+EXPLICIT: Final = ("mode", "explicit")

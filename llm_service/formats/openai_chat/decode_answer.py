@@ -1,0 +1,215 @@
+"""OpenAI Chat Completions, the upstream's side: plain answers and errors in.
+
+"Upstream" is OpenAI or any server that speaks its API (a provider row), so
+nothing here trusts counts or completeness.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+from llm_service.catalog.catalog import Target
+from llm_service.core.conversation import Answer, Call, Part, Refusal, StopReason, Text, Thinking, ToolCall, Usage
+from llm_service.core.errors import (
+    UpstreamError,
+    UpstreamOverloaded,
+    UpstreamQuotaExhausted,
+    UpstreamRateLimited,
+    UpstreamRejected,
+)
+from llm_service.formats import decoding as upstream
+from llm_service.formats import storage
+from llm_service.formats import tool_calls as tools
+from llm_service.formats.decoding import Counts, VendorError, broken
+from llm_service.formats.openai_chat.decode_messages import THINKING
+from llm_service.formats.openai_chat.decode_request import NAME
+
+STOP_REASONS: Mapping[str, StopReason] = {
+    "stop": "end_turn",
+    "length": "max_tokens",
+    "tool_calls": "tool_use",
+    "function_call": "tool_use",
+    "content_filter": "refusal",
+}
+_IN_BAND: tuple[tuple[type[UpstreamError], frozenset[str]], ...] = (
+    (UpstreamQuotaExhausted, frozenset({"insufficient_quota", "credit_balance_exhausted"})),
+    (UpstreamRateLimited, frozenset({"rate_limit_exceeded", "rate_limit_error", "requests", "tokens", "429"})),
+    (UpstreamOverloaded, frozenset({"server_is_overloaded", "slow_down", "service_unavailable_error", "503"})),
+    (UpstreamRejected, frozenset({"invalid_request_error", "400"})),
+)
+
+
+# safety_identifier takes 128 characters by the SDK's word, 64 by the OpenAPI file's.
+_LONGEST_USER: Final = 64
+
+
+def end_user(user: str) -> str:
+    """The end user's name, as a digest when it is too long: still stable, still one per user."""
+    return user if len(user) <= _LONGEST_USER else hashlib.sha256(user.encode()).hexdigest()
+
+
+def forward(call: Call, target: Target) -> dict[str, Any]:
+    """The client's own body for ``target``; a stream is made to tell its usage, which the client may not see.
+
+    Raises UnsupportedParameter for storage that is not allowed.
+    """
+    storage.check(call, target.provider)
+    body = {**call.body, "model": target.model}
+    if "messages" in body and body.get("store") is None and target.provider.responses:
+        body["store"] = False  # what an account keeps by default is its owner's setting: docs/privacy.md
+    messages = call.body.get("messages", ())  # completions have none
+    if any(THINKING in message for message in messages):  # a field of ours, which OpenAI would refuse
+        body["messages"] = [
+            {name: value for name, value in message.items() if name != THINKING} for message in messages
+        ]
+    if call.stream:
+        body["stream_options"] = {**(call.body.get("stream_options") or {}), "include_usage": True}
+    return body
+
+
+def read_usage(given: Any, characters: int, call: Call | None, service_tier: Any = None) -> Usage:
+    """The vendor's usage object, estimated where it is missing or cannot be believed.
+
+    ``service_tier`` is the answer's, which tells how it was billed (the request's is only a wish).
+    """
+    counts = Counts(given)
+    prompt = counts.required("prompt_tokens", upstream.estimated_input(call))
+    completion = counts.required("completion_tokens", upstream.estimated_output(characters))
+    cached = counts.optional("prompt_tokens_details", "cached_tokens", most=prompt)
+    written = counts.optional("prompt_tokens_details", "cache_write_tokens", most=prompt - cached)
+    heard = counts.optional("prompt_tokens_details", "audio_tokens", most=prompt)
+    seen = counts.optional("prompt_tokens_details", "image_tokens", most=prompt - heard)
+    reasoning = counts.optional("completion_tokens_details", "reasoning_tokens", most=completion)
+    spoken = counts.optional("completion_tokens_details", "audio_tokens", most=completion - reasoning)
+    drawn = counts.optional("completion_tokens_details", "image_tokens", most=completion - reasoning - spoken)
+    return Usage(
+        prompt,
+        completion,
+        cached,
+        written,
+        reasoning_tokens=reasoning,
+        exact=counts.exact,
+        input_audio_tokens=heard,
+        input_image_tokens=seen,
+        output_audio_tokens=spoken,
+        output_image_tokens=drawn,
+        tier=upstream.tier(service_tier),
+    )
+
+
+def read_reply(body: Mapping[str, Any], call: Call | None = None) -> Answer:
+    """A plain answer. Raises UpstreamBroken when it is none, or not one a client of another format can read."""
+    choices = _choices(body)
+    message, reason = choices[0].get("message"), choices[0].get("finish_reason")
+    if not isinstance(message, dict) or not isinstance(reason, str):
+        broken("a choice has no message or no finish_reason")
+    parts: list[Part] = []
+    thought = message.get("reasoning_content") or message.get("reasoning")  # other servers' than OpenAI's
+    if isinstance(thought, str) and thought:
+        parts.append(Thinking(thought))
+    content, refusal = message.get("content"), message.get("refusal")
+    if not isinstance(content, str | None) or not isinstance(refusal, str | None):
+        broken("the message's content is not a string")
+    if content:
+        parts.append(Text(content))
+    if refusal:
+        parts.append(Refusal(refusal))
+    calls = _read_calls(message, call, cut=reason == "length")
+    return Answer(
+        usage=read_usage(body.get("usage"), characters_of(message), call, body.get("service_tier")),
+        stop_reason=stop_reason(reason, refused=bool(refusal), called=bool(calls)),
+        parts=(*parts, *calls),
+        model=upstream.model_name(body.get("model")),
+    )
+
+
+def _read_calls(message: Mapping[str, Any], call: Call | None, *, cut: bool) -> list[ToolCall]:
+    given = message.get("tool_calls")
+    if (given or message.get("function_call")) and not upstream.has_tools(call):
+        broken("it calls a tool that it was not given")
+    calls: list[ToolCall] = []
+    for item in given or ():
+        function = item.get("function") if isinstance(item, dict) else None
+        if not isinstance(function, dict):
+            broken("a tool call is not a function's")
+        name, arguments = function.get("name"), function.get("arguments") or ""
+        if not isinstance(name, str) or not name or not isinstance(arguments, str):
+            broken("a tool call has no name or no arguments")
+        check_arguments(arguments, cut=cut)
+        calls.append(ToolCall(call_id(item, len(calls), call), name, arguments))
+    return calls
+
+
+def call_id(given: Mapping[str, Any], number: int, call: Call | None) -> str:
+    """The call's id; some servers give none, and then it gets one that is its own within the conversation."""
+    id = given.get("id")
+    if isinstance(id, str) and id:
+        return id
+    return f"call_{call.id if call else ''}{number}"
+
+
+def check_arguments(arguments: str, *, cut: bool) -> None:
+    """Raises UpstreamBroken for arguments that are no JSON object, unless the answer was ``cut`` in them."""
+    if not cut and not tools.is_arguments(arguments):
+        broken("a tool call's arguments are not a JSON object")
+
+
+def stop_reason(reason: str, *, refused: bool, called: bool) -> StopReason:
+    """Some servers say ``stop`` beside a tool call."""
+    if refused:
+        return "refusal"
+    told = STOP_REASONS.get(reason, "other")
+    return "tool_use" if called and told in ("end_turn", "other") else told
+
+
+def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
+    """A plain answer that the client gets as it is. Raises UpstreamBroken when it is none."""
+    choices = _choices(body)
+    messages = [choice.get("message") for choice in choices]
+    characters = sum(characters_of(message) for message in messages if isinstance(message, dict))
+    return Answer(
+        usage=read_usage(body.get("usage"), characters, call, body.get("service_tier")),
+        stop_reason=STOP_REASONS.get(str(choices[0].get("finish_reason")), "other"),
+        model=upstream.model_name(body.get("model")),
+        body=body,
+    )
+
+
+def _choices(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if body.get("error"):  # some servers say 200 and mean 500
+        raise in_band(body)
+    choices = body.get("choices")
+    if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
+        broken("it has no choices")
+    return choices
+
+
+def characters_of(delta: Mapping[str, Any]) -> int:
+    """How much text a delta or a message holds, whatever its kind, for an estimate."""
+    total = sum(
+        len(value)
+        for name in ("content", "refusal", "reasoning_content", "reasoning")
+        if isinstance(value := delta.get(name), str)
+    )
+    calls = delta.get("tool_calls")
+    functions = [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    for function in (*functions, delta.get("function_call")):
+        if isinstance(function, dict) and isinstance(arguments := function.get("arguments"), str):
+            total += len(arguments)
+    return total
+
+
+def in_band(chunk: Mapping[str, Any]) -> UpstreamError:
+    return upstream.in_band(NAME, read_error(chunk), _IN_BAND)
+
+
+def read_error(body: object, status: int = 0) -> VendorError:
+    """OpenAI's ``{"error": {...}}``, or what other servers send in its place: a string, or the object bare."""
+    if not isinstance(body, dict):
+        return VendorError()
+    error = body.get("error", body)
+    if isinstance(error, dict):
+        return VendorError.of(error)
+    return VendorError.of({"message": error})

@@ -1,0 +1,356 @@
+"""OpenAI Chat Completions, the upstream's streams: read for crossing, tapped for relaying.
+
+Seen in the wild and borne: no usage at all, usage in the finish chunk, comments
+as keep-alives, ``reasoning_content``. Not borne: a stream without ``[DONE]``, or
+``[DONE]`` without a finish reason; that answer was cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from llm_service.core.conversation import (
+    SILENCE,
+    Answer,
+    Call,
+    Delta,
+    Event,
+    Finished,
+    RefusalDelta,
+    Relay,
+    Started,
+    ThinkingDelta,
+    ThinkingEnd,
+    ToolCallDelta,
+    ToolCallEnd,
+    ToolCallStart,
+)
+from llm_service.core.errors import UpstreamError
+from llm_service.formats import decoding as upstream
+from llm_service.formats import sse
+from llm_service.formats import tool_calls as tools
+from llm_service.formats.decoding import broken
+from llm_service.formats.openai_chat.decode_answer import (
+    STOP_REASONS,
+    call_id,
+    characters_of,
+    check_arguments,
+    in_band,
+    read_usage,
+    stop_reason,
+)
+from llm_service.formats.openai_chat.decode_request import KEEP_ALIVE, wants_usage
+from llm_service.formats.openai_chat.encode_answer import DONE, usage_object
+
+
+class _Stream(upstream.Stream):
+    """What ``Reader`` and ``Tap`` both learn from the chunks of one stream."""
+
+    __slots__ = ("_call", "_characters", "_finish_reason", "_first", "_refused", "_tier", "_usage", "finished")
+
+    def __init__(self, call: Call | None = None) -> None:
+        self._call = call
+        self._characters = 0
+        self._finish_reason: str | None = None
+        self._first: dict[str, Any] | None = None
+        self._refused = False
+        self._tier: Any = None
+        self._usage: Any = None
+        self.finished = False
+
+    def _end(self) -> Answer:
+        if self._finish_reason is None:
+            broken("it ended without a finish_reason")
+        self.finished = True
+        return Answer(
+            usage=read_usage(self._usage, self._characters, self._call, self._tier),
+            stop_reason="refusal" if self._refused else STOP_REASONS.get(self._finish_reason, "other"),
+            model=self._model(),
+        )
+
+    def _model(self) -> str:
+        return upstream.model_name(self._first.get("model")) if self._first else ""
+
+    def _chunk(self, data: bytes) -> dict[str, Any]:
+        """The chunk in ``data``, its usage noted."""
+        chunk = upstream.parse_json(data)
+        if chunk.get("error"):
+            raise in_band(chunk)
+        if type(chunk.get("choices")) is not list:
+            if chunk.get("object") == "error":  # vLLM's way: the error is the object itself
+                raise in_band(chunk)
+            broken("a chunk has no choices")
+        usage = chunk.get("usage")
+        if usage is not None:
+            self._usage = usage
+        tier = chunk.get("service_tier")
+        if tier is not None:
+            self._tier = tier
+        return chunk
+
+    def _finish(self, reason: Any) -> None:
+        if type(reason) is not str:
+            broken("a finish_reason is not a string")
+        self._finish_reason = reason
+
+
+def _delta(choice: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A choice and its delta; some servers leave the delta out of the last one."""
+    if type(choice) is not dict:
+        broken("a choice is not an object")
+    delta = choice.get("delta")
+    if delta is None:
+        delta = {}
+    if type(delta) is not dict:
+        broken("a delta is not an object")
+    return choice, delta
+
+
+class Reader(_Stream):
+    """A stream that crosses: its one choice as events, tool calls one after the other."""
+
+    __slots__ = ("_calls", "_late", "_thinking")
+
+    def __init__(self, call: Call | None = None) -> None:
+        super().__init__(call)
+        self._calls: tools.Calls | None = None
+        self._late: list[Event] = []  # said in the middle of a tool call, told after it
+        self._thinking = False
+
+    def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
+        for block in blocks:
+            if self.finished:
+                return
+            _, data = sse.parse(block)
+            if not data:
+                if self._first is not None:
+                    yield SILENCE  # a comment: the vendor is alive, and the client should hear so
+            elif data.startswith(b"[DONE]"):
+                yield from self._last_calls()
+                yield Finished(self._end())
+            else:
+                yield from self._read(self._chunk(data))
+
+    def _read(self, chunk: dict[str, Any]) -> Iterator[Event]:
+        if self._first is None:
+            self._first = chunk
+            yield Started(model=self._model())
+        for given in chunk["choices"]:
+            choice, delta = _delta(given)
+            if choice.get("index", 0) != 0:
+                broken("it has more than one choice")
+            content = delta.get("content")
+            if type(content) is str and content and len(delta) == 1:  # most chunks
+                self._characters += len(content)
+                yield from self._say(Delta, content)
+            elif delta:
+                self._characters += characters_of(delta)
+                yield from self._read_delta(delta)
+            if choice.get("finish_reason") is not None:
+                self._finish(choice["finish_reason"])
+
+    def _read_delta(self, delta: dict[str, Any]) -> Iterator[Event]:
+        thought = delta.get("reasoning_content") or delta.get("reasoning")  # other servers' than OpenAI's
+        if thought and type(thought) is str and self._calls is None:
+            self._thinking = True
+            yield ThinkingDelta(thought)
+        if delta.get("content"):
+            yield from self._say(Delta, delta["content"])
+        if delta.get("refusal"):
+            self._refused = True
+            yield from self._say(RefusalDelta, delta["refusal"])
+        calls = delta.get("tool_calls")
+        if delta.get("function_call") or (calls and not upstream.has_tools(self._call)):
+            broken("it calls a tool that it was not given")
+        if calls:
+            if type(calls) is not list:
+                broken("its tool calls are not a list")
+            yield from self._end_thinking()
+            for call in calls:
+                yield from self._read_call(call)
+
+    def _say(self, kind: type[Delta] | type[RefusalDelta], text: Any) -> Iterator[Event]:
+        if type(text) is not str:
+            broken("a delta's content is not a string")
+        if self._finish_reason is not None:
+            broken("text came after the finish_reason")
+        if self._thinking:
+            yield from self._end_thinking()
+        if self._calls is not None:
+            yield from self._close_whole()
+            if not self._calls.idle:
+                self._late.append(kind(text))
+                return
+        yield kind(text)
+
+    def _end_thinking(self) -> Iterator[Event]:
+        if self._thinking:
+            self._thinking = False
+            yield ThinkingEnd()
+
+    def _read_call(self, call: Any) -> Iterator[Event]:
+        if self._finish_reason is not None:
+            broken("a tool call came after the finish_reason")
+        function = call.get("function") if type(call) is dict else None
+        if type(function) is not dict or type(index := call.get("index", 0)) is not int:
+            broken("a tool call is not a function's, or has no index")
+        calls = self._calls
+        if calls is None:
+            calls = self._calls = tools.Calls()
+        if index not in calls.order:
+            name = function.get("name")
+            if type(name) is not str or not name:
+                broken("a tool call has no name")
+            yield from self._close_whole()
+            if calls.begin(index, call_id(call, len(calls.order), self._call), name):
+                yield self._start(index)
+        arguments = function.get("arguments")
+        if arguments:
+            if type(arguments) is not str:
+                broken("a tool call's arguments are not a string")
+            if calls.add(index, arguments):
+                yield ToolCallDelta(calls.order[index], arguments)
+
+    def _start(self, index: int) -> ToolCallStart:
+        assert self._calls is not None
+        id, name = self._calls.named(index)
+        return ToolCallStart(self._calls.order[index], id, name)
+
+    def _close_whole(self) -> Iterator[Event]:
+        """End the open call if it has its arguments; tell those that have waited and are whole, too."""
+        calls = self._calls
+        while calls is not None and (closed := calls.close_whole()) is not None:
+            yield ToolCallEnd(calls.order[closed])
+            yield from self._follow(calls)
+
+    def _follow(self, calls: tools.Calls) -> Iterator[Event]:
+        following = calls.next()
+        if following is not None:
+            yield self._start(following)
+            if arguments := calls.arguments(following):
+                yield ToolCallDelta(calls.order[following], arguments)
+        elif self._late:
+            yield from self._late
+            self._late.clear()
+
+    def _last_calls(self) -> Iterator[Event]:
+        """The end of thoughts and calls that are still open."""
+        yield from self._end_thinking()
+        calls = self._calls
+        cut = self._finish_reason == "length"
+        while calls is not None and (closed := calls.close()) is not None:
+            check_arguments(calls.arguments(closed), cut=cut)
+            yield ToolCallEnd(calls.order[closed])
+            yield from self._follow(calls)
+
+    def _end(self) -> Answer:
+        answer = super()._end()
+        reason = stop_reason(self._finish_reason or "", refused=self._refused, called=self._calls is not None)
+        return replace(answer, stop_reason=reason)
+
+
+def _plain_text(choice: Any) -> int:
+    """The length of the text in a choice that holds nothing else, as most do; 0 for all others."""
+    try:
+        if choice["finish_reason"] is not None:
+            return 0
+        content = choice["delta"]["content"]
+    except (KeyError, TypeError, IndexError):
+        return 0
+    return len(content) if type(content) is str else 0
+
+
+class Tap(_Stream):
+    """A stream that is relayed as it is; only its usage chunk is held back, to be priced or left out.
+
+    The client gets the usage chunk if it asked for one, from ``Frames``, as the
+    tail of ``Finished``; otherwise also the nulls that announce it are taken out.
+    """
+
+    __slots__ = ("_alike", "_asked", "_held", "_told", "_usage_frame")
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self._alike = sse.Alike()
+        self._asked = wants_usage(call.body)
+        self._held: list[bytes] = []  # frames not yet relayed
+        self._told = 0  # characters already relayed
+        self._usage_frame: bytes | None = None
+
+    def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
+        if self.finished:
+            return
+        begun = self._first is not None
+        answer: Answer | None = None
+        failure: UpstreamError | None = None
+        try:
+            for block in blocks:
+                if length := self._alike.length(block):
+                    self._characters += length
+                    self._held.append(block)
+                    continue
+                _, data = sse.parse(block)
+                if data.startswith(b"[DONE]"):
+                    answer = self._end()
+                    break
+                self._see(block, data)
+        except UpstreamError as error:
+            failure = error
+        if not begun and self._first is not None:
+            yield Started(model=self._model(), verbatim=True)
+        if self._held and self._first is not None:
+            yield self._relay()
+        if failure is not None:
+            raise failure
+        if answer is not None:
+            yield Finished(answer, self._tail(answer))
+
+    def _see(self, block: bytes, data: bytes) -> None:
+        if not data:
+            # Only comments are safe to relay: an event without data breaks the OpenAI SDK.
+            if self._first is not None:
+                self._held.append(KEEP_ALIVE)
+            return
+        chunk = self._chunk(data)
+        if self._first is None:
+            self._first = chunk
+        choices = chunk["choices"]
+        if len(choices) == 1 and (length := _plain_text(choices[0])):
+            self._characters += length
+            self._held.append(block)
+            if chunk.get("usage") is None:
+                self._alike.learn(block, choices[0]["delta"]["content"])
+            return
+        if not choices and chunk.get("usage") is not None:
+            self._usage_frame = block
+            return
+        for given in choices:
+            choice, delta = _delta(given)
+            content = delta.get("content")
+            self._characters += len(content) if type(content) is str and content else characters_of(delta)
+            reason = choice.get("finish_reason")
+            if reason is not None:
+                self._finish(reason)
+        self._held.append(block)
+
+    def _relay(self) -> Relay:
+        data = b"".join(self._held)
+        self._held.clear()
+        characters, self._told = self._characters - self._told, self._characters
+        if not self._asked:
+            # Only a member can look so: inside a string the quotes are escaped.
+            plain = data.replace(b',"usage":null', b"")
+            data = plain if plain is not data else data.replace(b', "usage": null', b"")
+        return Relay(data, characters)
+
+    def _tail(self, answer: Answer) -> bytes:
+        if not self._asked:
+            return DONE
+        if self._usage_frame is not None:
+            return self._usage_frame + DONE
+        # The client asked and the server never told: it gets what we know in the promised place.
+        assert self._first is not None
+        chunk = {**self._first, "choices": [], "usage": usage_object(answer.usage, None)}
+        return sse.json_frame(chunk) + DONE

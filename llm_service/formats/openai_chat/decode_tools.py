@@ -1,0 +1,196 @@
+"""OpenAI Chat Completions, the client's side: tools, choices and calls of them, read for crossing.
+
+Three forms: functions, custom tools (``custom_tools``), and the older ``functions`` with
+``function_call``, which knows one call at a time and no ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llm_service.core.conversation import Part, Tool, ToolCall, ToolChoice
+from llm_service.formats import custom_tools
+from llm_service.formats import schema_fields as fields
+from llm_service.formats import tool_calls as tools
+from llm_service.formats.schema_fields import TRANSLATED, Fate, dropped_unless, refused_unless
+
+TOOL_CROSSING: Mapping[str, Mapping[str, Fate]] = {
+    kind: {"type": TRANSLATED, kind: TRANSLATED} for kind in ("function", "custom")
+}
+FUNCTION_CROSSING: Mapping[str, Fate] = {
+    "name": TRANSLATED,
+    "description": TRANSLATED,
+    "parameters": TRANSLATED,
+    "strict": TRANSLATED,
+}
+CUSTOM_CROSSING: Mapping[str, Fate] = {
+    "name": TRANSLATED,
+    "description": TRANSLATED,
+    "format": refused_unless({"type": "text"}),
+}
+CALL_CROSSING: Mapping[str, Mapping[str, Fate]] = {
+    kind: {
+        "id": TRANSLATED,
+        "type": TRANSLATED,
+        kind: TRANSLATED,
+        "index": dropped_unless(*range(128)),  # a stream's, kept by clients that send back what they put together
+    }
+    for kind in ("function", "custom")
+}
+
+
+def read_tools(body: Mapping[str, Any]) -> tuple[Tool, ...]:
+    """What may be called. Raises InvalidRequest and UnsupportedParameter naming the place."""
+    older = body.get("functions")
+    if older:
+        if not isinstance(older, list):
+            tools.invalid("functions", "must be a list")
+        for name in ("tools", "tool_choice", "parallel_tool_calls"):
+            if body.get(name) not in (None, []):
+                tools.invalid(name, "must not be given beside functions")
+        read = [_read_function(function, f"functions[{index}]") for index, function in enumerate(older)]
+    else:
+        read = [_read_tool(tool, f"tools[{index}]") for index, tool in enumerate(body.get("tools") or ())]
+    tools.check_names(read)
+    return tuple(read)
+
+
+def _read_tool(tool: Any, place: str) -> Tool:
+    if not isinstance(tool, dict):
+        tools.invalid(place, "must be an object")
+    kind = tool.get("type")
+    if kind not in ("function", "custom"):
+        fields.unsupported(f"{place}.type", "only functions and custom tools can be offered there")
+    fields.cross(tool, TOOL_CROSSING[kind], f"{place}.")
+    path = f"{place}.{kind}"
+    if kind == "function":
+        return _read_function(tool.get("function"), path)
+    custom = tools.object_at(tool, place, "custom")
+    fields.cross(custom, CUSTOM_CROSSING, f"{path}.")
+    return Tool(tools.text_at(custom, path, "name"), _about(custom, path), custom_tools.SCHEMA, place=path)
+
+
+def _read_function(function: Any, path: str) -> Tool:
+    if not isinstance(function, dict):
+        tools.invalid(path, "must be an object")
+    fields.cross(function, FUNCTION_CROSSING, f"{path}.")
+    schema = tools.object_at(function, path, "parameters") if function.get("parameters") is not None else None
+    strict = function.get("strict")
+    if not isinstance(strict, bool | None):
+        tools.invalid(f"{path}.strict", "must be true or false")
+    name = tools.text_at(function, path, "name")
+    return Tool(name, _about(function, path), schema, strict, place=f"{path}.parameters")
+
+
+def _about(given: Mapping[str, Any], path: str) -> str | None:
+    return tools.text_at(given, path, "description", filled=False) if given.get("description") else None
+
+
+def choice_field(body: Mapping[str, Any]) -> str:
+    """The field that holds the choice: the older one's where it is given."""
+    return "tool_choice" if body.get("function_call") is None else "function_call"
+
+
+def read_choice(body: Mapping[str, Any]) -> ToolChoice | None:
+    """Raises InvalidRequest and UnsupportedParameter naming the place."""
+    older = body.get("function_call")
+    if older is not None:
+        return _read_older_choice(older, body)
+    match body.get("tool_choice"):
+        case None:
+            return None
+        case ("auto" | "none" | "required") as mode:
+            return ToolChoice(mode)
+        case {"type": "function", "function": {"name": str(name)}} | {"type": "custom", "custom": {"name": str(name)}}:
+            return ToolChoice("tool", name)
+        case {
+            "type": "allowed_tools",
+            "allowed_tools": {"mode": ("auto" | "required") as mode, "tools": list(allowed)},
+        }:
+            return ToolChoice(mode, allowed=tuple(_allowed(tool, index) for index, tool in enumerate(allowed)))
+    tools.invalid("tool_choice", "must be auto, none, required, a function, a custom tool or allowed_tools")
+
+
+def _read_older_choice(given: Any, body: Mapping[str, Any]) -> ToolChoice:
+    if not body.get("functions"):
+        tools.invalid("function_call", "must not be given without functions")
+    match given:
+        case "auto" | "none":
+            return ToolChoice(given)
+        case {"name": str(name)}:
+            return ToolChoice("tool", name)
+    tools.invalid("function_call", "must be auto, none or an object with the name of a function")
+
+
+def _allowed(tool: Any, index: int) -> str:
+    match tool:
+        case {"type": "function", "function": {"name": str(name)}} | {"type": "custom", "custom": {"name": str(name)}}:
+            return name
+    path = f"tool_choice.allowed_tools.tools[{index}]"
+    return fields.unsupported(path, "only functions and custom tools can be offered there")
+
+
+def one_at_a_time(body: Mapping[str, Any]) -> bool | None:
+    """``Conversation.parallel_tool_calls``: the older form has room for one call."""
+    return False if body.get("functions") else body.get("parallel_tool_calls")
+
+
+def read_calls(message: Mapping[str, Any], path: str, parts: list[Part], places: list[str]) -> None:
+    """Adds the calls of an assistant's turn. Raises InvalidRequest and UnsupportedParameter naming the place."""
+    calls, older = message.get("tool_calls"), message.get("function_call")
+    if not calls and older is None:
+        return
+    field = "function_call" if older is not None else "tool_calls"
+    if message["role"] != "assistant":
+        tools.invalid(f"{path}.{field}", "must be in a turn of the assistant's")
+    if older is not None:
+        if calls:
+            tools.invalid(f"{path}.function_call", "must not be given beside tool_calls")
+        function = tools.object_at(message, path, "function_call")
+        parts.append(_called(function, f"{path}.function_call", invented_id(path)))
+        places.append(f"{path}.function_call")
+        return
+    if not isinstance(calls, list):
+        tools.invalid(f"{path}.tool_calls", "must be a list")
+    for index, call in enumerate(calls):
+        place = f"{path}.tool_calls[{index}]"
+        parts.append(_read_call(call, place))
+        places.append(place)
+
+
+def _read_call(call: Any, place: str) -> ToolCall:
+    if not isinstance(call, dict):
+        tools.invalid(place, "must be an object")
+    kind = call.get("type", "function")
+    if kind not in ("function", "custom"):
+        fields.unsupported(f"{place}.type", "only functions and custom tools are called there")
+    fields.cross(call, CALL_CROSSING[kind], f"{place}.")
+    called, path = tools.object_at(call, place, kind), f"{place}.{kind}"
+    if kind == "function":
+        return _called(called, path, tools.text_at(call, place, "id"))
+    given = tools.text_at(called, path, "input", filled=False)
+    return ToolCall(tools.text_at(call, place, "id"), tools.text_at(called, path, "name"), custom_tools.wrap(given))
+
+
+def _called(function: Mapping[str, Any], path: str, id: str) -> ToolCall:
+    name = tools.text_at(function, path, "name")
+    return ToolCall(id, name, tools.read_arguments(function.get("arguments"), f"{path}.arguments"))
+
+
+def invented_id(path: str) -> str:
+    """An id for the ``function_call`` of the message at ``path``: the same whenever the conversation is sent again."""
+    return f"function_call_{path.removeprefix('messages[').removesuffix(']')}"
+
+
+def answered_id(given: Sequence[Mapping[str, Any]], index: int) -> str:
+    """The id of the call that message ``index``, of role ``function``, answers: that of the turn before it.
+
+    Raises InvalidRequest when it is not of that name.
+    """
+    path = f"messages[{index}]"
+    name = tools.text_at(given[index], path, "name")
+    called = given[index - 1].get("function_call") if index else None
+    if not isinstance(called, dict) or called.get("name") != name:
+        tools.invalid(f"{path}.name", "must be the name of the function that the turn before calls")
+    return invented_id(f"messages[{index - 1}]")

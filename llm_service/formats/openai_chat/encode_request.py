@@ -1,0 +1,278 @@
+"""OpenAI Chat Completions, the upstream's side: a conversation as a request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from llm_service.catalog.catalog import Target
+from llm_service.core.conversation import (
+    Call,
+    Conversation,
+    Document,
+    Image,
+    Message,
+    Part,
+    RedactedThinking,
+    Refusal,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+from llm_service.formats import json_schema as schemas
+from llm_service.formats import media, reasoning
+from llm_service.formats import schema_fields as fields
+from llm_service.formats.openai_chat import decode_answer as chat_upstream
+
+_MOST_STOPS: Final = 4
+_FORMAT_NAME: Final = "answer"  # OpenAI insists on a name, Anthropic's formats have none
+_TIERS: Final[Mapping[str, str]] = {"auto": "auto", "standard": "default"}
+
+
+def write_request(call: Call, conversation: Conversation, target: Target) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The conversation as a request to ``target``, and the names of the client's fields left out.
+
+    The system prompt becomes one leading ``system`` message (``developer`` for
+    reasoning models), its blocks as text parts. ``temperature``, ``top_p`` and
+    ``stop`` are left out where the model refuses them, and what was thought before:
+    only its own vendor can read it. What a tool answered in images and documents,
+    which its message cannot carry there, follows in a message of the user's.
+
+    Raises UnsupportedParameter naming what OpenAI cannot take.
+    """
+    _refuse_prefill(conversation)
+    writer = _Writer(call, target)
+    body: dict[str, Any] = {"model": target.model, "messages": writer.messages(conversation)}
+    if conversation.max_tokens is not None:
+        body[target.provider.max_tokens_field] = conversation.max_tokens
+    if len(conversation.stop) > _MOST_STOPS:
+        fields.unsupported(fields.client_field(call, "stop"), f"it takes at most {_MOST_STOPS} stop sequences")
+    sampling = {"temperature": conversation.temperature, "top_p": conversation.top_p, "stop": list(conversation.stop)}
+    for name, value in sampling.items():
+        if value is None or value == []:
+            continue
+        if target.sampling:
+            body[name] = value
+        else:
+            writer.drop(name)
+    if conversation.top_k is not None:
+        writer.drop("top_k")
+    if conversation.cache is not None:
+        writer.drop("cache")
+    writer.tools(conversation, body)
+    writer.format(conversation, body)
+    writer.reasoning(conversation, body)
+    if conversation.tier is not None and conversation.tier != "auto":
+        if writer.current and conversation.tier in _TIERS:
+            body["service_tier"] = _TIERS[conversation.tier]
+        else:
+            writer.drop("tier")
+    if conversation.user is not None:
+        body["safety_identifier" if writer.current else "user"] = chat_upstream.end_user(conversation.user)
+    if target.provider.responses:
+        body["store"] = False
+    if call.stream:
+        body["stream"] = True
+        body["stream_options"] = {"include_usage": True}
+        if writer.current:
+            body["stream_options"]["include_obfuscation"] = False  # padding, of no use behind TLS of our own
+    return body, tuple(writer.dropped)
+
+
+def _refuse_prefill(conversation: Conversation) -> None:
+    """OpenAI would begin a new turn after a last message of the assistant's, not continue it."""
+    if conversation.messages and conversation.messages[-1].role == "assistant":
+        path = conversation.messages[-1].path
+        fields.unsupported(f"{path}.role", "the last message must be the user's, an answer cannot be continued")
+
+
+class _Writer:
+    """One request; ``dropped`` gathers what is left out, in the client's words."""
+
+    def __init__(self, call: Call, target: Target) -> None:
+        self._call, self._target = call, target
+        self.dropped: dict[str, None] = {}
+        # A server that still wants max_tokens may not know the newer fields either.
+        self.current = target.provider.max_tokens_field == "max_completion_tokens"
+
+    def drop(self, name: str) -> None:
+        self.dropped[fields.client_field(self._call, name)] = None
+
+    def messages(self, conversation: Conversation) -> list[dict[str, Any]]:
+        system = "system" if self._target.sampling else "developer"
+        written: list[dict[str, Any]] = []
+        if conversation.system:
+            written.append({"role": system, "content": self._content(conversation.system, ())})
+        for message in conversation.messages:
+            if message.role == "assistant":
+                written.append(self._assistant(message))
+            elif message.role == "system":
+                written.append({"role": system, "content": self._content(message.parts, message.places)})
+            else:
+                written += self._user_turn(message)
+        return written
+
+    def _assistant(self, message: Message) -> dict[str, Any]:
+        said: list[Part] = []
+        calls: list[dict[str, Any]] = []
+        for part in message.parts:
+            if type(part) is ToolCall:
+                self._hint(part.cache)
+                function = {"name": part.name, "arguments": (part.arguments.strip() and part.arguments) or "{}"}
+                calls.append({"id": part.id, "type": "function", "function": function})
+            elif isinstance(part, Thinking | RedactedThinking):
+                self.drop("thoughts")
+            else:
+                said.append(part)
+        if not said and not calls:
+            fields.unsupported(f"{message.path}.content", "there is nothing in it another vendor's model could read")
+        content = self._content(tuple(said), message.places) if said else None
+        written: dict[str, Any] = {"role": "assistant", "content": content}
+        if calls:
+            written["tool_calls"] = calls
+        return written
+
+    def _user_turn(self, message: Message) -> Iterable[dict[str, Any]]:
+        results = [part for part in message.parts if type(part) is ToolResult]
+        said = message.parts[len(results) :]
+        shown: list[dict[str, Any]] = []
+        for index, result in enumerate(results):
+            yield {"role": "tool", "tool_call_id": result.id, "content": self._result(result, shown, message, index)}
+        if shown:  # all of the tools' messages must come first
+            yield {"role": "user", "content": shown}
+        if said:
+            yield {"role": "user", "content": self._content(said, message.places[len(results) :])}
+
+    def _result(self, result: ToolResult, shown: list[dict[str, Any]], message: Message, index: int) -> Any:
+        """What a tool answered, as text; what is none goes to ``shown``."""
+        self._hint(result.cache)
+        texts = ["Error:"] if result.is_error else []
+        others = []
+        for part in result.parts:
+            if type(part) is Text:
+                self._hint(part.cache)
+                texts.append(part.text)
+            else:
+                others.append(self._part(part, message.place(index)))
+        if others:
+            texts.append("(What the tool answered is in the message of the user's that follows.)")
+            shown += [{"type": "text", "text": f"What the tool answered to {result.id}:"}, *others]
+        if len(texts) == 1 and not result.is_error:
+            return texts[0]
+        if result.is_error:
+            return " ".join(texts)
+        return [{"type": "text", "text": text} for text in texts] if texts else ""
+
+    def _content(self, parts: tuple[Part, ...], places: tuple[str, ...]) -> Any:
+        """A lone text as a string, which every server takes; else a list of parts."""
+        if len(parts) == 1 and type(parts[0]) is Text and not self._kept(parts[0].cache):
+            self._hint(parts[0].cache)
+            return parts[0].text
+        return [
+            self._part(part, places[index] if index < len(places) else "messages") for index, part in enumerate(parts)
+        ]
+
+    def _part(self, part: Part, place: str) -> dict[str, Any]:
+        match part:
+            case Text(text, cache):
+                written: dict[str, Any] = {"type": "text", "text": text}
+            case Image(url, data, media_type, cache):
+                shown = url if url is not None else media.data_url(media_type, data or "")
+                written = {"type": "image_url", "image_url": {"url": shown}}
+            case Document(cache=cache):
+                written = _document(part, place)
+            case Refusal(text):
+                return {"type": "refusal", "refusal": text}
+            case _:
+                fields.unsupported(place)
+        self._hint(cache)
+        if cache is not None and self._kept(cache):
+            written["prompt_cache_breakpoint"] = media.write_cache(cache, media.EXPLICIT, media.OPENAI_TTL)
+        return written
+
+    def _kept(self, cache: int | None) -> bool:
+        return cache is not None and self._target.cache_breakpoints
+
+    def _hint(self, cache: int | None) -> None:
+        if cache is not None and not self._target.cache_breakpoints:
+            self.drop("cache")
+
+    def tools(self, conversation: Conversation, body: dict[str, Any]) -> None:
+        if not conversation.tools:
+            return
+        body["tools"] = [self._tool(tool) for tool in conversation.tools]
+        choice = _choice(conversation.tool_choice)
+        if choice is not None:
+            body["tool_choice"] = choice
+        if conversation.parallel_tool_calls is not None:
+            body["parallel_tool_calls"] = conversation.parallel_tool_calls
+
+    def _tool(self, tool: Tool) -> dict[str, Any]:
+        if tool.cache is not None:
+            self.drop("cache")
+        function: dict[str, Any] = {"name": tool.name}
+        if tool.description is not None:
+            function["description"] = tool.description
+        if tool.schema is not None:
+            function["parameters"] = tool.schema
+        if tool.strict is not None:
+            # Anthropic's strict is less strict: what it allows beyond OpenAI's is called without.
+            function["strict"] = tool.strict and schemas.is_strict(tool.schema)
+        return {"type": "function", "function": function}
+
+    def format(self, conversation: Conversation, body: dict[str, Any]) -> None:
+        format = conversation.format
+        if format is None:
+            return
+        if format.schema is None:
+            body["response_format"] = {"type": "json_object"}
+            return
+        told: dict[str, Any] = {"name": format.name or _FORMAT_NAME, "schema": format.schema}
+        if format.description is not None:
+            told["description"] = format.description
+        strict = format.strict is not False and schemas.is_strict(format.schema)
+        told["strict"] = strict
+        body["response_format"] = {"type": "json_schema", "json_schema": told}
+
+    def reasoning(self, conversation: Conversation, body: dict[str, Any]) -> None:
+        asked = conversation.reasoning
+        if asked is None:
+            return
+        if asked.summary:
+            self.drop("thinking.display" if self._call.dialect == "messages" else "reasoning")  # chat shows none
+        effort = asked.effort
+        if asked.budget is not None and effort is None:
+            effort = reasoning.effort_of(asked.budget)
+        if effort is None:
+            return
+        if self._target.thinking == "none":
+            if effort != "none":
+                self.drop("reasoning")
+            return
+        body["reasoning_effort"] = reasoning.nearest(effort, self._target.efforts)
+
+
+def _document(document: Document, place: str) -> dict[str, Any]:
+    about = [text for text in (document.title, document.context) if text]
+    if document.text is not None:
+        return {"type": "text", "text": "\n".join([*about, document.text])}
+    if document.data is None:
+        fields.unsupported(f"{place}.source", "a document must be sent along, not named by its URL")
+    if document.context is not None:
+        fields.unsupported(f"{place}.context")
+    data = media.data_url(document.media_type, document.data)
+    return {"type": "file", "file": {"filename": document.title or "document.pdf", "file_data": data}}
+
+
+def _choice(choice: ToolChoice | None) -> Any:
+    if choice is None:
+        return None
+    if choice.mode == "tool":
+        return {"type": "function", "function": {"name": choice.name}}
+    if choice.allowed is None:
+        return choice.mode
+    allowed = [{"type": "function", "function": {"name": name}} for name in choice.allowed]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": choice.mode, "tools": allowed}}

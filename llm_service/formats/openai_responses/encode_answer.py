@@ -1,0 +1,223 @@
+"""OpenAI Responses, the client's side: what an answer of another vendor looks like in this format.
+
+Text, refusals, tool calls and reasoning are *items* of ``output``, each with an id
+of ours. The reasoning of another vendor travels in the place of OpenAI's
+encrypted reasoning, marked with its origin (``carried``), so that a client that
+sends the item back, as it must with OpenAI's, gives that vendor its own words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from llm_service.catalog.prices import as_dollars
+from llm_service.core.conversation import (
+    Answer,
+    Call,
+    Part,
+    RedactedThinking,
+    Refusal,
+    StopReason,
+    Text,
+    Thinking,
+    ToolCall,
+    Usage,
+)
+from llm_service.formats import tool_calls as tools
+
+# No base64 has a colon: OpenAI's own encrypted_content cannot be taken for one of these.
+_CARRIED: Final = "carried:"
+_REDACTED: Final = "redacted:"
+
+# What a response tells of its request, and what it says where the request says nothing.
+_ECHOED: Mapping[str, Any] = {
+    "instructions": None,
+    "max_output_tokens": None,
+    "max_tool_calls": None,
+    "metadata": {},
+    "parallel_tool_calls": True,
+    "prompt_cache_key": None,
+    "reasoning": {"effort": None, "summary": None},
+    "safety_identifier": None,
+    "temperature": None,
+    "text": {"format": {"type": "text"}},
+    "tool_choice": "auto",
+    "tools": [],
+    "top_logprobs": 0,
+    "top_p": None,
+    "truncation": "disabled",
+    "user": None,
+}
+
+
+def carried(vendor: str, signature: str, *, redacted: bool = False) -> str:
+    """A vendor's opaque word about its reasoning as ``encrypted_content``."""
+    return f"{_CARRIED}{vendor}:{_REDACTED if redacted else ''}{signature}"
+
+
+def read_carried(encrypted: str) -> tuple[str, str, bool] | None:
+    """``(vendor, signature, redacted)`` of what ``carried`` made; None for OpenAI's own."""
+    if not encrypted.startswith(_CARRIED):
+        return None
+    vendor, _, signature = encrypted.removeprefix(_CARRIED).partition(":")
+    return vendor, signature.removeprefix(_REDACTED), signature.startswith(_REDACTED)
+
+
+def text_part(text: str) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def refusal_part(text: str) -> dict[str, Any]:
+    return {"type": "refusal", "refusal": text}
+
+
+def message_item(id: str, content: list[dict[str, Any]], status: str) -> dict[str, Any]:
+    return {"id": id, "type": "message", "status": status, "role": "assistant", "content": content}
+
+
+def function_item(id: str, call_id: str, name: str, arguments: str, status: str | None = None) -> dict[str, Any]:
+    """Arguments that are cut make an incomplete call, whatever the rest of the answer."""
+    status = status or ("completed" if tools.is_arguments(arguments) else "incomplete")
+    return {
+        "id": id,
+        "type": "function_call",
+        "status": status,
+        "arguments": arguments,
+        "call_id": call_id,
+        "name": name,
+    }
+
+
+def reasoning_item(id: str, text: str, encrypted: str | None = None) -> dict[str, Any]:
+    item: dict[str, Any] = {"id": id, "type": "reasoning", "summary": [summary_part(text)] if text else []}
+    return {**item, "encrypted_content": encrypted} if encrypted else item
+
+
+def summary_part(text: str) -> dict[str, Any]:
+    return {"type": "summary_text", "text": text}
+
+
+def item_id(call: Call, kind: str, index: int) -> str:
+    """The id of output item ``index``; ``kind`` is OpenAI's prefix."""
+    return f"{kind}_{call.id}_{index}"
+
+
+def output_of(call: Call, parts: Iterable[Part], status: str) -> list[dict[str, Any]]:
+    """The parts of a whole answer as output items; what is said in one go is one message.
+
+    ``status`` is the answer's: a last message may have been cut.
+    """
+    output: list[dict[str, Any]] = []
+    for part in parts:
+        index = len(output)
+        match part:
+            case Text(text):
+                _say(call, output, text_part(text), "text")
+            case Refusal(text):
+                _say(call, output, refusal_part(text), "refusal")
+            case ToolCall(id, name, arguments):
+                output.append(
+                    function_item(item_id(call, "fc", index), id, name, arguments if arguments.strip() else "{}")
+                )
+            case Thinking(text, signature, vendor):
+                encrypted = carried(vendor, signature) if signature else None
+                output.append(reasoning_item(item_id(call, "rs", index), text, encrypted))
+            case RedactedThinking(data, vendor):
+                encrypted = carried(vendor, data, redacted=True)
+                output.append(reasoning_item(item_id(call, "rs", index), "", encrypted))
+    if output and output[-1]["type"] == "message":
+        output[-1]["status"] = status
+    return output
+
+
+def _say(call: Call, output: list[dict[str, Any]], part: dict[str, Any], name: str) -> None:
+    if not part[name]:
+        return
+    if not output or output[-1]["type"] != "message":
+        output.append(message_item(item_id(call, "msg", len(output)), [], "completed"))
+    content = output[-1]["content"]
+    if content and content[-1]["type"] == part["type"]:
+        content[-1][name] += part[name]
+    else:
+        content.append(part)
+
+
+def usage_object(usage: Usage, cost_nanousd: int | None) -> dict[str, Any]:
+    """The vendor's usage with two fields of ours: ``cost_usd``, and ``exact`` when the counts are estimates."""
+    written = {
+        "input_tokens": usage.input_tokens,
+        "input_tokens_details": {
+            "cached_tokens": usage.cached_tokens,
+            "cache_write_tokens": usage.cache_write_tokens,
+        },
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+        "cost_usd": as_dollars(cost_nanousd),
+    }
+    return written if usage.exact else {**written, "exact": False}
+
+
+def ending(stop_reason: StopReason | None, *, refused: bool = False) -> tuple[str, dict[str, Any] | None]:
+    """Status and ``incomplete_details`` of an answer; ``refused``: the refusal is told in words, as an answer is."""
+    if stop_reason == "max_tokens":
+        return "incomplete", {"reason": "max_output_tokens"}
+    if stop_reason == "refusal" and not refused:
+        return "incomplete", {"reason": "content_filter"}
+    return "completed", None
+
+
+def response_object(call: Call, model: str, status: str, output: list[dict[str, Any]], **facts: Any) -> dict[str, Any]:
+    """The response as a whole, at any point of its making; ``facts`` are fields that differ from a new one's."""
+    asked = {name: call.body.get(name) for name in _ECHOED}
+    told = {name: default if asked[name] is None else asked[name] for name, default in _ECHOED.items()}
+    return {
+        "id": f"resp_{call.id}",
+        "object": "response",
+        "created_at": call.created,
+        "status": status,
+        "background": False,
+        "completed_at": None,
+        "error": None,
+        "incomplete_details": None,
+        "model": model or call.model,
+        "output": output,
+        "previous_response_id": None,
+        "store": False,
+        "usage": None,
+        **told,
+        **facts,
+    }
+
+
+def final_response(call: Call, model: str, answer: Answer, output: list[dict[str, Any]]) -> dict[str, Any]:
+    """The response of a finished answer."""
+    refused = any(part["type"] == "refusal" for item in output for part in item.get("content", ()))
+    status, details = ending(answer.stop_reason, refused=refused)
+    return response_object(
+        call,
+        model,
+        status,
+        output,
+        incomplete_details=details,
+        completed_at=call.created if status == "completed" else None,
+        service_tier=answer.usage.tier or "default",
+        usage=usage_object(answer.usage, answer.cost_nanousd),
+    )
+
+
+def write_reply(call: Call, answer: Answer) -> dict[str, Any]:
+    """The reply's JSON object; a verbatim one is the vendor's own with ``usage.cost_usd`` added."""
+    if answer.body is not None:
+        return with_cost(answer.body, answer.cost_nanousd)
+    refused = any(type(part) is Refusal and part.text for part in answer.parts)
+    status, _ = ending(answer.stop_reason, refused=refused)
+    return final_response(call, answer.model, answer, output_of(call, answer.parts, status))
+
+
+def with_cost(body: Mapping[str, Any], cost_nanousd: int | None) -> dict[str, Any]:
+    usage = body.get("usage")
+    if not isinstance(usage, dict):
+        return dict(body)
+    return {**body, "usage": {**usage, "cost_usd": as_dollars(cost_nanousd)}}

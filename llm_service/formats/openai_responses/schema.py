@@ -1,0 +1,145 @@
+"""OpenAI Responses, the client's side: what a request must look like, and errors.
+
+Field by field this follows the openai SDK 3.52. The rest of the client's side:
+``responses_request`` (reading), ``responses_reply`` and ``responses_frames`` (writing).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from marshmallow import ValidationError
+from marshmallow import fields as base
+
+from llm_service.core import errors
+from llm_service.formats import schema_fields as fields
+from llm_service.formats import sse
+from llm_service.formats.openai_chat import errors as chat_errors
+
+NAME = "responses"
+KEEP_ALIVE = sse.KEEP_ALIVE
+
+ROLES = ("user", "assistant", "system", "developer")
+# What may stand in for ``input``: each brings an input of its own.
+_INSTEAD_OF_INPUT = ("prompt", "previous_response_id", "conversation")
+
+
+class Input(fields._Strict, base.Raw):
+    """A string, or a list of items: a message by its role, anything else by its type.
+
+    Only what every item has is checked; what an item of one type needs is checked
+    where it is read, or by the vendor that knows it.
+    """
+
+    def __init__(self, help: str, **options: Any) -> None:
+        listed = {"type": "array", "items": {"type": "object"}, "maxItems": fields.MAX_MESSAGES}
+        super().__init__(help, metadata={"oneOf": [{"type": "string"}, listed]}, **options)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
+        if isinstance(value, str):
+            return value
+        if not isinstance(value, list):
+            raise ValidationError(" must be a string or a list of items")
+        if len(value) > fields.MAX_MESSAGES:
+            raise ValidationError(f" must have at most {fields.MAX_MESSAGES} items")
+        for index, item in enumerate(value):
+            if problem := _item_problem(item):
+                raise ValidationError(f"[{index}]{problem}")
+        return value
+
+
+def _item_problem(item: Any) -> str | None:
+    """What is wrong with an item, as the rest of a path and a rule."""
+    if type(item) is not dict:
+        return " must be an object"
+    kind = item.get("type")
+    if not isinstance(kind, str | None):
+        return ".type must be a string"
+    if kind is not None and kind != "message":
+        return None
+    if item.get("role") not in ROLES:
+        return f".role must be one of {', '.join(ROLES)}"
+    content = item.get("content")
+    if content is None:
+        return ".content is required"
+    problem = None if type(content) is str else fields._not_parts(content)
+    return f".content{problem}" if problem else None
+
+
+class WordOrObject(fields._Strict, base.Raw):
+    """A string, or an object."""
+
+    rule = "a string or an object"
+
+    def __init__(self, help: str, **options: Any) -> None:
+        super().__init__(help, metadata={"oneOf": [{"type": "string"}, {"type": "object"}]}, **options)
+
+    def accepts(self, value: Any) -> bool:
+        return isinstance(value, (str, dict))
+
+
+class RequestSchema(fields.WireSchema):
+    """``POST /v1/responses``. Fields not listed here pass to OpenAI as they are."""
+
+    model = fields.Word("A model of this service, or an alias.", 256, filled=True, required=True)
+    input = Input("What to answer: text, or messages, tool calls and their results.")
+    instructions = fields.Word("System prompt.")
+    max_output_tokens = fields.Integer("Most tokens to generate, reasoning included.", 1, fields.MAX_TOKENS)
+    temperature = fields.Number("Sampling temperature.", 0, 2)
+    top_p = fields.Number("Nucleus sampling.", 0, 1)
+    stream = fields.Flag("Answer as server-sent events.")
+    stream_options = fields.JsonObject("include_obfuscation: pad the events.")
+    tools = fields.JsonList("Tools the model may call.")
+    tool_choice = WordOrObject("How the model should use the tools.")
+    parallel_tool_calls = fields.Flag("Whether several tools may be called at once.")
+    max_tool_calls = fields.Integer("Most calls of OpenAI's own tools.", 1, fields.MAX_TOKENS)
+    text = fields.JsonObject("The format and the verbosity of the answer.")
+    reasoning = fields.JsonObject("effort, and whether to summarise the reasoning.")
+    include = fields.JsonList("More to include in the answer.")
+    top_logprobs = fields.Integer("How many alternatives per token.", 0, 20)
+    metadata = fields.JsonObject("Up to 16 pairs kept by OpenAI.")
+    store = fields.Flag("Whether OpenAI keeps the answer; this service says false unless you say true.")
+    background = fields.Flag("Answer later; needs storage.")
+    previous_response_id = fields.Word("Continue a stored answer.")
+    conversation = WordOrObject("The stored conversation to continue.")
+    prompt = fields.JsonObject("A prompt template kept by OpenAI.")
+    user = fields.Word("Your end user; older name of safety_identifier.")
+    safety_identifier = fields.Word("A stable name of your end user.")
+
+
+_SCHEMA = RequestSchema()
+
+
+def check(body: Any) -> dict[str, Any]:
+    """``body`` if it is a well-formed request, else InvalidRequest naming the field."""
+    fields.check(_SCHEMA, body)
+    if body.get("input") is None and all(body.get(name) is None for name in _INSTEAD_OF_INPUT):
+        raise errors.InvalidRequest("input is required.", param="input")
+    checked: dict[str, Any] = body
+    return checked
+
+
+def prompt(body: Mapping[str, Any]) -> list[Any]:
+    """The JSON values that hold the prompt, for its keyed hash."""
+    return [body.get("instructions"), body.get("input"), body.get("prompt")]
+
+
+# Both of OpenAI's APIs tell errors in the same words.
+status = chat_errors.status
+
+
+def error(failure: errors.ServiceError, request_id: str) -> dict[str, Any]:
+    """The error's JSON object. OpenAI's own type and code are kept where OpenAI was asked."""
+    told = chat_errors.error(failure, request_id)
+    vendor = failure.vendor
+    # Not for the service's own credentials: the caller would take them for its key.
+    if vendor.get("dialect") == NAME and vendor.get("type") and failure.code != "upstream_authentication":
+        told["error"] |= {"type": vendor["type"], "code": vendor.get("code")}
+    return told
+
+
+def error_headers(failure: errors.ServiceError, now: datetime) -> dict[str, str]:
+    """OpenAI's rate-limit headers, and a word to its SDKs not to retry what was retried here."""
+    return chat_errors.error_headers(failure, now)

@@ -1,0 +1,1 @@
+"""The smaller wire formats, one file each."""

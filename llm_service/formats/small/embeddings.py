@@ -1,0 +1,175 @@
+"""OpenAI Embeddings: ``POST /v1/embeddings``, both ends. It does not stream and does not cross.
+
+Field by field this follows the openai SDK 3.52, which asks for base64 (little-endian
+float32) when its caller asks for nothing. Whatever the vendor answers reaches the
+client as it is; ``split`` takes apart an answer to several clients' inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from marshmallow import fields as base
+
+from llm_service.catalog.catalog import Target
+from llm_service.core.conversation import Answer, Call, Conversation, Usage
+from llm_service.core.errors import UnsupportedParameter
+from llm_service.formats import decoding as upstream
+from llm_service.formats import schema_fields as fields
+from llm_service.formats.decoding import Counts, broken
+
+# Errors are OpenAI's on all its routes. A call of this kind never streams: its frames could only be an error.
+from llm_service.formats.openai_chat import KEEP_ALIVE as KEEP_ALIVE
+from llm_service.formats.openai_chat import Frames as Frames
+from llm_service.formats.openai_chat import error as error
+from llm_service.formats.openai_chat import error_headers as error_headers
+from llm_service.formats.openai_chat import read_error as read_error
+from llm_service.formats.openai_chat import status as status
+from llm_service.formats.openai_chat import write_reply as write_reply
+
+NAME = "embeddings"
+# The vendor's limits of one request.
+MOST_INPUTS: Final = 2048
+MOST_TOKENS: Final = 300_000
+_LARGEST_TOKEN: Final = 2**31 - 1
+_NO_HEADERS: Mapping[str, str] = {}
+
+
+class Input(fields._Strict, base.Raw):
+    """A string, a list of strings, a list of tokens (integers), or a list of those."""
+
+    rule = f"a non-empty string, 1 to {MOST_INPUTS} of them, a list of tokens, or 1 to {MOST_INPUTS} of those"
+
+    def __init__(self, help: str, **options: Any) -> None:
+        word, token = {"type": "string", "minLength": 1}, {"type": "integer", "minimum": 0}
+        tokens = {"type": "array", "items": token, "minItems": 1}
+        several = [{"type": "array", "items": item, "minItems": 1, "maxItems": MOST_INPUTS} for item in (word, tokens)]
+        super().__init__(help, metadata={"oneOf": [word, tokens, *several]}, **options)
+
+    def accepts(self, value: Any) -> bool:
+        if _is_text(value) or _is_tokens(value):
+            return True
+        if not isinstance(value, list) or not 1 <= len(value) <= MOST_INPUTS:
+            return False
+        return all(map(_is_text, value)) or all(map(_is_tokens, value))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _is_tokens(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(v) is int and 0 <= v <= _LARGEST_TOKEN for v in value)
+
+
+class Encoding(fields._Strict, base.String):
+    rule = "float or base64"
+
+    def accepts(self, value: Any) -> bool:
+        return value in ("float", "base64")
+
+
+class RequestSchema(fields.WireSchema):
+    """``POST /v1/embeddings``. Fields not listed here pass to OpenAI as they are."""
+
+    model = fields.Word("An embedding model of this service, or an alias.", 256, filled=True, required=True)
+    input = Input("What to embed.", required=True)
+    dimensions = fields.Integer("Length of the vectors, where the model can choose.", 1, 1_000_000)
+    encoding_format = Encoding("float, or base64 of little-endian float32.")
+    user = fields.Word("Your end user.")
+
+
+_SCHEMA = RequestSchema()
+
+
+def check(body: Any) -> dict[str, Any]:
+    """``body`` if it is a well-formed request, else InvalidRequest naming the field."""
+    return fields.check(_SCHEMA, body)
+
+
+def prompt(body: Mapping[str, Any]) -> list[Any]:
+    """The JSON values that hold the prompt, for its keyed hash."""
+    return [body.get("input")]
+
+
+def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADERS) -> Conversation:
+    """Raises UnsupportedParameter: this is no conversation, and no other vendor has a counterpart."""
+    raise UnsupportedParameter("model cannot make embeddings: its provider has no such route.", param="model")
+
+
+def inputs(body: Mapping[str, Any]) -> list[Any]:
+    """The inputs of a checked body one by one, each a string or a list of tokens."""
+    given = body["input"]
+    return [given] if isinstance(given, str) or isinstance(given[0], int) else given
+
+
+def weight(given: str | list[int]) -> int:
+    """At least as many as the input has tokens: each is one byte or more."""
+    return len(given.encode("utf-8", "surrogatepass")) if isinstance(given, str) else len(given)
+
+
+def forward(call: Call, target: Target) -> dict[str, Any]:
+    """The client's own body for ``target``."""
+    return {**call.body, "model": target.model}
+
+
+def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
+    """An answer that the client gets as it is. Raises UpstreamBroken when it has not one vector for each input."""
+    if body.get("error"):  # some servers say 200 and mean 500
+        raise upstream.in_band(NAME, read_error(body), ())
+    data = body.get("data")
+    if not isinstance(data, list) or not data or not all(isinstance(x, dict) and x.get("embedding") for x in data):
+        broken("it has no embeddings")
+    if call is not None and len(data) != len(inputs(call.body)):
+        broken("it has not one embedding for each input")
+    counts = Counts(body.get("usage"))
+    tokens = counts.required("prompt_tokens", upstream.estimated_input(call))
+    return Answer(
+        usage=Usage(input_tokens=tokens, exact=counts.exact),
+        model=upstream.model_name(body.get("model")),
+        body=body,
+    )
+
+
+def split(answer: Answer, parts: Sequence[Sequence[Any]]) -> list[Answer]:
+    """The answer to all ``parts``' inputs, one after another, as one answer for each part.
+
+    The vendor counts tokens for the whole only: each part gets its share by ``weight``,
+    not exact, and the shares add up to the whole. Raises UpstreamBroken.
+    """
+    assert answer.body is not None
+    data = sorted(answer.body["data"], key=_index)
+    if [item["index"] for item in data] != list(range(sum(map(len, parts)))):
+        broken("its embeddings are not numbered")
+    shares = apportion(answer.usage.input_tokens, [sum(map(weight, part)) for part in parts])
+    answers, start = [], 0
+    for part, tokens in zip(parts, shares, strict=True):
+        own = [{**item, "index": number} for number, item in enumerate(data[start : start + len(part)])]
+        start += len(part)
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens, "exact": False}
+        answers.append(
+            Answer(
+                usage=Usage(input_tokens=tokens, exact=False),
+                model=answer.model,
+                body={**answer.body, "data": own, "usage": usage},
+                upstream_request_id=answer.upstream_request_id,
+                headers=answer.headers,
+            )
+        )
+    return answers
+
+
+def _index(item: Mapping[str, Any]) -> int:
+    index = item.get("index")
+    return index if type(index) is int else -1
+
+
+def apportion(total: int, weights: Sequence[int]) -> list[int]:
+    """``total`` shared by ``weights`` (one positive at least) in whole numbers that add up to it."""
+    whole = sum(weights)
+    shares = [total * weight // whole for weight in weights]
+    most_lost = sorted(range(len(weights)), key=lambda place: (-(total * weights[place] % whole), place))
+    for place in most_lost[: total - sum(shares)]:
+        shares[place] += 1
+    return shares

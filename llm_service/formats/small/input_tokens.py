@@ -1,0 +1,69 @@
+"""OpenAI's token counting: ``POST /v1/responses/input_tokens``, both ends.
+
+A Responses request in, one number out; see ``count_tokens``, its counterpart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+from llm_service.catalog.catalog import Target
+from llm_service.core.conversation import Answer, Call, Conversation
+from llm_service.formats import anthropic_messages as messages
+from llm_service.formats import openai_responses as responses
+from llm_service.formats.openai_responses import KEEP_ALIVE as KEEP_ALIVE
+from llm_service.formats.openai_responses import Frames as Frames
+from llm_service.formats.openai_responses import Reader as Reader
+from llm_service.formats.openai_responses import RequestSchema as RequestSchema
+from llm_service.formats.openai_responses import Tap as Tap
+from llm_service.formats.openai_responses import check as check
+from llm_service.formats.openai_responses import error as error
+from llm_service.formats.openai_responses import error_headers as error_headers
+from llm_service.formats.openai_responses import prompt as prompt
+from llm_service.formats.openai_responses import read_error as read_error
+from llm_service.formats.openai_responses import read_request as read_request
+from llm_service.formats.openai_responses import status as status
+from llm_service.formats.small import count_tokens
+from llm_service.formats.small.count_tokens import read_reply as read_reply
+from llm_service.formats.small.count_tokens import read_verbatim as read_verbatim
+
+NAME = "input_tokens"
+# What the route takes: openai SDK 3.52, InputTokenCountParams.
+FIELDS: Final = frozenset(
+    {
+        "conversation",
+        "input",
+        "instructions",
+        "model",
+        "parallel_tool_calls",
+        "personality",
+        "previous_response_id",
+        "reasoning",
+        "text",
+        "tool_choice",
+        "tools",
+        "truncation",
+    }
+)
+
+
+def write_reply(call: Call, answer: Answer) -> dict[str, Any]:
+    """The reply's JSON object."""
+    return {"object": "response.input_tokens", **(answer.body or {})}
+
+
+def forward(call: Call, target: Target) -> dict[str, Any]:
+    """The client's own body for ``target``, by the rules of a response's (storage, other vendors' reasoning)."""
+    body = responses.forward(call, target)
+    if "store" not in call.body:
+        del body["store"]  # which this route does not know
+    return body
+
+
+def write_request(call: Call, conversation: Conversation, target: Target) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The conversation as a request to ``target``; what does not count is not sent. Raises UnsupportedParameter."""
+    if call.dialect == count_tokens.NAME:
+        call = replace(call, dialect=messages.NAME)  # whose fields have the same names
+    body, dropped = responses.write_request(call, conversation, target)
+    return {name: value for name, value in body.items() if name in FIELDS}, dropped

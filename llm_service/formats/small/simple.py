@@ -1,0 +1,163 @@
+"""Our own small format: ``POST /v1/complete`` and ``/v1/stream``. A client's dialect only.
+
+A request has either ``prompt`` or ``messages``. A plain reply is one flat object,
+a stream is ``data:`` lines: ``{"delta"}`` ..., ``{"done": true, ...}``, ``[DONE]``.
+Errors are RFC 9457 problem details. A field that is not listed is refused: this
+format is ours, so an unknown field is a mistake that nobody else will tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, ClassVar
+
+from llm_service.catalog.prices import as_dollars
+from llm_service.core import errors
+from llm_service.core.conversation import (
+    Answer,
+    Call,
+    Conversation,
+    Delta,
+    Event,
+    Finished,
+    Message,
+    RefusalDelta,
+    Text,
+)
+from llm_service.formats import schema_fields as fields
+from llm_service.formats import sse
+
+NAME = "simple"
+KEEP_ALIVE = sse.KEEP_ALIVE
+DONE = sse.frame(b"[DONE]")
+
+_NO_HEADERS: Mapping[str, str] = {}
+
+
+class RequestSchema(fields.OursSchema):
+    """``POST /v1/complete`` and ``POST /v1/stream``."""
+
+    prompt = fields.Word("What to answer; instead of messages.", filled=True)
+    messages = fields.Messages(
+        "The conversation so far, the user's message last; instead of prompt.",
+        ("system", "user", "assistant"),
+        last="user",
+        parts=False,
+    )
+    model = fields.Word("A model of this service, or an alias; the service's default when left out.", 256, filled=True)
+    system = fields.Word("System prompt.")
+    max_tokens = fields.Integer("Most tokens to generate.", 1, fields.MAX_TOKENS)
+    temperature = fields.Number("Sampling temperature.", 0, 2)
+    top_p = fields.Number("Nucleus sampling.", 0, 1)
+    stop = fields.StopSequences("Where to stop.", 16)
+    stream = fields.Flag("Answer as server-sent events.")
+
+
+_SCHEMA = RequestSchema()
+
+
+def check(body: Any) -> dict[str, Any]:
+    """``body`` if it is a well-formed request, else InvalidRequest naming the field. ``model`` may be missing."""
+    checked = fields.check(_SCHEMA, body)
+    if checked.get("prompt") is None and checked.get("messages") is None:
+        raise errors.InvalidRequest("prompt is required, or messages in its place.", param="prompt")
+    if checked.get("prompt") is not None and checked.get("messages") is not None:
+        raise errors.InvalidRequest("prompt must not be given together with messages.", param="prompt")
+    return checked
+
+
+def prompt(body: Mapping[str, Any]) -> list[Any]:
+    """The JSON values that hold the prompt, for its keyed hash."""
+    return [body.get("system"), body.get("prompt"), body.get("messages")]
+
+
+def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADERS) -> Conversation:
+    """A checked body as a conversation. Leading system messages join ``system``."""
+    system = [Text(body["system"])] if body.get("system") else []
+    messages: list[Message] = []
+    if body.get("prompt") is not None:
+        messages.append(Message("user", (Text(body["prompt"]),)))
+    for index, given in enumerate(body.get("messages") or ()):
+        if given["role"] == "system" and not messages:
+            system.append(Text(given["content"]))
+            continue
+        messages.append(Message(given["role"], (Text(given["content"]),), (f"messages[{index}].content",)))
+    stop = body.get("stop")
+    return Conversation(
+        messages=tuple(messages),
+        system=tuple(system),
+        max_tokens=body.get("max_tokens"),
+        temperature=body.get("temperature"),
+        top_p=body.get("top_p"),
+        stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
+    )
+
+
+def _outcome(call: Call, answer: Answer) -> dict[str, Any]:
+    usage = answer.usage
+    return {
+        "id": call.id,
+        "model": answer.model or call.model,
+        "provider": answer.provider,
+        "stop_reason": answer.stop_reason,
+        "usage": {
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "cost_usd": as_dollars(answer.cost_nanousd),
+            "exact": usage.exact,
+        },
+    }
+
+
+def write_reply(call: Call, answer: Answer) -> dict[str, Any]:
+    """The reply's JSON object."""
+    return {**_outcome(call, answer), "text": answer.text}
+
+
+def status(failure: errors.ServiceError) -> int:
+    """The HTTP status."""
+    return failure.status
+
+
+def error(failure: errors.ServiceError, request_id: str) -> dict[str, Any]:
+    """The error as problem details (RFC 9457); ``type`` is a stable name, not a page."""
+    told = {
+        "type": f"urn:llm-service:error:{failure.code}",
+        "title": failure.code.replace("_", " ").capitalize(),
+        "status": failure.status,
+        "detail": failure.message,
+        "code": failure.code,
+        "request_id": request_id,
+    }
+    return told if failure.param is None else {**told, "param": failure.param}
+
+
+def error_headers(failure: errors.ServiceError, now: datetime) -> dict[str, str]:
+    """None: no vendor's headers belong to our own format."""
+    return {}
+
+
+class Frames:
+    """One stream as ``data:`` lines."""
+
+    KEEP_ALIVE: ClassVar[bytes] = KEEP_ALIVE
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def feed(self, event: Event) -> bytes:
+        """The bytes for ``event``; none for those the client does not see."""
+        match event:
+            case Delta(text) | RefusalDelta(text):
+                return sse.json_frame({"delta": text})
+            case Finished(answer):
+                return sse.json_frame({"done": True, **_outcome(self._call, answer)}) + DONE
+        return b""
+
+    def error(self, failure: errors.ServiceError, request_id: str = "") -> bytes:
+        """The failure as the stream's last event: no ``[DONE]`` follows."""
+        told = {"type": failure.code, "message": failure.message}
+        return sse.json_frame({"error": told})

@@ -1,0 +1,39 @@
+"""What of a request makes OpenAI keep content, and who may ask for it.
+
+OpenAI keeps every response for 30 days unless it is told not to. This service
+tells it so, or its promise to keep no content would end at the vendor. Whoever
+runs the service may allow callers to ask for storage, by key (``Caller.storage``)
+or for all of them (``Provider.storage``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llm_service.catalog.catalog import Provider
+from llm_service.core.conversation import Call
+from llm_service.core.errors import UnsupportedParameter
+
+SETTING = "LLM_SERVICE_UPSTREAM_STORAGE"
+
+# Fields that need an answer kept at the vendor, or have it kept. ``store`` counts only when it is true.
+NEEDING = ("store", "background", "conversation", "previous_response_id")
+
+
+def wanted(body: Mapping[str, Any]) -> str | None:
+    """The first field of ``body`` that needs storage."""
+    return next((name for name in NEEDING if body.get(name) is not None and body[name] is not False), None)
+
+
+def check(call: Call, provider: Provider) -> None:
+    """Raises UnsupportedParameter naming the field unless ``provider`` may keep content: the key's word, else its."""
+    allowed = provider.storage if call.caller.storage is None else call.caller.storage
+    field = None if allowed else wanted(call.body)
+    if field is not None:
+        raise UnsupportedParameter(
+            f"{field} is not allowed: it has the provider keep content, which the operator of this service "
+            f"would have to allow, for this key (keys update --storage allow) or for every key ({SETTING}).",
+            param=field,
+            code="storage_not_allowed",
+        )

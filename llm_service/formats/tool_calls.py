@@ -1,0 +1,182 @@
+"""Tool calls and their results: what any two formats must agree on before a conversation crosses.
+
+Arguments are text in OpenAI's formats and an object in Anthropic's. They travel as the text that was
+written, so that no number and no order of theirs changes on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+import orjson
+
+from llm_service.core.conversation import Conversation, Message, Tool, ToolCall, ToolResult
+from llm_service.core.errors import InvalidRequest
+from llm_service.formats import decoding as upstream
+
+
+def invalid(path: str, rule: str) -> NoReturn:
+    raise InvalidRequest(f"{path} {rule}.", param=path)
+
+
+def is_arguments(text: str) -> bool:
+    """Whether ``text`` is a JSON object, or empty as it is for a tool without arguments."""
+    if not text.strip():
+        return True
+    try:
+        return type(orjson.loads(text)) is dict
+    except orjson.JSONDecodeError:
+        return False
+
+
+def as_object(arguments: str) -> Any:
+    """Sound arguments as a value for ``orjson.dumps``: their own text."""
+    return orjson.Fragment(arguments) if arguments.strip() else {}
+
+
+def read_arguments(value: Any, path: str) -> str:
+    """Arguments a client sends as text. Raises InvalidRequest naming ``path``."""
+    if not isinstance(value, str):
+        invalid(path, "must be a string")
+    if not is_arguments(value):
+        invalid(path, "must be a JSON object written as a string")
+    return value
+
+
+def as_text(value: Any, path: str) -> str:
+    """Arguments a client sends as an object. Raises InvalidRequest naming ``path``."""
+    if not isinstance(value, dict):
+        invalid(path, "must be an object")
+    return orjson.dumps(value).decode()
+
+
+def text_at(given: Any, path: str, name: str, *, filled: bool = True) -> str:
+    """The string ``given[name]``. Raises InvalidRequest naming its path."""
+    value = given.get(name)
+    if not isinstance(value, str) or (filled and not value):
+        invalid(f"{path}.{name}", "must be a non-empty string" if filled else "must be a string")
+    return value
+
+
+def object_at(given: Any, path: str, name: str) -> dict[str, Any]:
+    """The object ``given[name]``. Raises InvalidRequest naming its path."""
+    value = given.get(name)
+    if not isinstance(value, dict):
+        invalid(f"{path}.{name}", "must be an object")
+    return value
+
+
+def check_pairs(messages: Iterable[Message], id_field: str) -> None:
+    """Each call has its result in the next turn, and each result its call in the one before, as both vendors insist.
+
+    ``id_field`` is what the client's format calls the id within a result. Raises
+    InvalidRequest naming the call or the result that is alone.
+    """
+    calls: dict[str, str] = {}  # open ones, id to place
+    for message in messages:
+        results = False
+        for index, part in enumerate(message.parts):
+            if type(part) is ToolResult:
+                results = True
+                if calls.pop(part.id, None) is None:
+                    invalid(f"{message.place(index)}.{id_field}", "must be the id of a tool call of the turn before")
+            elif type(part) is ToolCall:
+                if part.id in calls:
+                    invalid(f"{message.place(index)}.id", "must not be given twice")
+                if message.role != "assistant":
+                    invalid(message.place(index), "must be in a turn of the assistant's")
+        if calls:
+            place = next(iter(calls.values()))
+            invalid(place, "has no result" if results else "has no result in the turn that follows")
+        for index, part in enumerate(message.parts):
+            if type(part) is ToolCall:
+                calls[part.id] = message.place(index)
+    if calls:
+        invalid(next(iter(calls.values())), "has no result")
+
+
+def check_choice(conversation: Conversation, path: str) -> None:
+    """A choice is of tools that are there. Raises InvalidRequest naming ``path``."""
+    choice = conversation.tool_choice
+    if choice is None:
+        return
+    names = {tool.name for tool in conversation.tools}
+    if choice.mode == "required" and not names:
+        invalid(path, "must not ask for a tool when there are none")
+    for name in (choice.name, *(choice.allowed or ())):
+        if name is not None and name not in names:
+            invalid(path, "must name a tool of this request")
+
+
+def check_names(given: Iterable[Tool]) -> None:
+    """Raises InvalidRequest for a name given twice."""
+    names: set[str] = set()
+    for tool in given:
+        if tool.name in names:
+            invalid(tool.place, "has the name of another tool")
+        names.add(tool.name)
+
+
+class Calls:
+    """Tool calls of a stream whose pieces may come interleaved, put one after the other.
+
+    The pieces of the open call pass as they come. Those of the others wait until its
+    arguments are whole, or the answer ends.
+    """
+
+    __slots__ = ("_names", "_open", "_pieces", "_waiting", "order")
+
+    def __init__(self) -> None:
+        self.order: dict[int, int] = {}  # the vendor's index to ours
+        self._names: dict[int, tuple[str, str]] = {}
+        self._pieces: dict[int, list[str]] = {}
+        self._open: int | None = None
+        self._waiting: list[int] = []
+
+    @property
+    def idle(self) -> bool:
+        return self._open is None
+
+    def begin(self, index: int, id: str, name: str) -> bool:
+        """A call begins; whether it is the open one now."""
+        self.order[index] = len(self.order)
+        self._names[index] = (id, name)
+        self._pieces[index] = []
+        if self._open is None:
+            self._open = index
+            return True
+        self._waiting.append(index)
+        return False
+
+    def add(self, index: int, piece: str) -> bool:
+        """A piece of a call's arguments; whether it passes at once."""
+        if index != self._open and index not in self._waiting:
+            upstream.broken("a tool call went on after its end")
+        self._pieces[index].append(piece)
+        return index == self._open
+
+    def named(self, index: int) -> tuple[str, str]:
+        return self._names[index]
+
+    def arguments(self, index: int) -> str:
+        return "".join(self._pieces[index])
+
+    def close_whole(self) -> int | None:
+        """Close the open call if its arguments are whole already; its index."""
+        if self._open is None or not self.arguments(self._open).strip() or not is_arguments(self.arguments(self._open)):
+            return None
+        closed, self._open = self._open, None
+        return closed
+
+    def close(self) -> int | None:
+        """Close the open call, whole or not; its index."""
+        closed, self._open = self._open, None
+        return closed
+
+    def next(self) -> int | None:
+        """Open the call that has waited longest; its index."""
+        if not self._waiting:
+            return None
+        self._open = self._waiting.pop(0)
+        return self._open

@@ -1,0 +1,1 @@
+"""Checking and repairing JSON that a caller asked for."""

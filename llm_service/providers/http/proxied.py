@@ -1,0 +1,82 @@
+"""HTTP to the vendors behind the environment's proxy (HTTPS_PROXY, ALL_PROXY, ...), by httpx2.
+
+The counterpart of ``transport`` for those who need it: one time-out per
+operation instead of four deadlines, no ticks of silence and no off switch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import httpx2
+
+from llm_service.core.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from llm_service.providers.http.transport import IDLE_EXPIRY, Scope
+
+_LIMITS = httpx2.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=IDLE_EXPIRY)
+
+
+class Proxied:
+    def __init__(self) -> None:
+        self._client = httpx2.Client(limits=_LIMITS, follow_redirects=False)
+
+    def prepare(self, request: httpx2.Request) -> Callable[[bytes, Scope], ProxiedReply]:
+        """A function that sends ``request`` with another body; it raises as ``Transport.ask`` does."""
+        headers = [(name, value) for name, value in request.headers.multi_items() if name != "content-length"]
+
+        def ask(body: bytes, scope: Scope) -> ProxiedReply:
+            scope.cancel.check()
+            limits = scope.timeouts
+            timeout = httpx2.Timeout(max(limits.first_byte, limits.idle), connect=limits.connect)
+            sent = httpx2.Request(
+                request.method, request.url, headers=headers, content=body, extensions={"timeout": timeout.as_dict()}
+            )
+            with _our_errors():
+                return ProxiedReply(self._client.send(sent, stream=True))
+
+        return ask
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class ProxiedReply:
+    """As ``transport.Reply``."""
+
+    def __init__(self, response: httpx2.Response) -> None:
+        self._response = response
+        self.status = response.status_code
+
+    def header(self, name: str) -> str:
+        return self._response.headers.get(name, "")
+
+    @property
+    def is_event_stream(self) -> bool:
+        return self.header("content-type").lower().startswith("text/event-stream")
+
+    def pieces(self) -> Iterator[bytes]:
+        with _our_errors():
+            yield from self._response.iter_bytes()
+
+    def read(self) -> bytes:
+        with _our_errors():
+            return self._response.read()
+
+    def drain(self) -> None:
+        """httpx2 keeps the connection by itself if the answer was read to its end."""
+
+    def close(self) -> None:
+        self._response.close()
+
+
+@contextmanager
+def _our_errors() -> Iterator[None]:
+    try:
+        yield
+    except httpx2.TimeoutException:
+        raise UpstreamTimeout("The provider did not answer in time.") from None
+    except (httpx2.RemoteProtocolError, httpx2.DecodingError):
+        raise UpstreamBroken("The provider broke off its answer.") from None
+    except httpx2.HTTPError:
+        raise UpstreamUnreachable("The provider could not be reached.") from None

@@ -1,0 +1,113 @@
+"""From a model's name to an upstream's answer: targets, retries, fallback.
+
+Another attempt is made while it can help and nothing of an answer has been
+passed on: over one target with tenacity's exponential backoff and jitter (a
+vendor's Retry-After is obeyed up to the catalogue's cap), then over the next
+target of the alias. After the first event a failure is final: what the caller
+has seen cannot be unsaid.
+
+A target that cannot express the request is passed over for one that can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
+from tenacity.wait import wait_base
+
+from llm_service.catalog.catalog import Catalog, Target
+from llm_service.core.cancellation import Cancel
+from llm_service.core.conversation import SILENCE, Answer, Attempt, Call, Event, Finished, Started
+from llm_service.core.errors import ServiceError, UnsupportedParameter, UpstreamError, UpstreamQuotaExhausted
+from llm_service.providers import Provider
+
+
+class Router:
+    def __init__(self, catalog: Catalog, providers: Mapping[str, Provider]) -> None:
+        self._catalog, self._providers = catalog, providers
+        self._stop = stop_after_attempt(catalog.attempts)
+        self._wait = _Backoff(catalog.retry_after_cap)
+        self._retry = retry_if_exception(self._worth_retrying)
+        self._policy = Retrying(stop=self._stop, wait=self._wait, retry=self._retry)
+
+    def events(self, call: Call, cancel: Cancel) -> Iterator[Event]:
+        """The answer's events.
+
+        Raises:
+            ModelNotFound, Forbidden, UnsupportedParameter: before anything was sent.
+            UpstreamError: of the last target asked.
+        """
+        failure: ServiceError | None = None
+        for target in self._catalog.resolve(call.model, call.caller):
+            try:
+                yield from self._target_events(call, target, cancel)
+                return
+            except UnsupportedParameter as error:
+                # Of two reasons the vendor's failure is the better one to tell.
+                failure = failure or error
+            except UpstreamError as error:
+                failure = error
+                if not error.helps_elsewhere:
+                    raise
+        assert failure is not None, "an alias has at least one target"
+        raise failure
+
+    def _target_events(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
+        provider = self._providers[target.provider.name]
+        # Not Retrying's own loop: it costs every call what only a failed one needs, and would sleep uncancelled.
+        tries = RetryCallState(self._policy, fn=None, args=(), kwargs={})
+        while True:
+            begun = False
+            try:
+                for event in provider.events(call, target, cancel):
+                    if event is not SILENCE and type(event) is not Attempt:
+                        begun = True
+                    yield _stamped(event, target, call)
+                return
+            except UpstreamError as error:
+                if begun:
+                    error.helps_elsewhere = False
+                tries.set_exception((type(error), error, error.__traceback__))
+                if not self._retry(tries) or self._stop(tries):
+                    raise
+            cancel.sleep(self._wait(tries))
+            tries.prepare_for_next_attempt()
+
+    def _worth_retrying(self, error: BaseException) -> bool:
+        if not isinstance(error, UpstreamError) or isinstance(error, UpstreamQuotaExhausted):
+            return False
+        if error.retry_after is not None and error.retry_after > self._catalog.retry_after_cap:
+            return False
+        return error.helps_elsewhere
+
+
+def _stamped(event: Event, target: Target, call: Call) -> Event:
+    """With who answered and at what cost: a provider need not know its name or its prices."""
+    if type(event) is Started:
+        return replace(event, provider=target.provider.name, model=event.model or target.model)
+    if type(event) is Finished:
+        answer = event.answer
+        cost = 0 if call.kind == "count" else _cost(target, call, answer)
+        answer = replace(answer, provider=target.provider.name, model=answer.model or target.model, cost_nanousd=cost)
+        return replace(event, answer=answer)
+    return event
+
+
+def _cost(target: Target, call: Call, answer: Answer) -> int | None:
+    return target.price.cost(answer.usage, at=call.created or None) if target.price is not None else None
+
+
+class _Backoff(wait_base):
+    """0.5 s, 1 s, 2 s ... up to 8 s, each with up to 0.25 s of jitter; never less than Retry-After."""
+
+    def __init__(self, retry_after_cap: float) -> None:
+        self._exponential = wait_exponential_jitter(multiplier=0.5, max=8, jitter=0.25)
+        self._cap = retry_after_cap
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        seconds = self._exponential(retry_state)
+        error = retry_state.outcome.exception() if retry_state.outcome else None
+        asked = error.retry_after if isinstance(error, UpstreamError) else None
+        return max(seconds, min(asked, self._cap)) if asked else seconds

@@ -1,0 +1,1 @@
+"""Serving: the launch, the gunicorn worker and the embedded Redis."""

@@ -1,0 +1,201 @@
+"""What gunicorn.conf.py does around the application: before the first worker, and after the last.
+
+Functions with values in and out; the hooks that call them are in gunicorn.conf.py.
+The first API key and the welcome go to stdout as plain text, never into the log.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import resource
+import shutil
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llm_service import providers
+from llm_service.server import embedded_redis
+from llm_service.server.embedded_redis import Embedded
+from llm_service.settings import Settings
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from llm_service.catalog.catalog import Catalog
+
+_OPEN_FILES = 65_536
+_PROMPT = "Say hello in five words."
+
+
+class LaunchError(RuntimeError):
+    """The service cannot start; the message is one line for the person who started it."""
+
+
+@dataclass
+class Launch:
+    """What the arbiter started and must end."""
+
+    embedded: Embedded | None = None
+    metrics: Path | None = None
+    _process: int = field(default_factory=os.getpid)
+
+    def stop(self) -> None:
+        """End it all. May be called twice; does nothing in a forked child."""
+        if self._process != os.getpid():
+            return
+        if self.embedded is not None:
+            self.embedded.stop()
+        if self.metrics is not None:
+            shutil.rmtree(self.metrics, ignore_errors=True)
+
+
+def prepare(app: Flask, settings: Settings, metrics: Path | None = None) -> Launch:
+    """Before the first fork: the SDKs imported, the embedded Redis started if there is no other, the database
+    brought up to date.
+
+    Raises:
+        LaunchError: one of them failed; nothing is left running.
+    """
+    providers.load(app.extensions["llm_service"].catalog)
+    launch = Launch(metrics=metrics)
+    atexit.register(launch.stop)  # a start that fails later, and every other way out of the arbiter
+    try:
+        if settings.redis_url is None:
+            launch.embedded = embedded_redis.ensure(settings.instance_path)
+        upgrade_database(app)
+        if launch.embedded is not None and launch.embedded.pid is not None:
+            build_counters(app)
+    except (embedded_redis.EmbeddedRedisError, LaunchError) as error:
+        launch.stop()
+        raise LaunchError(str(error)) from error
+    return launch
+
+
+def upgrade_database(app: Flask) -> None:
+    """Apply the migrations that are missing, and leave no connection for workers to inherit.
+
+    Raises:
+        LaunchError: the database does not answer, or belongs to a newer version.
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from llm_service.extensions import db
+    from llm_service.store import schema
+
+    try:
+        schema.upgrade(app)
+    except schema.SchemaError as error:
+        raise LaunchError(str(error)) from error
+    except SQLAlchemyError as error:
+        # The first line of the driver's message names the host and what it said, not the password.
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()
+        raise LaunchError(f"DATABASE_URL: the database does not answer: {reason[0] if reason else error}") from error
+    finally:
+        with app.app_context():
+            db.engine.dispose()
+
+
+def build_counters(app: Flask) -> None:
+    """Of budgets, in a Redis that only starts with this service: nobody needs to be waited for."""
+    from llm_service.core.errors import Unavailable
+    from llm_service.extensions import db
+
+    try:
+        app.extensions["llm_service"].accounts.rebuild(at_once=True)
+    except Unavailable:
+        pass  # the workers try again
+    finally:
+        app.extensions["llm_service"].accounts.hang_up()
+        with app.app_context():
+            db.engine.dispose()
+
+
+def first_key(app: Flask, settings: Settings) -> str | None:
+    """A new key when there has never been one and API_KEYS holds none, else None. Shown once, then unknown."""
+    from llm_service.extensions import db
+    from llm_service.store import keys
+
+    if settings.api_keys:
+        return None
+    with app.app_context():
+        try:
+            return None if keys.any_exists() else keys.issue(settings.hmac_key, name="first key").text
+        finally:
+            db.engine.dispose()
+
+
+def welcome(base_url: str, catalog: Catalog, key: str | None) -> str:
+    """What a person sees when the service is ready. ``key`` only when it was just made."""
+    vendors = [name for name, row in catalog.providers.items() if row.configured and row.kind != "echo"]
+    lines = ["", f"llm_service answers at {base_url}   (API reference: {base_url}/docs, Ctrl-C ends it)"]
+    if vendors:
+        lines.append(f"Providers: {', '.join(vendors)}; and the built-in echo model, for tests.")
+    else:
+        lines.append("No provider key is set, so the built-in echo model answers: it repeats what it is sent.")
+        lines.append("Set ANTHROPIC_API_KEY and/or OPENAI_API_KEY for real models.")
+    if key is not None:
+        model = catalog.default_model if vendors else "echo"
+        lines += ["", f"Your first API key, shown this once: {key}", "", "Try it:", *_curl(base_url, key, model)]
+        lines += ["", "More keys: .venv/bin/flask --app wsgi keys create --name NAME"]
+    return "\n".join([*lines, "", ""])
+
+
+def _curl(base_url: str, key: str, model: str) -> list[str]:
+    def line(route: str, options: str) -> str:
+        body = f'{{"model": "{model}", "prompt": "{_PROMPT}"}}'
+        headers = f"-H 'Authorization: Bearer {key}' -H 'Content-Type: application/json'"
+        return f"  curl {options}{base_url}{route} {headers} -d '{body}'"
+
+    return [line("/v1/complete", ""), line("/v1/stream", "-N ")]
+
+
+def base_url(host: str, port: int) -> str:
+    """Where a person on this machine reaches an address that is listened on."""
+    if host in ("0.0.0.0", "::", ""):
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def bind(host: str, port: int) -> str:
+    """As gunicorn takes it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def check_port(host: str, port: int) -> None:
+    """Try the address now: gunicorn would find out last, and then try for five seconds.
+
+    Raises:
+        LaunchError: it is taken, or not of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise LaunchError(
+                f"cannot listen on {bind(host, port)}: {error.strerror or error}. Set PORT (or HOST) to another."
+            ) from error
+
+
+def allow_open_files() -> None:
+    """A live call needs two descriptors, and the usual soft limit is 1,024: use what the hard limit allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def metrics_folder(instance: Path) -> Path:
+    """An empty folder for the workers' shared metrics, of this arbiter alone; those of dead ones are removed."""
+    parent = instance / "metrics"
+    parent.mkdir(mode=0o700, exist_ok=True)
+    for other in parent.iterdir():
+        if not (other.name.isdigit() and embedded_redis.alive(int(other.name))):
+            shutil.rmtree(other, ignore_errors=True)
+    own = parent / str(os.getpid())
+    shutil.rmtree(own, ignore_errors=True)
+    own.mkdir(mode=0o700)
+    return own

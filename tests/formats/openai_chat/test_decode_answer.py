@@ -1,0 +1,277 @@
+"""OpenAI Chat Completions, the upstream's side: requests out, replies and errors in."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm_service.core import errors
+from llm_service.core.conversation import Conversation, Finished, Message, Text, ToolCall, Usage
+from llm_service.formats import anthropic_messages as messages
+from llm_service.formats import openai_chat as chat
+from tests.formats.examples import TURN, call, fixture, fixture_names, read, target
+from tests.formats.openai_chat.wire import USAGE, body, chat_call, reply_of
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+
+
+PARTS = st.lists(TEXTS.map(Text), min_size=1, max_size=3).map(tuple)
+
+
+def conversations(**extra: Any) -> st.SearchStrategy[Conversation]:
+    turn = st.builds(Message, st.sampled_from(["user", "assistant", "system"]), PARTS)
+    turns = st.tuples(
+        st.builds(Message, st.just("user"), PARTS),
+        st.lists(turn, max_size=4),
+        st.builds(Message, st.just("user"), PARTS),
+    ).map(lambda parts: (parts[0], *parts[1], parts[2]))
+    return st.builds(
+        Conversation,
+        messages=turns,
+        system=st.lists(TEXTS.map(Text), max_size=3).map(tuple),
+        max_tokens=st.none() | st.integers(1, 10**9),
+        temperature=st.none() | st.floats(0, 2),
+        top_p=st.none() | st.floats(0, 1),
+        stop=st.lists(TEXTS, max_size=4).map(tuple),
+        user=st.none() | st.text("abc", min_size=1, max_size=64),
+        **extra,
+    )
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(conversations(), st.booleans(), st.sampled_from(["max_completion_tokens", "max_tokens"]))
+def test_a_request_that_was_written_is_read_back_the_same(
+    conversation: Conversation, stream: bool, limit_field: str
+) -> None:
+    asked = call("messages", {"messages": []}, stream=stream)
+    sent, dropped = chat.write_request(asked, conversation, target(provider={"max_tokens_field": limit_field}))
+    assert dropped == ()
+    received = orjson.loads(orjson.dumps(sent))
+    assert chat.read_request(chat.check(received)) == conversation
+    assert received.get("stream", False) == stream
+
+
+def test_a_reasoning_model_gets_a_developer_message_and_no_sampling() -> None:
+    conversation = Conversation(
+        messages=(Message("user", (Text("x"),)),),
+        system=(Text("a"), Text("b")),
+        max_tokens=9,
+        temperature=0.5,
+        top_p=0.5,
+        top_k=5,
+        stop=("END",),
+        user="u" * 65,
+    )
+    asked = call("messages", {"messages": TURN}, stream=True)
+    sent, dropped = chat.write_request(asked, conversation, target(model="gpt-5", sampling=False))
+    assert dropped == ("temperature", "top_p", "stop_sequences", "top_k")
+    system = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    assert sent == {
+        "model": "gpt-5",
+        "messages": [{"role": "developer", "content": system}, {"role": "user", "content": "x"}],
+        "max_completion_tokens": 9,
+        "safety_identifier": sent["safety_identifier"],
+        "store": False,
+        "stream": True,
+        "stream_options": {"include_usage": True, "include_obfuscation": False},
+    }
+    assert len(sent["safety_identifier"]) == 64
+
+
+def test_an_older_server_gets_only_the_fields_it_knows() -> None:
+    conversation = Conversation(messages=(Message("user", (Text("x"),)),), max_tokens=9, user="u")
+    older = target(provider={"max_tokens_field": "max_tokens", "responses": False})
+    sent, _ = chat.write_request(call("simple", {"prompt": "x"}, stream=True), conversation, older)
+    assert sent["max_tokens"] == 9
+    assert sent["user"] == "u"
+    assert "store" not in sent and "store" not in chat.forward(call("chat", body()), older)
+    assert sent["stream_options"] == {"include_usage": True}
+
+
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        ({"messages": [*TURN, {"role": "assistant", "content": "Once"}]}, "messages[1].role"),
+        ({"messages": TURN, "stop_sequences": ["a", "b", "c", "d", "e"]}, "stop_sequences"),
+    ],
+)
+def test_what_openai_cannot_take_is_refused_under_the_client_s_name(given: dict[str, Any], param: str) -> None:
+    given = {"model": "m", "max_tokens": 5, **given}
+    conversation = messages.read_request(messages.check(given))
+    with pytest.raises(errors.UnsupportedParameter) as refusal:
+        chat.write_request(call("messages", given), conversation, target())
+    assert refusal.value.param == param
+
+
+def test_a_body_is_forwarded_as_it_is_but_for_model_and_usage() -> None:
+    given = body(stream=True, tools=[{"type": "x"}], novel=1, stream_options={"include_obfuscation": False})
+    before = json.dumps(given)
+    sent = chat.forward(call("chat", given, stream=True), target(model="gpt-x"))
+    assert sent == {
+        **given,
+        "model": "gpt-x",
+        "store": False,
+        "stream_options": {"include_obfuscation": False, "include_usage": True},
+    }
+    assert json.dumps(given) == before
+    assert chat.forward(call("chat", body()), target(model="gpt-x")) == {**body(), "model": "gpt-x", "store": False}
+    assert chat.forward(call("chat", body(stream_options=None), stream=True), target())["stream_options"] == {
+        "include_usage": True
+    }
+
+
+@pytest.mark.parametrize("name", fixture_names("openai/chat_json", "*.json"))
+def test_a_recorded_reply_is_read(name: str) -> None:
+    reply: dict[str, Any] = json.loads(fixture(name))
+    verbatim = chat.read_verbatim(reply)
+    assert verbatim.body is reply
+    assert verbatim.usage.input_tokens == reply["usage"]["prompt_tokens"]
+    assert verbatim.usage.exact
+    message = reply["choices"][0]["message"]
+    answer = chat.read_reply(reply)
+    assert answer.text == (message["content"] or message["refusal"] or "")
+    assert answer.stop_reason == {"length": "max_tokens", "tool_calls": "tool_use"}.get(
+        reply["choices"][0]["finish_reason"], "refusal" if message.get("refusal") else "end_turn"
+    )
+    assert answer.model == reply["model"]
+    calls = [part for part in answer.parts if isinstance(part, ToolCall)]
+    assert [(call.id, call.name, call.arguments) for call in calls] == [
+        (given["id"], given["function"]["name"], given["function"]["arguments"])
+        for given in message.get("tool_calls") or ()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        (USAGE, Usage(7, 2)),
+        (None, Usage(100, 2, exact=False)),
+        ([], Usage(100, 2, exact=False)),
+        ("x", Usage(100, 2, exact=False)),
+        ({"prompt_tokens": -1, "completion_tokens": 2}, Usage(100, 2, exact=False)),
+        ({"prompt_tokens": "7", "completion_tokens": True}, Usage(100, 2, exact=False)),
+        ({"prompt_tokens": 1.5, "completion_tokens": 10**30}, Usage(100, 2, exact=False)),
+        ({**USAGE, "prompt_tokens_details": None}, Usage(7, 2)),
+        ({**USAGE, "prompt_tokens_details": [1]}, Usage(7, 2)),
+        ({**USAGE, "prompt_tokens_details": {"cached_tokens": 5}}, Usage(7, 2, cached_tokens=5)),
+        ({**USAGE, "prompt_tokens_details": {"cached_tokens": 8}}, Usage(7, 2, cached_tokens=7, exact=False)),
+        ({**USAGE, "prompt_tokens_details": {"cached_tokens": "5"}}, Usage(7, 2, exact=False)),
+        (
+            {**USAGE, "prompt_tokens_details": {"cached_tokens": 5, "cache_write_tokens": 5}},
+            Usage(7, 2, cached_tokens=5, cache_write_tokens=2, exact=False),
+        ),
+        ({**USAGE, "completion_tokens_details": {"reasoning_tokens": 1}}, Usage(7, 2, reasoning_tokens=1)),
+        (
+            {**USAGE, "completion_tokens_details": {"reasoning_tokens": 5}},
+            Usage(7, 2, reasoning_tokens=2, exact=False),
+        ),
+        (
+            {**USAGE, "prompt_tokens_details": {"cached_tokens": 1, "audio_tokens": 4, "image_tokens": 3}},
+            Usage(7, 2, cached_tokens=1, input_audio_tokens=4, input_image_tokens=3),
+        ),
+        (
+            {**USAGE, "completion_tokens_details": {"reasoning_tokens": 1, "audio_tokens": 1}},
+            Usage(7, 2, reasoning_tokens=1, output_audio_tokens=1),
+        ),
+        (
+            {**USAGE, "prompt_tokens_details": {"audio_tokens": 8, "image_tokens": 1}},
+            Usage(7, 2, input_audio_tokens=7, exact=False),
+        ),
+        ({**USAGE, "completion_tokens_details": {"image_tokens": 2}}, Usage(7, 2, output_image_tokens=2)),
+    ],
+)
+def test_counts_that_cannot_be_believed_are_estimated(usage: Any, expected: Usage) -> None:
+    reply = reply_of(usage=usage)
+    assert chat.read_reply(reply, chat_call()).usage == expected
+    assert chat.read_verbatim(reply, chat_call()).usage == expected
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {},
+        {"choices": []},
+        {"choices": "x"},
+        {"choices": [3]},
+        reply_of(choices=[{"finish_reason": "stop"}]),
+        reply_of(choices=[{"message": {"content": "x"}}]),
+        reply_of(choices=[{"finish_reason": "stop", "message": {"content": 3}}]),
+    ],
+)
+def test_what_is_no_answer_is_broken(reply: dict[str, Any]) -> None:
+    with pytest.raises(errors.UpstreamBroken):
+        chat.read_reply(reply)
+
+
+def test_an_error_with_status_200_is_an_error() -> None:
+    with pytest.raises(errors.UpstreamFailed) as failure:
+        chat.read_verbatim({"error": {"message": "secret text", "type": "server_error", "code": None}})
+    assert "secret" not in failure.value.message
+    assert failure.value.vendor["type"] == "server_error"
+
+
+def test_a_model_that_is_no_name_is_not_believed() -> None:
+    assert chat.read_reply(reply_of(model="a sentence of content")).model == ""
+    assert chat.read_reply(reply_of(model=["x"])).model == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (
+            {"error": {"message": "m", "type": "t", "param": "p", "code": "c"}},
+            chat.read_error({"message": "m", "type": "t", "param": "p", "code": "c"}),
+        ),
+        ({"error": "text"}, chat.read_error({"message": "text"})),
+        (None, chat.read_error({})),
+        ([], chat.read_error({})),
+        ("text", chat.read_error({})),
+    ],
+)
+def test_a_vendor_s_error_is_read_from_whatever_it_sent(given: Any, told: Any) -> None:
+    assert chat.read_error(given) == told
+
+
+def test_only_identifiers_of_a_vendor_s_error_are_believed() -> None:
+    error = {"message": "x" * 5000, "type": "has spaces", "code": 429, "param": 3}
+    told = chat.read_error({"error": error})
+    assert (told.type, told.code, told.param, len(told.message or "")) == (None, "429", None, 2000)
+    assert chat.read_error({"error": {"code": "x" * 65}}).code is None
+
+
+TIERS = [
+    (None, ""),
+    ("default", ""),
+    ("auto", ""),
+    ("flex", "flex"),
+    ("priority", "priority"),
+    ("Scale", "scale"),
+    ("", ""),
+    (3, "unknown"),
+    (["flex"], "unknown"),
+    ("a word with spaces", "unknown"),
+]
+
+
+@pytest.mark.parametrize(("told", "tier"), TIERS)
+def test_the_tier_an_answer_was_served_in_is_kept(told: Any, tier: str) -> None:
+    reply = reply_of(service_tier=told)
+    assert chat.read_reply(reply, chat_call()).usage.tier == tier
+    assert chat.read_verbatim(reply, chat_call()).usage.tier == tier
+
+
+@pytest.mark.parametrize("told", ["priority", None])
+def test_the_tier_a_stream_was_served_in_is_kept(told: Any) -> None:
+    asked = call("chat", body(stream=True), stream=True)
+    chunk = {"id": "x", "model": "m", "choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}
+    stream = b"data: " + orjson.dumps({**chunk, "service_tier": told}) + b"\n\n"
+    stream += b"data: " + orjson.dumps({**chunk, "choices": [], "usage": USAGE}) + b"\n\ndata: [DONE]\n\n"
+    for reader in (chat.Reader(asked), chat.Tap(asked)):
+        finished = read(reader, stream)[-1]
+        assert isinstance(finished, Finished)
+        assert finished.answer.usage == Usage(7, 2, tier=told or "")

@@ -1,0 +1,361 @@
+"""OpenAI Chat Completions, the client's side, and OpenAI's own SDK reading what we write."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import openai
+import orjson
+import pytest
+
+from llm_service.core import errors
+from llm_service.core.conversation import (
+    SILENCE,
+    Answer,
+    Attempt,
+    Conversation,
+    Delta,
+    Event,
+    Finished,
+    Message,
+    Refusal,
+    Started,
+    Text,
+    Usage,
+)
+from llm_service.formats import openai_chat as chat
+from tests.formats.examples import TURN, data_of, openai_client, written
+from tests.formats.openai_chat.wire import ASKED, USAGE, body, chat_call, reply_of
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+ANSWER = Answer(
+    Usage(20, 9, cached_tokens=8, cache_write_tokens=4, reasoning_tokens=2),
+    stop_reason="end_turn",
+    parts=(Text("Hello"),),
+    model="claude-x",
+    cost_nanousd=2_500_000,
+)
+
+
+@pytest.mark.parametrize(
+    ("extra", "param"),
+    [
+        ({"temperature": 2.5}, "temperature"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_completion_tokens": -5}, "max_completion_tokens"),
+        ({"n": 0}, "n"),
+        ({"n": 129}, "n"),
+        ({"stop": ["a"] * 5}, "stop"),
+        ({"stop": {}}, "stop"),
+        ({"stream_options": True}, "stream_options"),
+        ({"stream_options": {"include_usage": "yes"}}, "stream_options"),
+        ({"presence_penalty": -3}, "presence_penalty"),
+        ({"top_logprobs": 21}, "top_logprobs"),
+        ({"seed": 0.5}, "seed"),
+        ({"tools": {}}, "tools"),
+        ({"user": 3}, "user"),
+        ({"messages": [{"role": "tool"}]}, "messages[0].content"),
+    ],
+)
+def test_a_wrong_field_is_refused_by_its_name(extra: dict[str, Any], param: str) -> None:
+    with pytest.raises(errors.InvalidRequest) as refusal:
+        chat.check(body(**extra))
+    assert refusal.value.param == param
+
+
+def test_what_openai_takes_passes() -> None:
+    given = body(
+        messages=[
+            {"role": "developer", "content": "Be brief."},
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x/y.png"}}]},
+            {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "type": "function"}]},
+            {"role": "tool", "tool_call_id": "c", "content": "3"},
+            {"role": "assistant", "tool_calls": []},
+        ],
+        stop=None,
+        max_tokens=None,
+        logit_bias={"5": 1},
+        reasoning_effort="high",
+    )
+    assert chat.check(given) is given
+
+
+def test_a_conversation_crosses_with_its_system_prompt_and_parameters() -> None:
+    given = body(
+        messages=[
+            {"role": "system", "content": "one"},
+            {"role": "developer", "content": [{"type": "text", "text": "two"}, {"type": "text", "text": "three"}]},
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+            {"role": "assistant", "content": "c", "refusal": None, "annotations": [], "tool_calls": None},
+            {"role": "assistant", "content": None, "refusal": "no"},
+            {"role": "developer", "content": "later"},
+            {"role": "user", "content": "d"},
+        ],
+        max_tokens=5,
+        max_completion_tokens=6,
+        temperature=1.5,
+        top_p=0.9,
+        stop="END",
+        user="old",
+        safety_identifier="new",
+        n=1,
+        logprobs=False,
+        tools=[],
+        response_format={"type": "text"},
+        frequency_penalty=0,
+        store=False,
+        service_tier="auto",
+        seed=None,
+    )
+    assert chat.read_request(chat.check(given)) == Conversation(
+        messages=(
+            Message("user", (Text("a"), Text("b"))),
+            Message("assistant", (Text("c"),)),
+            Message("assistant", (Refusal("no"),)),
+            Message("system", (Text("later"),)),
+            Message("user", (Text("d"),)),
+        ),
+        system=(Text("one"), Text("two"), Text("three")),
+        max_tokens=6,
+        temperature=1.5,
+        top_p=0.9,
+        stop=("END",),
+        user="new",
+        tier="auto",
+    )
+
+
+def test_hints_that_cannot_cross_are_dropped_by_name() -> None:
+    given = body(
+        messages=[{"role": "user", "name": "Ann", "content": [{"type": "text", "text": "x"}]}],
+        metadata={"a": "b"},
+        seed=3,
+        store=True,
+        verbosity="low",
+        prompt_cache_key="k",
+    )
+    dropped = chat.read_request(chat.check(given)).dropped
+    assert set(dropped) == {
+        "metadata", "seed", "store", "verbosity", "prompt_cache_key", "messages[].name",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("extra", "param"),
+    [
+        ({"tools": [{"type": "function"}]}, "tools[0].function"),
+        ({"tools": [3]}, "tools[0]"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"n": 2}, "n"),
+        ({"logprobs": True}, "logprobs"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"logit_bias": {"5": 1}}, "logit_bias"),
+        ({"frequency_penalty": 0.5}, "frequency_penalty"),
+        ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"audio": {}}, "audio"),
+        ({"reasoning_effort": "lots"}, "reasoning_effort"),
+        ({"web_search_options": {}}, "web_search_options"),
+        ({"brand_new": 1}, "brand_new"),
+        ({"brand new ünd long": 1}, "(unnamed)"),
+        ({"messages": [*TURN, {"role": "tool", "content": "x"}]}, "messages[1].tool_call_id"),
+        ({"messages": [*TURN, {"role": "assistant", "tool_calls": [{}]}]}, "messages[1].tool_calls[0].function"),
+        ({"messages": [*TURN, {"role": "assistant", "content": None}]}, "messages[1].content"),
+        ({"messages": [{"role": "user", "content": []}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
+        ({"messages": [{"role": "user", "content": "x", "novel": 1}]}, "messages[0].novel"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "input_audio"}]}]},
+            "messages[0].content[1]",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "novel": 1}]}]},
+            "messages[0].content[0].novel",
+        ),
+    ],
+)
+def test_what_cannot_cross_is_refused_by_its_path(extra: dict[str, Any], param: str) -> None:
+    with pytest.raises(errors.InvalidRequest) as refusal:
+        chat.read_request(chat.check(body(**extra)))
+    assert refusal.value.param == param
+    assert param in refusal.value.message
+
+
+def test_the_sdk_reads_a_reply_of_ours() -> None:
+    reply = chat.write_reply(chat_call(), ANSWER)
+    completion = openai_client(orjson.dumps(reply)).chat.completions.create(model="m", messages=[])
+    assert completion.id == f"chatcmpl-{chat_call().id}"
+    assert completion.created == 1_700_000_000
+    assert completion.model == "claude-x"
+    assert completion.choices[0].message.content == "Hello"
+    assert completion.choices[0].finish_reason == "stop"
+    assert completion.usage is not None
+    assert completion.usage.total_tokens == 29
+    assert completion.usage.prompt_tokens_details is not None
+    assert completion.usage.prompt_tokens_details.cached_tokens == 8
+    assert completion.usage.completion_tokens_details is not None
+    assert completion.usage.completion_tokens_details.reasoning_tokens == 2
+    assert completion.usage.model_extra == {"cost_usd": 0.0025}
+    message = reply["choices"][0]["message"]
+    assert message == {"role": "assistant", "content": "Hello", "refusal": None, "annotations": []}
+
+
+@pytest.mark.parametrize(
+    ("stop_reason", "finish_reason"),
+    [
+        ("end_turn", "stop"),
+        ("stop_sequence", "stop"),
+        ("max_tokens", "length"),
+        ("tool_use", "tool_calls"),
+        ("refusal", "content_filter"),
+        ("other", "stop"),
+        (None, "stop"),
+    ],
+)
+def test_stop_reasons_become_openai_s(stop_reason: Any, finish_reason: str) -> None:
+    reply = chat.write_reply(chat_call(), Answer(Usage(), stop_reason=stop_reason))
+    assert reply["choices"][0]["finish_reason"] == finish_reason
+
+
+def test_a_verbatim_reply_only_gains_its_cost() -> None:
+    given = reply_of(novel=[1])
+    answer = Answer(Usage(7, 2), body=given, cost_nanousd=None)
+    assert chat.write_reply(chat_call(), answer) == {**given, "usage": {**USAGE, "cost_usd": None}}
+    assert "cost_usd" not in given["usage"]
+    unusual = reply_of(usage=None)
+    assert chat.write_reply(chat_call(), Answer(Usage(), body=unusual)) == unusual
+
+
+def test_the_sdk_s_accumulator_reads_a_stream_of_ours() -> None:
+    asked = chat_call(stream=True, **ASKED)
+    events: list[Event] = [
+        Attempt("a", "m"),
+        SILENCE,
+        Started("claude-x"),
+        Delta("Hel"),
+        SILENCE,
+        Delta("lo"),
+        Finished(ANSWER),
+    ]
+    stream = chat.KEEP_ALIVE + written(chat.Frames(asked), events)
+    with openai_client(stream).chat.completions.stream(model="m", messages=[], **ASKED) as helper:
+        for _ in helper:
+            pass
+        final = helper.get_final_completion()
+    assert final.choices[0].message.content == "Hello"
+    assert final.choices[0].message.role == "assistant"
+    assert final.choices[0].finish_reason == "stop"
+    assert final.model == "claude-x"
+    assert final.usage is not None
+    assert (final.usage.prompt_tokens, final.usage.completion_tokens) == (20, 9)
+    chunks = data_of(stream)
+    assert chunks[-1] == "[DONE]"
+    assert chunks[-2]["choices"] == []
+    assert chunks[-2]["usage"]["cost_usd"] == 0.0025
+    assert all(chunk["usage"] is None for chunk in chunks[:-2])
+    assert {(chunk["id"], chunk["created"], chunk["object"]) for chunk in chunks[:-1]} == {
+        (f"chatcmpl-{asked.id}", 1_700_000_000, "chat.completion.chunk")
+    }
+
+
+def test_without_include_usage_there_is_no_word_of_usage() -> None:
+    stream = written(chat.Frames(chat_call(stream=True)), [Started("m"), Delta("x"), Finished(ANSWER)])
+    assert b"usage" not in stream
+    assert data_of(stream)[-1] == "[DONE]"
+
+
+def test_an_estimate_says_so() -> None:
+    usage = chat.write_reply(chat_call(), Answer(Usage(1, 2, exact=False)))["usage"]
+    assert usage["exact"] is False
+    assert usage["cost_usd"] is None
+
+
+def test_the_sdk_raises_for_a_failure_in_a_stream() -> None:
+    frames = chat.Frames(chat_call(stream=True))
+    stream = frames.feed(Started("m")) + frames.feed(Delta("x")) + frames.error(errors.UpstreamBroken("It broke."))
+    assert b"[DONE]" not in stream
+    with pytest.raises(openai.APIError, match="It broke") as failure:
+        for _ in openai_client(stream).chat.completions.create(model="m", messages=[], stream=True):
+            pass
+    assert failure.value.body == {
+        "message": "It broke.",
+        "type": "server_error",
+        "param": None,
+        "code": "upstream_broken",
+    }
+
+
+_UNSUPPORTED, _QUOTA, _UNAVAILABLE = "unsupported_parameter", "insufficient_quota", "service_unavailable_error"
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "kind", "code", "raised"),
+    [
+        (errors.InvalidRequest("x", param="n"), 400, "invalid_request_error", None, openai.BadRequestError),
+        (errors.UnsupportedParameter("x"), 400, "invalid_request_error", _UNSUPPORTED, openai.BadRequestError),
+        (errors.Unauthenticated("x"), 401, "invalid_request_error", "invalid_api_key", openai.AuthenticationError),
+        (errors.Forbidden("x"), 403, "invalid_request_error", "forbidden", openai.PermissionDeniedError),
+        (errors.ModelNotFound("x"), 404, "invalid_request_error", "model_not_found", openai.NotFoundError),
+        (errors.MethodNotAllowed("x"), 405, "invalid_request_error", "method_not_allowed", openai.APIStatusError),
+        (errors.PayloadTooLarge("x"), 413, "invalid_request_error", "request_too_large", openai.APIStatusError),
+        (errors.RateLimited("x"), 429, "requests", "rate_limit_exceeded", openai.RateLimitError),
+        (errors.Refusal("x", status=402, code="budget"), 429, _QUOTA, _QUOTA, openai.RateLimitError),
+        (errors.Unavailable("x"), 503, "server_error", "unavailable", openai.InternalServerError),
+        (errors.UpstreamRejected("x"), 400, "invalid_request_error", None, openai.BadRequestError),
+        (errors.UpstreamRateLimited("x"), 429, "rate_limit_error", "rate_limit_exceeded", openai.RateLimitError),
+        (errors.UpstreamQuotaExhausted("x"), 429, _QUOTA, _QUOTA, openai.RateLimitError),
+        (errors.UpstreamOverloaded("x"), 503, _UNAVAILABLE, "server_is_overloaded", openai.InternalServerError),
+        (errors.UpstreamTimeout("x"), 504, "server_error", "upstream_timeout", openai.InternalServerError),
+        (errors.InternalError("x"), 500, "server_error", "internal_error", openai.InternalServerError),
+    ],
+)  # fmt: skip
+def test_the_sdk_raises_its_own_class_for_each_failure(
+    failure: errors.ServiceError, status: int, kind: str, code: str | None, raised: type[openai.APIStatusError]
+) -> None:
+    told = chat.error(failure, "req-1")
+    assert told == {"error": {"message": "x", "type": kind, "param": failure.param, "code": code}}
+    assert chat.status(failure) == status
+    client = openai_client(orjson.dumps(told), status, chat.error_headers(failure, NOW))
+    with pytest.raises(raised) as caught:
+        client.chat.completions.create(model="m", messages=[])
+    assert caught.value.code == code
+
+
+def test_openai_s_own_words_are_kept_but_nobody_else_s() -> None:
+    vendor = {"dialect": "chat", "status": 400, "type": "invalid_request_error", "code": "context_length_exceeded"}
+    told = chat.error(errors.UpstreamRejected("x", vendor=vendor), "r")["error"]
+    assert told["code"] == "context_length_exceeded"
+    foreign = {**vendor, "dialect": "messages"}
+    assert chat.error(errors.UpstreamRejected("x", vendor=foreign), "r")["error"]["code"] is None
+    ours = errors.UpstreamRejected("x", vendor={**vendor, "code": "invalid_api_key"}, code="upstream_authentication")
+    assert chat.error(ours, "r")["error"]["code"] == "upstream_authentication"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "duration"), [(0, "0s"), (59, "59s"), (60, "1m0s"), (360, "6m0s"), (3661, "1h1m1s")]
+)
+def test_rate_limit_headers_are_openai_s(seconds: int, duration: str) -> None:
+    limit = errors.Limit("requests", "key", 60, 60, 0, seconds)
+    assert chat.error_headers(errors.RateLimited("x", limit=limit), NOW) == {
+        "x-ratelimit-limit-requests": "60",
+        "x-ratelimit-remaining-requests": "0",
+        "x-ratelimit-reset-requests": duration,
+    }
+
+
+def test_the_sdk_is_told_not_to_retry_what_was_retried_here() -> None:
+    assert chat.error_headers(errors.UpstreamFailed("x"), NOW) == {"x-should-retry": "false"}
+    assert chat.error_headers(errors.Unavailable("x"), NOW) == {}
+
+
+def test_the_prompt_of_a_body_is_all_that_holds_content() -> None:
+    assert chat.prompt(body()) == [TURN]
+
+
+def test_silence_and_attempts_send_nothing() -> None:
+    frames = chat.Frames(chat_call())
+    assert frames.feed(SILENCE) == b""
+    assert frames.feed(Attempt("a", "m")) == b""

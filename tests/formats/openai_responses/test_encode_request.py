@@ -1,0 +1,370 @@
+"""OpenAI Responses, the upstream's side: what is sent for a conversation, and that it can be read again."""
+
+from __future__ import annotations
+
+import string
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm_service.core import errors
+from llm_service.core.conversation import (
+    Caller,
+    Conversation,
+    Document,
+    Image,
+    JsonFormat,
+    Message,
+    Part,
+    Reasoning,
+    RedactedThinking,
+    Refusal,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+from llm_service.formats import openai_responses as responses
+from tests.formats.examples import call, target
+from tests.formats.openai_responses.wire import body, responses_call
+
+GPT5 = target(model="gpt-5", sampling=False, thinking="effort")
+GPT4 = target(model="gpt-4o")
+CALL = call("messages", {"model": "m", "max_tokens": 5, "messages": []})
+SCHEMA = {"type": "object", "properties": {"q": {"type": "string"}}, "required": ["q"], "additionalProperties": False}
+
+
+def user(*parts: Part) -> Message:
+    return Message("user", parts or (Text("Hello"),))
+
+
+def conversation(*messages: Message, **more: Any) -> Conversation:
+    return Conversation(messages or (user(),), **more)
+
+
+def write(given: Conversation, to: Any = GPT5, **more: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+    return responses.write_request(replace(CALL, **more), given, to)
+
+
+# ---- what is sent
+
+
+def test_a_plain_question_is_kept_nowhere_and_its_reasoning_comes_back() -> None:
+    assert write(conversation()) == (
+        {
+            "model": "gpt-5",
+            "input": [{"role": "user", "content": "Hello"}],
+            "store": False,
+            "include": ["reasoning.encrypted_content"],
+        },
+        (),
+    )
+    assert "include" not in write(conversation(), GPT4)[0]
+    assert write(conversation(), stream=True)[0]["stream_options"] == {"include_obfuscation": False}
+
+
+def test_the_system_prompt_keeps_its_blocks_and_has_the_rank_the_model_knows() -> None:
+    given = conversation(user(), Message("system", (Text("Now."),)), user(), system=(Text("a"), Text("b")))
+    for to, role in ((GPT5, "developer"), (GPT4, "system")):
+        items = write(given, to)[0]["input"]
+        parts = [{"type": "input_text", "text": "a"}, {"type": "input_text", "text": "b"}]
+        assert items[0] == {"role": role, "content": parts}
+        assert items[2] == {"role": role, "content": "Now."}
+
+
+def test_a_turn_with_tools_becomes_items() -> None:
+    image = Image(data="iVBO", media_type="image/png")
+    given = conversation(
+        user(),
+        Message(
+            "assistant",
+            (
+                Thinking("Hm", "rs_1:gAAAA", "responses"),
+                RedactedThinking("rs_2:gBBBB", "responses"),
+                Thinking("mine", "EqQ==", "messages"),
+                Text("Let me"),
+                Text(" see"),
+                ToolCall("toolu_1", "look", '{"q": 1}'),
+                ToolCall("toolu_2", "look", ""),
+            ),
+        ),
+        user(
+            ToolResult("toolu_1", (Text("found"),)),
+            ToolResult("toolu_2", (Text("broke"), image), is_error=True),
+            Text("And?"),
+        ),
+    )
+    sent, dropped = write(given)
+    assert sent["input"][1:] == [
+        {
+            "type": "reasoning",
+            "id": "rs_1",
+            "summary": [{"type": "summary_text", "text": "Hm"}],
+            "encrypted_content": "gAAAA",
+        },
+        {"type": "reasoning", "id": "rs_2", "summary": [], "encrypted_content": "gBBBB"},
+        {
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": "Let me"}, {"type": "output_text", "text": " see"}],
+        },
+        {"type": "function_call", "call_id": "toolu_1", "name": "look", "arguments": '{"q": 1}'},
+        {"type": "function_call", "call_id": "toolu_2", "name": "look", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "toolu_1", "output": "found"},
+        {
+            "type": "function_call_output",
+            "call_id": "toolu_2",
+            "output": [
+                {"type": "input_text", "text": "Error:"},
+                {"type": "input_text", "text": "broke"},
+                {"type": "input_image", "image_url": "data:image/png;base64,iVBO", "detail": "auto"},
+            ],
+        },
+        {"role": "user", "content": "And?"},
+    ]
+    assert dropped == ("messages[].thinking",)
+
+
+def test_documents_are_files_and_plain_ones_are_said() -> None:
+    parts = (
+        Document(data="JVBE", media_type="application/pdf"),
+        Document(url="https://x/a.pdf"),
+        Document(text="body", title="T", context="C"),
+    )
+    assert write(conversation(user(*parts)))[0]["input"][0]["content"] == [
+        {"type": "input_file", "file_data": "data:application/pdf;base64,JVBE", "filename": "document.pdf"},
+        {"type": "input_file", "file_url": "https://x/a.pdf"},
+        {"type": "input_text", "text": "T\nC\n\nbody"},
+    ]
+
+
+def test_tools_say_whether_they_are_strict() -> None:
+    tools = (
+        Tool("a", "A.", SCHEMA, True),
+        Tool("b", None, {"type": "object", "properties": {"q": {}}}, True),
+        Tool("c", None, SCHEMA),
+        Tool("d"),
+    )
+    sent, dropped = write(conversation(tools=tools, parallel_tool_calls=False))
+    assert [tool["strict"] for tool in sent["tools"]] == [True, False, False, False]
+    assert sent["tools"][0] == {
+        "type": "function",
+        "name": "a",
+        "description": "A.",
+        "parameters": SCHEMA,
+        "strict": True,
+    }
+    assert sent["tools"][3]["parameters"] == {"type": "object", "properties": {}}
+    assert sent["parallel_tool_calls"] is False
+    assert dropped == ()
+
+
+@pytest.mark.parametrize(
+    ("choice", "sent"),
+    [
+        (ToolChoice("auto"), "auto"),
+        (ToolChoice("none"), "none"),
+        (ToolChoice("required"), "required"),
+        (ToolChoice("tool", "a"), {"type": "function", "name": "a"}),
+        (
+            ToolChoice("required", allowed=("a",)),
+            {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "a"}]},
+        ),
+    ],
+)
+def test_choices_of_tools(choice: ToolChoice, sent: Any) -> None:
+    assert write(conversation(tools=(Tool("a"),), tool_choice=choice))[0]["tool_choice"] == sent
+
+
+def test_formats_have_a_name_and_are_strict_where_they_can_be() -> None:
+    assert write(conversation(format=JsonFormat(SCHEMA)))[0]["text"]["format"] == {
+        "type": "json_schema",
+        "name": "answer",
+        "schema": SCHEMA,
+        "strict": True,
+    }
+    loose = write(conversation(format=JsonFormat({"type": "object"}, "n", "d", True)))[0]["text"]["format"]
+    assert (loose["name"], loose["description"], loose["strict"]) == ("n", "d", False)
+    assert write(conversation(format=JsonFormat()))[0]["text"] == {"format": {"type": "json_object"}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        (Reasoning("high"), {"effort": "high"}),
+        (Reasoning("none"), {"effort": "none"}),
+        (Reasoning("low", summary=True), {"effort": "low", "summary": "auto"}),
+        (Reasoning(budget=2000), {"effort": "low"}),
+        (Reasoning(summary=True), {"summary": "auto"}),
+        (Reasoning(summary=False), None),
+    ],
+)
+def test_reasoning_is_asked_for_in_openai_s_words(asked: Reasoning, sent: Any) -> None:
+    assert write(conversation(reasoning=asked))[0].get("reasoning") == sent
+
+
+def test_what_a_model_does_not_take_is_left_out_by_name() -> None:
+    given = conversation(
+        temperature=0.5, top_p=0.9, top_k=5, stop=("x",), max_tokens=3, reasoning=Reasoning("high"), tier="standard"
+    )
+    sent, dropped = write(given)
+    assert dropped == ("max_tokens", "temperature", "top_p", "stop_sequences", "top_k")
+    assert (sent["max_output_tokens"], sent["service_tier"]) == (16, "default")
+    sent, dropped = write(given, GPT4)
+    assert (sent["temperature"], sent["top_p"]) == (0.5, 0.9)
+    assert dropped == ("max_tokens", "stop_sequences", "top_k", "thinking")
+
+
+def test_a_long_name_of_a_user_is_sent_as_a_digest() -> None:
+    assert write(conversation(user="ann"))[0]["safety_identifier"] == "ann"
+    assert len(write(conversation(user="x" * 500))[0]["safety_identifier"]) == 64
+
+
+def test_an_answer_cannot_be_continued() -> None:
+    last = Message("assistant", (Text("And so"),), ("messages[1].content",))
+    with pytest.raises(errors.UnsupportedParameter) as refused:
+        write(conversation(user(), last))
+    assert refused.value.param == "messages[1].role"
+
+
+# ---- which way
+
+
+IMAGE = ToolResult("c", (Image(url="https://x/y.png"),))
+TURN = (user(), Message("assistant", (ToolCall("c", "look", ""),)), user(IMAGE))
+
+
+@pytest.mark.parametrize(
+    ("given", "to", "needed"),
+    [
+        (conversation(), GPT5, False),
+        (conversation(tools=(Tool("a"),)), GPT5, True),
+        (conversation(tools=(Tool("a"),)), GPT4, False),
+        (conversation(reasoning=Reasoning("low")), GPT5, True),
+        (conversation(reasoning=Reasoning("low")), GPT4, False),
+        (conversation(*TURN), GPT4, True),
+        (conversation(*TURN, stop=("x",)), GPT4, False),
+        (conversation(*TURN, stop=("x",)), GPT5, True),
+        (
+            conversation(user(), Message("assistant", (Thinking("", "rs:x", "responses"), Text("a"))), user()),
+            GPT5,
+            True,
+        ),
+        (conversation(user(), Message("assistant", (Thinking("", "x", "messages"), Text("a"))), user()), GPT5, False),
+        (
+            conversation(tools=(Tool("a"),)),
+            target(sampling=False, thinking="effort", provider={"responses": False}),
+            False,
+        ),
+    ],
+)
+def test_the_way_by_responses_is_taken_where_chat_cannot(given: Conversation, to: Any, needed: bool) -> None:
+    assert responses.needed(given, to) is needed
+
+
+# ---- verbatim, and storage
+
+
+def test_a_body_is_forwarded_as_it_is_and_nothing_is_kept() -> None:
+    given = body(field_of_tomorrow=1, tools=[{"type": "web_search"}])
+    forwarded = responses.forward(responses_call(**given), GPT5)
+    assert forwarded == {**given, "model": "gpt-5", "store": False}
+    assert responses.forward(responses_call(store=False), GPT5)["store"] is False
+
+
+STORING = [
+    ("store", True),
+    ("background", True),
+    ("previous_response_id", "resp_1"),
+    ("conversation", {"id": "conv_1"}),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), STORING)
+def test_storage_is_for_the_operator_to_allow(name: str, value: Any) -> None:
+    asked = responses_call(**{name: value})
+    with pytest.raises(errors.UnsupportedParameter) as refused:
+        responses.forward(asked, GPT5)
+    assert (refused.value.param, refused.value.code) == (name, "storage_not_allowed")
+    assert "LLM_SERVICE_UPSTREAM_STORAGE" in refused.value.message
+    allowed = responses.forward(asked, target(model="gpt-5", provider={"storage": True}))
+    assert allowed[name] == value
+    assert allowed["store"] is (name == "store")
+
+
+@pytest.mark.parametrize("provider_says", [True, False])
+@pytest.mark.parametrize("key_says", [True, False, None])
+def test_the_key_s_word_on_storage_wins_over_the_provider_s(key_says: bool | None, provider_says: bool) -> None:
+    asked = replace(responses_call(store=True), caller=Caller("k", storage=key_says))
+    to = target(model="gpt-5", provider={"storage": provider_says})
+    if key_says or (key_says is None and provider_says):
+        assert responses.forward(asked, to)["store"] is True
+        return
+    with pytest.raises(errors.UnsupportedParameter, match="keys update --storage allow"):
+        responses.forward(asked, to)
+
+
+def test_reasoning_of_another_vendor_is_not_forwarded() -> None:
+    foreign = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "carried:messages:EqQ=="}
+    own = {"type": "reasoning", "id": "rs_2", "summary": [], "encrypted_content": "gAAAA"}
+    question = {"role": "user", "content": "Hello"}
+    asked = responses_call(input=[question, foreign, own, question])
+    assert responses.forward(asked, GPT5)["input"] == [question, own, question]
+    assert responses.left_out(asked) == ("input[].reasoning",)
+    assert responses.left_out(responses_call(input=[question, own])) == responses.left_out(responses_call()) == ()
+
+
+# ---- round trips
+
+
+NAMES = st.text(string.ascii_letters, min_size=1, max_size=5)
+TEXTS = st.builds(Text, st.text(max_size=10))
+IMAGES = st.sampled_from([Image(url="https://x/y.png"), Image(data="iVBO", media_type="image/png")])
+DOCUMENTS = st.sampled_from(
+    [Document(url="https://x/a.pdf"), Document(data="JVBE", media_type="application/pdf", title="a.pdf")]
+)
+ARGUMENTS = st.dictionaries(NAMES, st.integers(-(2**63), 2**63 - 1)).map(lambda value: orjson.dumps(value).decode())
+SAID = st.lists(TEXTS | IMAGES | DOCUMENTS, min_size=1, max_size=3)
+THOUGHTS = st.builds(lambda text, word: Thinking(text, f"rs:{word}", "responses"), st.text(min_size=1), NAMES)
+ANSWERED = st.lists(TEXTS | st.builds(Refusal, st.text(max_size=5)), min_size=1, max_size=3)
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> Conversation:
+    """What both sides can express: each call is answered, and the user has the last word."""
+    turns: list[Message] = [user(*draw(SAID))]
+    tools = tuple(Tool(name, schema=SCHEMA, strict=draw(st.booleans())) for name in draw(st.sets(NAMES, max_size=3)))
+    for number in range(draw(st.integers(0, 3))):
+        calls: list[Part] = [
+            ToolCall(f"call_{number}_{at}", draw(NAMES), draw(ARGUMENTS)) for at in range(draw(st.integers(0, 2)))
+        ]
+        thought: list[Part] = draw(st.lists(THOUGHTS, max_size=1))
+        turns.append(Message("assistant", (*thought, *draw(ANSWERED), *calls)))
+        results = [ToolResult(part.id, tuple(draw(SAID))) for part in calls if isinstance(part, ToolCall)]
+        said: list[Any] = draw(SAID) if not results or draw(st.booleans()) else []
+        turns.append(user(*results, *said))
+    return Conversation(
+        messages=tuple(turns),
+        system=tuple(draw(st.lists(st.builds(Text, st.text(min_size=1)), max_size=2))),
+        max_tokens=draw(st.none() | st.integers(16, 1000)),
+        user=draw(st.none() | NAMES),
+        tools=tools,
+        tool_choice=draw(st.none() | st.just(ToolChoice("auto"))) if tools else None,
+        parallel_tool_calls=draw(st.none() | st.booleans()) if tools else None,
+        format=draw(st.none() | st.sampled_from([JsonFormat(), JsonFormat(SCHEMA, "n", "d", True)])),
+        reasoning=draw(st.none() | st.sampled_from([Reasoning("high"), Reasoning("low", summary=True)])),
+        tier=draw(st.none() | st.sampled_from(["standard", "flex"])),
+    )
+
+
+@settings(deadline=None)
+@given(conversations())
+def test_what_is_written_can_be_read_again(given: Conversation) -> None:
+    sent, dropped = write(given)
+    assert dropped == ()
+    assert responses.read_request(responses.check(orjson.loads(orjson.dumps(sent)))) == given

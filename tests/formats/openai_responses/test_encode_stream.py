@@ -1,0 +1,209 @@
+"""OpenAI Responses, the client's side: answers and streams as OpenAI's SDK reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import openai
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai.types.responses import Response
+
+from llm_service.core import errors
+from llm_service.core.conversation import (
+    SILENCE,
+    Answer,
+    Attempt,
+    Delta,
+    Event,
+    Finished,
+    Part,
+    RedactedThinking,
+    Refusal,
+    RefusalDelta,
+    Relay,
+    Started,
+    Text,
+    Thinking,
+    ThinkingDelta,
+    ThinkingEnd,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallEnd,
+    ToolCallStart,
+    Usage,
+)
+from llm_service.formats import openai_responses as responses
+from tests.formats.examples import USAGES, data_of, openai_client, written
+from tests.formats.openai_responses.wire import responses_call
+
+TOOLS = [{"type": "function", "name": "look", "parameters": {"type": "object"}, "strict": False}]
+CALL = responses_call(stream=True, tools=TOOLS, instructions="Be brief.", metadata={"a": "b"})
+USAGE = Usage(9, 4, 3, 2, reasoning_tokens=1)
+
+# What an answer is made of, as parts and as events.
+MADE: list[tuple[Part, list[Event]]] = [
+    (
+        Thinking("Hm, so", "sig", "messages"),
+        [ThinkingDelta("Hm"), ThinkingDelta(", so"), ThinkingEnd("sig", "messages")],
+    ),
+    (Thinking("aloud"), [ThinkingDelta("aloud"), ThinkingEnd()]),
+    (RedactedThinking("secret", "messages"), [RedactedThinking("secret", "messages")]),
+    (Text("Hello"), [Delta("Hel"), Delta(""), Delta("lo")]),
+    (
+        ToolCall("toolu_1", "look", '{"q": 1}'),
+        [ToolCallStart(0, "toolu_1", "look"), ToolCallDelta(0, '{"q": '), ToolCallDelta(0, "1}"), ToolCallEnd(0)],
+    ),
+    (ToolCall("toolu_2", "look", "{}"), [ToolCallStart(1, "toolu_2", "look"), ToolCallDelta(1, ""), ToolCallEnd(1)]),
+    (Refusal("I will not"), [RefusalDelta("I will "), RefusalDelta("not")]),
+]
+
+
+def stream_of(made: Sequence[tuple[Part, list[Event]]], stop: Any = "end_turn") -> bytes:
+    ending = Finished(Answer(usage=USAGE, stop_reason=stop, model="claude"))
+    started: list[Event] = [Attempt("p", "m"), Started(model="claude"), SILENCE]
+    return written(responses.Frames(CALL), [*started, *(event for _, events in made for event in events), ending])
+
+
+def climbed(stream: bytes) -> Any:
+    with openai_client(stream).responses.stream(model="m", input="x", tools=TOOLS) as helper:  # type: ignore[arg-type]
+        return helper.get_final_response()
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.sampled_from(MADE), max_size=6, unique_by=id))
+def test_a_stream_and_a_plain_answer_of_the_same_parts_are_the_same(made: list[tuple[Part, list[Event]]]) -> None:
+    stream = stream_of(made)
+    answer = Answer(usage=USAGE, stop_reason="end_turn", parts=tuple(part for part, _ in made), model="claude")
+    plain = responses.write_reply(CALL, answer)
+    assert data_of(stream)[-1]["response"] == plain
+    assert climbed(stream).output_text == Response.model_validate(plain).output_text
+    assert Response.model_validate(plain).output_text == "".join(part.text for part, _ in made if type(part) is Text)
+
+
+def test_every_event_has_the_next_number_and_its_own_name() -> None:
+    stream = stream_of(MADE, "tool_use")
+    events = data_of(stream)
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    names = [line.removeprefix(b"event: ").decode() for line in stream.split(b"\n") if line.startswith(b"event: ")]
+    assert names == [event["type"] for event in events]
+    assert names[:2] == ["response.created", "response.in_progress"]
+    assert names[-1] == "response.completed"
+    assert events[0]["response"]["usage"] is None
+    assert events[0]["response"]["output"] == []
+    assert events[0]["response"]["instructions"] == "Be brief."
+    assert events[0]["response"]["tools"] == TOOLS
+
+
+def test_the_rungs_of_every_item_are_there() -> None:
+    kinds = [event["type"].removeprefix("response.") for event in data_of(stream_of([MADE[0], MADE[3], MADE[4]]))]
+    assert kinds == [
+        "created",
+        "in_progress",
+        "output_item.added",
+        "reasoning_summary_part.added",
+        "reasoning_summary_text.delta",
+        "reasoning_summary_text.delta",
+        "reasoning_summary_text.done",
+        "reasoning_summary_part.done",
+        "output_item.done",
+        "output_item.added",
+        "content_part.added",
+        "output_text.delta",
+        "output_text.delta",
+        "output_text.done",
+        "content_part.done",
+        "output_item.done",
+        "output_item.added",
+        "function_call_arguments.delta",
+        "function_call_arguments.delta",
+        "function_call_arguments.done",
+        "output_item.done",
+        "completed",
+    ]
+
+
+def test_text_and_a_refusal_are_two_parts_of_one_message() -> None:
+    final = climbed(stream_of([MADE[3], MADE[6]], "refusal"))
+    assert [part.type for part in final.output[0].content] == ["output_text", "refusal"]
+    assert final.status == "completed"
+
+
+@pytest.mark.parametrize(
+    ("stop", "status", "reason"),
+    [
+        ("end_turn", "completed", None),
+        ("stop_sequence", "completed", None),
+        ("tool_use", "completed", None),
+        ("other", "completed", None),
+        (None, "completed", None),
+        ("max_tokens", "incomplete", "max_output_tokens"),
+        ("refusal", "incomplete", "content_filter"),
+    ],
+)
+def test_stop_reasons_become_a_status(stop: Any, status: str, reason: str | None) -> None:
+    last = data_of(stream_of([MADE[3]], stop))[-1]
+    answer = Answer(usage=USAGE, stop_reason=stop, parts=(Text("Hello"),), model="claude")
+    plain = responses.write_reply(CALL, answer)
+    assert last["type"] == f"response.{status}"
+    assert last["response"] == plain
+    assert plain["status"] == plain["output"][-1]["status"] == status
+    assert (plain["incomplete_details"] or {}).get("reason") == reason
+
+
+def test_a_tool_without_arguments_gets_an_empty_object() -> None:
+    final = climbed(stream_of([MADE[5]]))
+    assert final.output[0].arguments == "{}"
+
+
+def test_a_call_keeps_its_vendor_s_id() -> None:
+    final = climbed(stream_of([MADE[4]]))
+    assert (final.output[0].call_id, final.output[0].name) == ("toolu_1", "look")
+    assert final.output[0].parsed_arguments == {"q": 1} or final.output[0].arguments == '{"q": 1}'
+
+
+@given(USAGES)
+def test_usage_is_told_in_openai_s_terms(usage: Usage) -> None:
+    reply = responses.write_reply(CALL, Answer(usage=usage, cost_nanousd=1_500_000_000))
+    told = reply["usage"]
+    assert told["total_tokens"] == usage.input_tokens + usage.output_tokens
+    assert told["input_tokens_details"] == {
+        "cached_tokens": usage.cached_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+    }
+    assert told["output_tokens_details"] == {"reasoning_tokens": usage.reasoning_tokens}
+    assert told["cost_usd"] == 1.5
+    assert "exact" not in told
+    assert responses.write_reply(CALL, Answer(usage=Usage(exact=False)))["usage"]["exact"] is False
+
+
+def test_a_failure_ends_the_stream_as_an_error_that_the_sdk_raises() -> None:
+    frames = responses.Frames(CALL)
+    stream = written(frames, [Started(model="claude"), Delta("Hi")])
+    stream += frames.error(errors.UpstreamOverloaded("The provider is overloaded."), "req-1")
+    last = data_of(stream)[-1]
+    assert last["type"] == "error"
+    assert last["code"] == last["error"]["code"] == "server_is_overloaded"
+    assert last["message"] == "The provider is overloaded."
+    assert last["sequence_number"] == len(data_of(stream)) - 1
+    with pytest.raises(openai.APIError, match="overloaded"):
+        list(openai_client(stream).responses.create(model="m", input="x", stream=True))
+    with pytest.raises(openai.APIError, match="overloaded"):
+        climbed(stream)
+
+
+def test_a_failure_after_relayed_frames_has_a_later_number() -> None:
+    frames = responses.Frames(CALL)
+    written(frames, [Started(verbatim=True), Relay(b"event: a\ndata: {}\n\nevent: b\ndata: {}\n\n")])
+    assert data_of(frames.error(errors.UpstreamBroken("Broken.")))[0]["sequence_number"] == 2
+
+
+def test_openai_s_own_error_words_are_kept_and_those_about_our_key_are_not() -> None:
+    vendor = {"dialect": "responses", "status": 400, "type": "image_parse_error", "code": "bad_image"}
+    told = responses.error(errors.UpstreamRejected("No.", vendor=vendor), "r")["error"]
+    assert (told["type"], told["code"]) == ("image_parse_error", "bad_image")
+    ours = errors.UpstreamRejected("No.", code="upstream_authentication", status=401, vendor=vendor)
+    assert responses.error(ours, "r")["error"]["type"] == "invalid_request_error"
+    assert responses.status(errors.BudgetExceeded("No.")) == 429

@@ -1,0 +1,105 @@
+"""Schemas in each vendor's subset, held against the anthropic SDK's own transformation."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import anthropic
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm_service.core.errors import InvalidRequest, UnsupportedParameter
+from llm_service.formats import json_schema as schemas
+
+NAMES = st.sampled_from(["a", "b", "city"])
+EXTRAS = st.fixed_dictionaries(
+    {},
+    optional={
+        "description": st.sampled_from(["What it is", ""]),
+        "title": st.just("T"),
+        "minLength": st.integers(0, 3),
+        "minimum": st.integers(0, 3),
+        "minItems": st.integers(0, 3),
+        "format": st.sampled_from(["date", "uri", "phone"]),
+        "enum": st.sampled_from([["x", "y"], [1, None], [[1]], []]),
+        "const": st.sampled_from(["x", {"a": 1}]),
+        "pattern": st.just("^a"),
+        "additionalProperties": st.booleans(),
+        "required": st.just(["a"]),
+        "default": st.just(3),
+    },
+)
+LEAVES = st.builds(
+    lambda kind, extra: {"type": kind, **extra},
+    st.sampled_from(["string", "integer", "number", "boolean", "null", "array", "object"]),
+    EXTRAS,
+) | st.builds(lambda name: {"$ref": f"#/$defs/{name}"}, NAMES)
+
+
+def nested(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    properties = st.dictionaries(NAMES, inner, max_size=2)
+    return (
+        st.builds(lambda p, extra: {"type": "object", "properties": p, **extra}, properties, EXTRAS)
+        | st.builds(lambda i, extra: {"type": "array", "items": i, **extra}, inner, EXTRAS)
+        | st.builds(lambda word, v, extra: {word: v, **extra}, st.sampled_from(["anyOf", "oneOf", "allOf"]),
+                    st.lists(inner, min_size=1, max_size=2), EXTRAS)
+        | st.builds(lambda d, i: {"$defs": d, **i}, properties, inner)
+    )  # fmt: skip
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(st.recursive(LEAVES, nested, max_leaves=8))
+def test_a_schema_becomes_what_anthropics_own_sdk_makes_of_it(schema: dict[str, Any]) -> None:
+    given_schema = copy.deepcopy(schema)
+    assert schemas.for_anthropic(schema, "schema") == anthropic.transform_schema(copy.deepcopy(schema))
+    assert schema == given_schema  # the client's body is not touched
+
+
+def test_a_list_of_types_becomes_its_variants() -> None:
+    schema = {"type": ["string", "null"], "description": "D", "format": "date"}
+    assert schemas.for_anthropic(schema, "s") == {
+        "description": "D",
+        "anyOf": [{"type": "string", "format": "date"}, {"type": "null"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("schema", "place"),
+    [
+        ({"type": "object", "properties": {"a": {}}}, "s.properties.a"),
+        ({"type": "array", "items": {"type": "strange"}}, "s.items"),
+        ({"anyOf": [{"type": "null"}, {"enum": []}]}, "s.anyOf[1]"),
+        ({"type": "object", "properties": []}, "s.properties"),
+        ({"type": "object", "properties": {"a": 3}}, "s.properties.a"),
+        ({"$defs": {"x y": {}}, "$ref": "#/$defs/x"}, "s.$defs.(unnamed)"),
+        ([], "s"),
+    ],
+)
+def test_a_schema_that_cannot_cross_is_refused_by_the_place_in_it(schema: Any, place: str) -> None:
+    with pytest.raises((InvalidRequest, UnsupportedParameter)) as refusal:
+        schemas.for_anthropic(schema, "s")
+    assert refusal.value.param == place
+
+
+CLOSED = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False}
+
+
+@pytest.mark.parametrize(
+    ("schema", "strict"),
+    [
+        (CLOSED, True),
+        ({**CLOSED, "required": []}, False),
+        ({**CLOSED, "additionalProperties": True}, False),
+        ({"type": "object"}, False),
+        ({"type": "string"}, True),
+        ({"type": "array", "items": CLOSED}, True),
+        ({"type": "array", "items": {"type": "object", "properties": {}}}, False),
+        ({**CLOSED, "properties": {"a": {"anyOf": [{"type": "null"}, {**CLOSED, "required": []}]}}}, False),
+        ({"$defs": {"x": {**CLOSED, "required": []}}, "$ref": "#/$defs/x"}, False),
+        ({**CLOSED, "properties": {"a": {"enum": [{"type": "object"}]}}}, True),
+    ],
+)
+def test_only_closed_and_complete_schemas_are_strict(schema: Any, strict: bool) -> None:
+    assert schemas.is_strict(schema) is strict

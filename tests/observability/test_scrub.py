@@ -1,0 +1,246 @@
+"""What stays of others' text: identifiers, and vendors' messages without anything the request said."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from decimal import Decimal
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from llm_service.catalog.prices import Rates
+from llm_service.core.errors import UpstreamFailed
+from llm_service.observability import scrub
+from llm_service.observability.scrub_words import VOCABULARY
+
+# Error messages as the vendors send them (the design's wire notes; api.openai.com, api.anthropic.com).
+HARMLESS = [
+    "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+    "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead.",
+    "This model's maximum context length is 128000 tokens. However, your messages resulted in 200123 tokens.",
+    "The model `gpt-9-turbo` does not exist or you do not have access to it.",
+    "messages.0.content.1.tool_use_id: unexpected `tool_use_id` found in `tool_result` blocks",
+    'messages: roles must alternate between "user" and "assistant", but found multiple "user" roles in a row',
+    "max_tokens: 200000 > 64000, which is the maximum allowed number of output tokens for claude-sonnet-4-5-20250929",
+    "`max_tokens` must be greater than `thinking.budget_tokens`. cache_creation_input_tokens: 12",
+    "prompt is too long: 210000 tokens > 200000 maximum",
+    "Overloaded",
+    "linked_organization_spend_limit_reached",
+]
+REQUEST = {
+    "model": "gpt-9-turbo",
+    "max_tokens": 5,
+    "messages": [
+        {
+            "role": "user",
+            "content": "my secret-code is AZURITE-99 and my PIN 4711 for bob\nplease keep it, messages and all",
+        },
+        {"role": "user", "content": [{"type": "tool_use", "input": {"customer_ssn": "078-05-1120"}}]},
+    ],
+    "tools": [{"name": "lookup_customer_ssn", "input_schema": {"properties": {"customer_ssn": {}}}}],
+}
+
+
+def scrubbed(message: str) -> str:
+    return scrub.vendor_message(message, scrub.request_text(REQUEST))
+
+
+# Identifiers.
+
+
+@pytest.mark.parametrize("text", ["gpt-4o-mini", "anthropic/claude-sonnet-4-6", "llama3:8b", "req_011CYK5n", "a@b+c"])
+def test_an_identifier_stays(text: str) -> None:
+    assert scrub.identifier(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "two words", "gpt\n", "a" * 129, "été", "nul\x00", "\ud800", None, 7, ["gpt"]],
+)
+def test_what_is_no_identifier_is_none(text: object) -> None:
+    assert scrub.identifier(text) is None
+
+
+@pytest.mark.parametrize(
+    "key", ["sk-ant-api03-abcdef", "lsk_abcd1234_secret", "openai/sk-proj-abcdef", "eyJhbGciOiJIUzI1NiJ9"]
+)
+def test_a_key_in_an_identifiers_place_is_none(key: str) -> None:
+    assert scrub.identifier(key) is None
+
+
+@given(st.text())
+def test_an_identifier_is_only_ever_of_the_allowed_characters(text: str) -> None:
+    assert scrub.identifier(text) in (None, text)
+    if scrub.identifier(text):
+        assert re.fullmatch(r"[A-Za-z0-9._:/@+-]{1,128}", text)
+
+
+# Vendors' messages.
+
+
+@pytest.mark.parametrize("message", HARMLESS)
+def test_a_message_about_fields_and_numbers_stays_as_it_is(message: str) -> None:
+    assert scrubbed(message) == message
+
+
+@pytest.mark.parametrize(
+    ("message", "left"),
+    [
+        ("Invalid value: 'AZURITE-99'. Expected 'user'.", "Invalid value: '[…]'. Expected 'user'."),
+        ("Invalid value: 'Azuri'.", "Invalid value: '[…]'."),
+        ("could not parse: my PIN 4711 for", "could not parse: […]"),
+        ('could not parse: "PIN 4711 for bob\\nplease keep"', 'could not parse: "[…]"'),
+        ("tool call_AZURITE99x failed", "tool […] failed"),
+        ("tools.0.input_schema.customer_ssn: bad", "tools.0.input_schema.[…]: bad"),
+        ("Invalid schema for function 'lookup_customer_ssn'", "Invalid schema for function '[…]'"),
+        ("bad value 078-05-1120 given", "bad value […] given"),
+    ],
+)
+def test_what_the_request_says_is_replaced(message: str, left: str) -> None:
+    assert scrubbed(message) == left
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "https://upstream.internal.example/v1/chat?key=1",
+        "10.1.2.3:8080",
+        "localhost:11434",
+        "ollama:11434",
+        "api.openai.com/v1",
+        "admin@example.com",
+        "sk-abcd***************wxyz",
+        "Bearer sk-ant-api03-AbCdEf",
+        "org-AbCdEfGhIjKl",
+        "AKIAIOSFODNN7EXAMPLE",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIi",
+        "toolu_01A09q90qw90lq917835lq9",
+        "iVBORw0KGgoAAAANSUhEUgAAAAUA",
+        "d9b2d63d-a233-4123-847a-7090f0a1b2c3",
+        "café",
+        "日本語のひみつ",
+        "\\u65e5\\u672c\\u8a9e",
+    ],
+)
+def test_addresses_keys_and_tokens_are_replaced_whatever_the_request_says(told: str) -> None:
+    result = scrub.vendor_message(f"Failed: {told} is wrong", "")
+    secret = told.removeprefix("Bearer ")
+    assert secret not in result
+    assert result.startswith("Failed: ")
+    assert result.endswith("[…] is wrong")
+
+
+def test_a_message_is_one_bounded_line_of_printable_text() -> None:
+    result = scrub.vendor_message("bad\nvalue\x00\x1b[31m " * 1000, "")
+    assert len(result) <= 500
+    assert result.isprintable()
+
+
+@pytest.mark.parametrize("message", [None, 5, {"text": "x"}, ["x"], ""])
+def test_a_message_that_is_no_text_is_empty(message: object) -> None:
+    assert scrub.vendor_message(message, "x") == ""
+
+
+WORD = st.text(st.sampled_from("abcdefXYZ0123456789_éß日"), min_size=6, max_size=30)
+AROUND = st.sampled_from(
+    ["{}", "'{}'", "`{}`", "x{}y", "call_{}_0", "messages.0.{}", "{}.", "({})", "{},{}", "…{}", "input_value={}, type"]
+)
+
+
+@given(st.lists(WORD, min_size=1, max_size=8), st.data())
+@settings(deadline=None)
+def test_no_content_word_of_six_letters_survives(words: list[str], data: st.DataObject) -> None:
+    assume(not any(scrub._is_vocabulary(word) for word in words))
+    message = "Invalid request:"
+    for word in words:
+        told = data.draw(AROUND).replace("{}", data.draw(st.sampled_from([word, word.upper(), json.dumps(word)[1:-1]])))
+        message += f" {told} {data.draw(st.sampled_from(HARMLESS))[:30]}"
+    result = scrub.vendor_message(message, scrub.request_text({"messages": [{"content": " ".join(words)}]})).lower()
+    for word in words:
+        assert word.lower() not in result
+
+
+SHORT = st.text(st.sampled_from("abcdefghijklmnop"), min_size=1, max_size=5).filter(lambda word: word not in VOCABULARY)
+
+
+@given(st.lists(SHORT, min_size=3, max_size=12), st.integers(0, 9))
+@settings(deadline=None)
+def test_no_run_of_three_content_words_survives(words: list[str], at: int) -> None:
+    run = " ".join(words[min(at, len(words) - 3) :][:3])
+    result = scrub.vendor_message(f"Could not parse {run}: invalid", " ".join(words))
+    assert run not in result
+
+
+@given(st.text(), st.text(st.characters(exclude_categories=())))
+@settings(deadline=None)
+def test_any_message_and_any_content_give_a_bounded_line(message: str, content: str) -> None:
+    result = scrub.vendor_message(message, content)
+    assert len(result) <= 500
+    assert not re.search(r"[^\x00-\x7f…]", result)
+
+
+def test_a_huge_request_bounds_the_work_and_what_was_not_looked_for_goes() -> None:
+    content = ("the quick brown fox jumps over the lazy dog. " * 800_000)[: 32 * 1024 * 1024]
+    message = "Unsupported value zyxwvutsrqpo nmlkjihgfedc ponmlkjihgfe at messages[0].content"
+    start = time.perf_counter()
+    result = scrub.vendor_message(message, content)
+    assert time.perf_counter() - start < 5
+    assert result == "Unsupported value […] at messages[0].content"
+
+
+# The request's text.
+
+
+def test_the_requests_text_is_its_strings_and_its_inner_names() -> None:
+    text = scrub.request_text(REQUEST)
+    for piece in ("AZURITE-99", "customer_ssn", "078-05-1120", "lookup_customer_ssn"):
+        assert piece in text
+    assert "gpt-9-turbo" not in text
+    assert "max_tokens" not in text
+
+
+def test_a_prompt_in_the_models_place_is_text_too() -> None:
+    assert "a secret" in scrub.request_text({"model": "tell me a secret"})
+
+
+@pytest.mark.parametrize("body", [None, "text", 5, ["a"]])
+def test_a_body_that_is_no_object_has_no_text(body: object) -> None:
+    assert scrub.request_text(body) == ""
+
+
+def test_a_body_nested_100000_deep_is_read() -> None:
+    body: object = "bottom"
+    for _ in range(100_000):
+        body = [body]
+    assert scrub.request_text({"messages": body}) == "bottom"
+
+
+def test_data_is_no_text_but_its_ends_are_looked_for() -> None:
+    data = "HEADhead" + "iVBORw0KGgo" * 1000 + "TAILtail"
+    body = {"messages": [{"content": [{"data": data}, {"text": "some words " * 100}]}]}
+    assert scrub.data_characters(body) == len(data)
+    text = scrub.request_text(body)
+    assert "HEADhead" in text
+    assert "TAILtail" in text
+    assert len(text) < 2000
+    assert scrub.vendor_message("bad image 'HEADheadiVBO'", text) == "bad image '[…]'"
+
+
+# Exceptions.
+
+
+def test_an_exception_is_told_without_its_text() -> None:
+    try:
+        try:
+            raise UpstreamFailed("MARKER of a vendor")
+        except UpstreamFailed:
+            Rates(Decimal(1), Decimal(2)).cost("MARKER")  # type: ignore[arg-type]
+    except Exception as error:
+        told = scrub.safe_exception(error)
+    assert told["type"] == "builtins.AttributeError"
+    assert told["caused_by"] == ["llm_service.core.errors.UpstreamFailed"]
+    assert [re.sub(r":\d+ ", ": ", frame) for frame in told["frames"]] == ["llm_service/catalog/prices/rates.py: cost"]
+    assert "MARKER" not in str(told)

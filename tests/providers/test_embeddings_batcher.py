@@ -1,0 +1,153 @@
+"""Callers of one moment share a request and nothing else: each has its own answer, failure and way out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from llm_service.catalog.catalog import Provider, Target, Timeouts
+from llm_service.core.cancellation import Cancel
+from llm_service.core.conversation import Answer, Attempt, Call, Caller, Finished
+from llm_service.core.errors import ClientClosed, UpstreamRejected
+from llm_service.providers import openai
+from llm_service.providers.http import sdk_head as clients
+from tests.upstream import OPENAI_KEY, Step, Upstream
+from tests.upstream.embeddings import count, inputs_of, vector
+
+MODEL = "text-embedding-3-small"
+WINDOW = 1.0  # seconds: long enough for a busy machine to bring all callers together
+
+
+class Callers:
+    """Each ``ask`` is a caller in a thread of its own, with a ``Cancel`` of its own."""
+
+    def __init__(self, upstream: Upstream, pool: ThreadPoolExecutor) -> None:
+        row = Provider("openai", "openai", key=OPENAI_KEY, base_url=upstream.openai_url)
+        self._target = Target(row, MODEL, Timeouts(2, 10, 10, 20))
+        self._provider = openai.connect(row, tick=15, echo_delay=0, gather=WINDOW)
+        self._pool = pool
+
+    def ask(self, given: Any, cancel: Cancel | None = None, **more: Any) -> Future[Answer]:
+        return self._pool.submit(self._answer, {"model": MODEL, "input": given, **more}, cancel or Cancel())
+
+    def _answer(self, body: Mapping[str, Any], cancel: Cancel) -> Answer:
+        call = Call("id", "r", "/v1/embeddings", "embeddings", MODEL, False, body, Caller("key"), kind="embed")
+        *attempts, finished = self._provider.events(call, self._target, cancel)
+        assert {type(attempt) for attempt in attempts} == {Attempt} and isinstance(finished, Finished)
+        return finished.answer
+
+
+@pytest.fixture
+def callers(upstream: Upstream) -> Iterator[Callers]:
+    clients._direct.cache_clear()
+    with ThreadPoolExecutor(8) as pool:
+        yield Callers(upstream, pool)
+    if clients._direct.cache_info().currsize:
+        clients._direct(os.getpid()).close()
+    clients._direct.cache_clear()
+
+
+def vectors_of(answer: Answer) -> list[Any]:
+    assert answer.body is not None
+    assert [item["index"] for item in answer.body["data"]] == list(range(len(answer.body["data"])))
+    return [item["embedding"] for item in answer.body["data"]]
+
+
+def test_two_callers_share_a_request_and_the_vendor_s_count_to_the_last_token(
+    callers: Callers, upstream: Upstream
+) -> None:
+    texts = ["a" * 10, "b" * 21, "c" * 6]
+    one, other = callers.ask(texts[0]), callers.ask(texts[1:])
+    answers = [one.result(20), other.result(20)]
+    assert len(upstream.requests) == 1
+    assert sorted(inputs_of(upstream.last.body)) == texts
+    assert [vectors_of(answer) for answer in answers] == [[vector(texts[0])], [vector(text) for text in texts[1:]]]
+    assert [(answer.usage.input_tokens, answer.usage.exact) for answer in answers] == [(2, False), (6, False)]
+    assert count(upstream.last.body) == 2 + 6
+    assert {answer.upstream_request_id for answer in answers} == {upstream.last.request_id}
+
+
+def test_one_without_company_is_counted_by_the_vendor(callers: Callers, upstream: Upstream) -> None:
+    assert callers.ask("alone").result(20).usage.exact
+
+
+def test_one_that_leaves_before_the_others_depart_is_not_sent(callers: Callers, upstream: Upstream) -> None:
+    cancel = Cancel()
+    leaver = callers.ask("leaving", cancel)
+    others = [callers.ask("one"), callers.ask("two")]
+    cancel.set(ClientClosed("The client closed the connection."))
+    with pytest.raises(ClientClosed):
+        leaver.result(20)
+    assert [vectors_of(other.result(20)) for other in others] == [[vector("one")], [vector("two")]]
+    assert [sorted(inputs_of(seen.body)) for seen in upstream.requests] == [["one", "two"]]
+
+
+def test_one_that_comes_and_leaves_first_takes_nobody_along(callers: Callers, upstream: Upstream) -> None:
+    cancel = Cancel()
+    leaver = callers.ask("leaving", cancel)
+    time.sleep(0.1)  # it has come
+    cancel.set(ClientClosed("The client closed the connection."))
+    with pytest.raises(ClientClosed):
+        leaver.result(20)
+    others = [callers.ask("one"), callers.ask("two")]
+    assert [vectors_of(other.result(20)) for other in others] == [[vector("one")], [vector("two")]]
+    assert [sorted(inputs_of(seen.body)) for seen in upstream.requests] == [["one", "two"]]
+
+
+def test_one_that_leaves_on_the_way_disturbs_nobody(callers: Callers, upstream: Upstream) -> None:
+    upstream.script(Step(before_headers=0.5))
+    cancel = Cancel()
+    leaver, other = callers.ask("leaving", cancel), callers.ask("staying")
+    upstream.wait_requests(1)
+    cancel.set(ClientClosed("The client closed the connection."))
+    with pytest.raises(ClientClosed):
+        leaver.result(20)
+    assert not other.done()
+    assert vectors_of(other.result(20)) == [vector("staying")]
+    assert len(upstream.requests) == 1
+
+
+def test_the_vendor_is_left_with_the_last_caller(callers: Callers, upstream: Upstream) -> None:
+    upstream.script(Step(fault="hang", after=-1))
+    cancels = [Cancel(), Cancel()]
+    leavers = [callers.ask(f"text {number}", cancel) for number, cancel in enumerate(cancels)]
+    upstream.wait_requests(1)
+    cancels[0].set(ClientClosed("The client closed the connection."))
+    time.sleep(0.2)
+    assert upstream.last.outcome == "open"
+    cancels[1].set(ClientClosed("The client closed the connection."))
+    upstream.wait_closed(1)
+    for leaver in leavers:
+        with pytest.raises(ClientClosed):
+            leaver.result(20)
+
+
+def test_what_is_wrong_with_one_is_told_to_that_one(callers: Callers, upstream: Upstream) -> None:
+    upstream.script(Step(status=400, error_param="input"))  # the gathered one; alone each is fine
+    answers = [callers.ask("a"), callers.ask("b")]
+    assert [vectors_of(answer.result(20)) for answer in answers] == [[vector("a")], [vector("b")]]
+    assert [len(inputs_of(seen.body)) for seen in upstream.requests] == [2, 1, 1]
+    assert all(answer.result().usage.exact for answer in answers)
+
+
+def test_what_is_wrong_with_the_service_s_key_fails_each_with_an_error_of_its_own(
+    callers: Callers, upstream: Upstream
+) -> None:
+    upstream.script(Step(status=401))
+    failures = [answer.exception(20) for answer in [callers.ask("a"), callers.ask("b")]]
+    assert [(type(failure), getattr(failure, "code", "")) for failure in failures] == [
+        (UpstreamRejected, "upstream_authentication")
+    ] * 2
+    assert failures[0] is not failures[1]
+    assert len(upstream.requests) == 1
+
+
+def test_other_dimensions_are_another_request(callers: Callers, upstream: Upstream) -> None:
+    answers = [callers.ask("a", dimensions=length) for length in (3, 4, 3)]
+    assert [len(vectors_of(answer.result(20))[0]) for answer in answers] == [3, 4, 3]
+    assert sorted(len(inputs_of(seen.body)) for seen in upstream.requests) == [1, 2]

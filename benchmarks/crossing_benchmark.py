@@ -13,8 +13,9 @@ from typing import Any
 
 import orjson
 
-from llm_service.catalog.catalog import Provider, Target, Timeouts
-from llm_service.core.conversation import Call, Caller, Delta, Relay
+from llm_service.core.call import Call, Caller
+from llm_service.core.events import Delta, Relay
+from llm_service.core.target import Provider, Target, Timeouts
 from llm_service.formats import (
     UpstreamDialect,
     sse,

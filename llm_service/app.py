@@ -107,7 +107,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     return app
 
 
-def _upstreams(catalog: Catalog, settings: Settings) -> dict[str, providers.Provider]:
+def _upstreams(catalog: Catalog, settings: Settings) -> dict[str, providers.Upstream]:
     """What asks each configured provider."""
     gather = settings.embeddings_gather_ms / 1000
     return {

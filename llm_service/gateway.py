@@ -19,8 +19,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from llm_service.billing.reconciler import Accounts
+from llm_service.core.call import Call
 from llm_service.core.cancellation import Cancel
-from llm_service.core.conversation import Admitted, Call, Event
+from llm_service.core.events import Admitted, Event
 from llm_service.json_answers import checking as json_answers
 from llm_service.observability.journal import Journal
 from llm_service.providers.routing import Router

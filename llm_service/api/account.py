@@ -11,10 +11,10 @@ from redis import RedisError
 
 from llm_service.api import limits
 from llm_service.api.authentication import caller, require_key
-from llm_service.catalog.prices import as_dollars
 from llm_service.core import periods
-from llm_service.core.conversation import Caller
+from llm_service.core.call import Caller
 from llm_service.core.limits import Budget, Limits
+from llm_service.core.money import as_dollars
 from llm_service.service import current
 from llm_service.store import budgets, keys, requests
 

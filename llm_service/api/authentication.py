@@ -22,7 +22,7 @@ from flask import Request, current_app, g
 from sqlalchemy.exc import SQLAlchemyError
 
 from llm_service.catalog.catalog import Catalog
-from llm_service.core.conversation import Caller
+from llm_service.core.call import Caller
 from llm_service.core.errors import Forbidden, ServiceError, Unauthenticated, Unavailable
 from llm_service.core.limits import within
 from llm_service.store import budgets, keys, limits

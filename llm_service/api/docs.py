@@ -126,7 +126,7 @@ def document(app: Flask) -> dict[str, Any]:
     return spec.to_dict()
 
 
-# Every format has a class called ``RequestSchema``: the document names it with its format, or apispec would number them.
+# Every format has a class called ``RequestSchema``. Without names of our own apispec would number them.
 _REQUEST_NAMES = {
     module.RequestSchema: f"{module.NAME.partition('_')[0].title()}Request"
     for module in (simple, chat, completions, embeddings, responses, messages, count_tokens)

@@ -32,7 +32,7 @@ from redis.retry import Retry
 
 from llm_service.api.authentication import Identity
 from llm_service.billing.admission import WHOSE
-from llm_service.core.conversation import Call, Caller
+from llm_service.core.call import Call, Caller
 from llm_service.core.errors import Limit, RateLimited, Unavailable
 from llm_service.service import current
 from llm_service.store.redis_pipe import Pipe

@@ -17,9 +17,9 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from llm_service.api.authentication import caller, require_key
-from llm_service.catalog.catalog import Target
 from llm_service.catalog.prices import Rates
 from llm_service.core.errors import InvalidRequest
+from llm_service.core.target import Target
 from llm_service.service import current
 
 blueprint = Blueprint("models", __name__)

@@ -10,7 +10,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from llm_service.api import authentication as auth
-from llm_service.core.conversation import Call, JsonAnswers, Kind
+from llm_service.core.call import Call, JsonAnswers, Kind
 from llm_service.core.errors import ClientClosed, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
 from llm_service.core.headers import TRAVELLING
 from llm_service.formats import json_body, registry

@@ -20,20 +20,8 @@ from flask import Response, g, request
 
 from llm_service.api import limits
 from llm_service.api.disconnect import Watch, _hub
+from llm_service.core.call import Call
 from llm_service.core.cancellation import Cancel
-from llm_service.core.conversation import (
-    SILENCE,
-    Admitted,
-    Answer,
-    Attempt,
-    Call,
-    Discarded,
-    Event,
-    Finished,
-    Silence,
-    Started,
-    Withheld,
-)
 from llm_service.core.errors import (
     BudgetExceeded,
     ClientClosed,
@@ -42,6 +30,18 @@ from llm_service.core.errors import (
     RateLimited,
     ServiceError,
     Unavailable,
+)
+from llm_service.core.events import (
+    SILENCE,
+    Admitted,
+    Answer,
+    Attempt,
+    Discarded,
+    Event,
+    Finished,
+    Silence,
+    Started,
+    Withheld,
 )
 from llm_service.core.headers import STOPPED
 from llm_service.formats import registry

@@ -22,11 +22,12 @@ import orjson
 from llm_service.billing import upper_bound as estimate
 from llm_service.billing.ledger import Check, Held, Ledger, Settlement, bounded
 from llm_service.billing.upper_bound import Estimate
-from llm_service.catalog.catalog import Catalog, Target
+from llm_service.catalog.catalog import Catalog
 from llm_service.core import periods
-from llm_service.core.conversation import Call
+from llm_service.core.call import Call
 from llm_service.core.errors import Forbidden, Limit, UnsupportedParameter
 from llm_service.core.limits import Budget, scope_of
+from llm_service.core.target import Target
 from llm_service.formats.small.completions import DEFAULT_MAX_TOKENS
 from llm_service.observability import scrub
 from llm_service.observability.record import Record

@@ -30,9 +30,10 @@ from llm_service.billing.admission import Admission
 from llm_service.billing.ledger import PATIENCE, TICK, Ledger, Reaped, Settlement, bounded
 from llm_service.catalog.catalog import Catalog
 from llm_service.core import ids
-from llm_service.core.conversation import Call, Caller, Usage
+from llm_service.core.call import Call, Caller
 from llm_service.core.errors import ServiceError, Unavailable
 from llm_service.core.limits import Budget
+from llm_service.core.usage import Usage
 from llm_service.observability.record import Record
 from llm_service.settings import Settings
 from llm_service.store import budgets, keys, requests

@@ -30,7 +30,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from llm_service.catalog.catalog import Target
+from llm_service.core.target import Target
 
 PER_CALL: Final = 64
 PER_OBJECT: Final = 16

@@ -14,81 +14,22 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from llm_service.catalog.prices import Price, library_price, read_price
-from llm_service.core.conversation import Caller
+from llm_service.catalog.prices import library_price, read_price
+from llm_service.core.call import Caller
 from llm_service.core.errors import Forbidden, ModelNotFound
 from llm_service.core.money import nanodollars
 from llm_service.core.periods import PERIODS, Period
+from llm_service.core.target import THINKING, Price, Provider, Target, Timeouts
 from llm_service.settings import Settings, SettingsError
 
 PACKAGED = Path(__file__).with_name("models.toml")
 KINDS = ("anthropic", "openai", "echo")
 MOST_LIMIT = 1_000_000_000
-# Anthropic: adaptive, always (adaptive, and it cannot be turned off), budget; OpenAI: effort; none at all.
-THINKING = ("adaptive", "always", "budget", "effort", "none")
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds. ``first_byte`` runs from the sent request to the answer's headers,
-    ``idle`` between two pieces of the body, ``total`` over the whole attempt."""
-
-    connect: float = 5.0
-    first_byte: float = 120.0
-    idle: float = 60.0
-    total: float = 900.0
-
-
-@dataclass(frozen=True, slots=True)
-class Provider:
-    """One row of ``[providers]``. ``key`` is a secret and stays out of repr."""
-
-    name: str
-    kind: str
-    key: str | None = field(default=None, repr=False)
-    base_url: str | None = None
-    keyless: bool = False
-    serves: tuple[str, ...] = ()
-    prices: str | None = None
-    max_tokens_field: str = "max_completion_tokens"
-    completions: tuple[str, ...] = ()  # the models it serves at /v1/completions
-    responses: bool = True  # whether the server has /v1/responses
-    storage: bool = False  # whether callers may have the vendor keep content
-
-    @property
-    def configured(self) -> bool:
-        return self.keyless or self.key is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One model of one provider, with everything an attempt needs to know.
-
-    ``thinking``: how it is told to think (``THINKING``); ``efforts``: the words it knows for how much, all
-    if empty; ``system_turns``: whether it takes system messages between the turns; ``cache_breakpoints``:
-    whether it takes marks where the prompt may be kept (OpenAI's; Anthropic's all do).
-    """
-
-    provider: Provider
-    model: str
-    timeouts: Timeouts
-    max_output: int | None = None
-    context: int | None = None
-    sampling: bool = True
-    price: Price | None = None
-    thinking: str = "none"
-    efforts: tuple[str, ...] = ()
-    system_turns: bool = False
-    cache_breakpoints: bool = False
-
-    @property
-    def name(self) -> str:
-        return f"{self.provider.name}/{self.model}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from typing import Any
 import click
 from flask import current_app
 
-from llm_service.catalog.prices import as_dollars
 from llm_service.cli import counters, output, scopes
 from llm_service.cli import parameters as read
 from llm_service.core import periods
+from llm_service.core.money import as_dollars
 from llm_service.store import budgets, keys
 from llm_service.store.budgets import Budget
 

@@ -11,9 +11,10 @@ from typing import Any
 import click
 from flask import current_app
 
-from llm_service.catalog.catalog import Catalog, Target
+from llm_service.catalog.catalog import Catalog
 from llm_service.catalog.prices.rates import COUNTED, KINDS, Rates
 from llm_service.cli import output
+from llm_service.core.target import Target
 from llm_service.settings import SettingsError
 
 group = output.Group("models", help="Look at the catalogue of models.")

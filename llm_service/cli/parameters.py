@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar, get_args
 
 import click
 
-from llm_service.core.conversation import JsonAnswers
+from llm_service.core.call import JsonAnswers
 from llm_service.core.money import nanodollars
 
 T = TypeVar("T")

@@ -33,3 +33,8 @@ def nanodollars(amount: str | int | float) -> int:
     if exponent < -DECIMALS:
         raise ValueError(f"must have at most {DECIMALS} decimals (a nano-dollar)")
     return int(value.scaleb(DECIMALS))
+
+
+def as_dollars(nanodollars: int | None) -> float | None:
+    """The one conversion for people and JSON replies."""
+    return None if nanodollars is None else nanodollars / NANO_PER_DOLLAR

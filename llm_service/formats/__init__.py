@@ -22,11 +22,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from marshmallow import Schema
 
-from llm_service.core.conversation import Answer, Call, Conversation, Event
+from llm_service.core.call import Call
+from llm_service.core.conversation import Conversation
 from llm_service.core.errors import ServiceError
+from llm_service.core.events import Answer, Event
 
 if TYPE_CHECKING:
-    from llm_service.catalog.catalog import Target
+    from llm_service.core.target import Target
     from llm_service.formats import anthropic_messages as messages
     from llm_service.formats import openai_chat as chat
     from llm_service.formats.decoding import VendorError

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeAlias
 
 import orjson
 
-from llm_service.core.conversation import SILENCE, Call, Event
+from llm_service.core.call import Call
 from llm_service.core.errors import (
     UpstreamBroken,
     UpstreamError,
@@ -25,6 +25,7 @@ from llm_service.core.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
+from llm_service.core.events import SILENCE, Event
 from llm_service.formats import sse
 
 CHARACTERS_PER_TOKEN = 4

@@ -10,21 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from llm_service.core.content import JsonFormat, Refusal, Text, ToolCall
-from llm_service.core.conversation import (
-    SILENCE,
-    Answer,
-    Call,
-    Delta,
-    Event,
-    Finished,
-    Part,
-    RefusalDelta,
-    Relay,
-    Started,
-    ToolCallStart,
-)
+from llm_service.core.call import Call
+from llm_service.core.content import JsonFormat, Part, Refusal, Text, ToolCall
 from llm_service.core.errors import UpstreamError
+from llm_service.core.events import SILENCE, Answer, Delta, Event, Finished, RefusalDelta, Relay, Started, ToolCallStart
 from llm_service.formats import UpstreamDialect, registry, sse
 
 # Cut, refused or not an answer at all: what such an answer holds says so itself.

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 import orjson
 
-from llm_service.core.conversation import Answer, Conversation, Delta, Event, Finished
+from llm_service.core.conversation import Conversation
 from llm_service.core.errors import UpstreamBroken
+from llm_service.core.events import Answer, Delta, Event, Finished
 
 INSTRUCTION = "Answer with one valid JSON object and nothing else: no prose before or after it, no code fences."
 

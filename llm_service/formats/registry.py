@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from llm_service.core.conversation import Call
+from llm_service.core.call import Call
 from llm_service.core.errors import ServiceError
 from llm_service.formats import (
     ClientDialect,

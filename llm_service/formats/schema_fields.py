@@ -15,7 +15,8 @@ from typing import Any, Final, Literal, NoReturn
 from marshmallow import INCLUDE, RAISE, Schema, ValidationError
 from marshmallow import fields as base
 
-from llm_service.core.conversation import Call, Conversation
+from llm_service.core.call import Call
+from llm_service.core.conversation import Conversation
 from llm_service.core.errors import InvalidRequest, UnsupportedParameter
 from llm_service.formats.json_body import load_json as load_json
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from llm_service.catalog.catalog import Provider
-from llm_service.core.conversation import Call
+from llm_service.core.call import Call
 from llm_service.core.errors import UnsupportedParameter
+from llm_service.core.target import Provider
 
 SETTING = "LLM_SERVICE_UPSTREAM_STORAGE"
 

@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 
 import orjson
 
-from llm_service.core.conversation import Conversation, Message, Tool, ToolCall, ToolResult
+from llm_service.core.content import Message, Tool, ToolCall, ToolResult
+from llm_service.core.conversation import Conversation
 from llm_service.core.errors import InvalidRequest
 from llm_service.formats import decoding as upstream
 

@@ -26,13 +26,14 @@ from typing import Any, cast
 
 import orjson
 
+from llm_service.core.call import Call
 from llm_service.core.cancellation import Cancel
 from llm_service.core.content import JsonFormat
-from llm_service.core.conversation import (
+from llm_service.core.errors import InvalidJsonAnswer, InvalidRequest, Unavailable
+from llm_service.core.events import (
     SILENCE,
     Answer,
     Attempt,
-    Call,
     Discarded,
     Event,
     Finished,
@@ -40,7 +41,6 @@ from llm_service.core.conversation import (
     Withheld,
     characters_in,
 )
-from llm_service.core.errors import InvalidJsonAnswer, InvalidRequest, Unavailable
 from llm_service.formats import json_answers as formats
 from llm_service.json_answers.validator_pool import JUDGES, Undecided
 

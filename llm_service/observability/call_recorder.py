@@ -33,19 +33,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from llm_service.catalog.prices import Price
-from llm_service.core.conversation import (
-    Answer,
-    Attempt,
-    Call,
-    Discarded,
-    Event,
-    Finished,
-    Started,
-    Usage,
-    Withheld,
-    characters_in,
-)
+from llm_service.core.call import Call
 from llm_service.core.errors import (
     ClientClosed,
     InternalError,
@@ -55,6 +43,9 @@ from llm_service.core.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
+from llm_service.core.events import Answer, Attempt, Discarded, Event, Finished, Started, Withheld, characters_in
+from llm_service.core.target import Price
+from llm_service.core.usage import Usage
 from llm_service.observability import scrub
 from llm_service.observability.record import Record
 

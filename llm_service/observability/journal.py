@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from llm_service.core.conversation import Call, Caller
+from llm_service.core.call import Call, Caller
 from llm_service.core.errors import ServiceError
 from llm_service.observability import scrub
 from llm_service.observability.call_recorder import Entry, milliseconds

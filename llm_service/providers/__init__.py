@@ -16,22 +16,24 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Protocol
 
-from llm_service.catalog import catalog
+from llm_service.catalog.catalog import Catalog
+from llm_service.core.call import Call
 from llm_service.core.cancellation import Cancel
-from llm_service.core.conversation import Call, Event
+from llm_service.core.events import Event
+from llm_service.core.target import Provider, Target
 
 
-class Provider(Protocol):
-    def events(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]: ...
+class Upstream(Protocol):
+    def events(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]: ...
 
 
-def connect(row: catalog.Provider, *, tick: float, echo_delay: float, gather: float = 0.0) -> Provider:
+def connect(row: Provider, *, tick: float, echo_delay: float, gather: float = 0.0) -> Upstream:
     """The provider of a catalogue row; times in seconds. Its SDK is imported with the first call, unless ``load``
     came before: a CLI command needs none (1 s for Anthropic's)."""
     return _Connected(row, {"tick": tick, "echo_delay": echo_delay, "gather": gather})
 
 
-def load(catalogue: catalog.Catalog) -> None:
+def load(catalogue: Catalog) -> None:
     """Import the SDKs of the configured providers now, so that no call pays for it."""
     for row in catalogue.providers.values():
         if row.configured:
@@ -39,13 +41,13 @@ def load(catalogue: catalog.Catalog) -> None:
 
 
 class _Connected:
-    def __init__(self, row: catalog.Provider, times: Mapping[str, float]) -> None:
+    def __init__(self, row: Provider, times: Mapping[str, float]) -> None:
         self._row, self._times = row, times
-        self._provider: Provider | None = None
+        self._provider: Upstream | None = None
 
-    def events(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]:
+    def events(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
         if self._provider is None:
             module = import_module(f"llm_service.providers.{self._row.kind}")
             self._provider = module.connect(self._row, **self._times)
-        provider: Provider = self._provider
+        provider: Upstream = self._provider
         return provider.events(call, target, cancel)

@@ -15,9 +15,10 @@ from typing import Any
 import anthropic
 import httpx2
 
-from llm_service.catalog import catalog
+from llm_service.core.call import Call
 from llm_service.core.cancellation import Cancel
-from llm_service.core.conversation import Call, Event
+from llm_service.core.events import Event
+from llm_service.core.target import Provider, Target
 from llm_service.formats import RelayedDialect
 from llm_service.formats import anthropic_messages as messages
 from llm_service.formats.small import count_tokens
@@ -29,12 +30,12 @@ SAMPLING_VERSION = "2023-06-01"
 _SAMPLING = ("temperature", "top_p", "top_k")
 
 
-def connect(row: catalog.Provider, *, tick: float, echo_delay: float, gather: float = 0.0) -> Anthropic:
+def connect(row: Provider, *, tick: float, echo_delay: float, gather: float = 0.0) -> Anthropic:
     return Anthropic(row, tick)
 
 
 class Anthropic:
-    def __init__(self, row: catalog.Provider, tick: float) -> None:
+    def __init__(self, row: Provider, tick: float) -> None:
         self._row = row
         self._base_url = row.base_url or DEFAULT_BASE_URL
         self._tick = tick
@@ -46,7 +47,7 @@ class Anthropic:
         wire = Wire(self._base_url, partial(self._post, path))
         return exchange.Vendor(dialect=dialect, wire=wire, headers=_headers, tick=self._tick)
 
-    def events(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]:
+    def events(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
         return exchange.events(self._counting if call.kind == "count" else self._vendor, call, target, cancel)
 
     def _post(self, path: str, http_client: httpx2.Client, headers: dict[str, str]) -> object:

@@ -10,22 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from llm_service.catalog import catalog
+from llm_service.core.call import Call
 from llm_service.core.cancellation import Cancel
-from llm_service.core.conversation import (
-    SILENCE,
-    Answer,
-    Attempt,
-    Call,
-    Conversation,
-    Delta,
-    Event,
-    Finished,
-    Started,
-    StopReason,
-    Text,
-    Usage,
-)
+from llm_service.core.content import Text
+from llm_service.core.conversation import Conversation
+from llm_service.core.events import SILENCE, Answer, Attempt, Delta, Event, Finished, Started, StopReason
+from llm_service.core.target import Provider, Target
+from llm_service.core.usage import Usage
 from llm_service.formats import registry
 from llm_service.formats.small import embeddings
 from llm_service.providers import echo_vectors as vectors
@@ -33,7 +24,7 @@ from llm_service.providers import echo_vectors as vectors
 _WORD = re.compile(r"\s*\S+\s*?(?=\s|$)")
 
 
-def connect(row: catalog.Provider, *, tick: float, echo_delay: float, gather: float = 0.0) -> Echo:
+def connect(row: Provider, *, tick: float, echo_delay: float, gather: float = 0.0) -> Echo:
     return Echo(tick, echo_delay)
 
 
@@ -41,23 +32,23 @@ class Echo:
     def __init__(self, tick: float, delay: float) -> None:
         self._tick, self._delay = tick, delay
 
-    def events(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]:
+    def events(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
         if call.kind == "embed":
             return self._embed(call, target)
         if call.kind == "count":
             return self._tell_count(call, target)
         return self._answer(call, target, cancel)
 
-    def _tell_count(self, call: Call, target: catalog.Target) -> Iterator[Event]:
+    def _tell_count(self, call: Call, target: Target) -> Iterator[Event]:
         count = _count(registry.BY_NAME[call.dialect].read_request(call.body, call.headers))
         yield Attempt(target.provider.name, target.model, target.price)
         yield Finished(Answer(usage=Usage(), model=target.model, body={"input_tokens": count}))
 
-    def _embed(self, call: Call, target: catalog.Target) -> Iterator[Event]:
+    def _embed(self, call: Call, target: Target) -> Iterator[Event]:
         yield Attempt(target.provider.name, target.model, target.price)
         yield Finished(embeddings.read_verbatim(vectors.reply(call.body, target.model), call))
 
-    def _answer(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]:
+    def _answer(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
         conversation = registry.BY_NAME[call.dialect].read_request(call.body, call.headers)
         words, stop_reason, stop_sequence = _reply(conversation)
         usage = Usage(input_tokens=_count(conversation), output_tokens=len(words))

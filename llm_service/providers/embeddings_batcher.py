@@ -25,10 +25,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from llm_service.catalog.catalog import Target
+from llm_service.core.call import Call
 from llm_service.core.cancellation import Cancel
-from llm_service.core.conversation import Answer, Attempt, Call, Event, Finished
 from llm_service.core.errors import ClientClosed, InternalError, ServiceError, UpstreamRejected, UpstreamTimeout
+from llm_service.core.events import Answer, Attempt, Event, Finished
+from llm_service.core.target import Target
 from llm_service.formats.small import embeddings
 from llm_service.providers import exchange
 

@@ -18,9 +18,9 @@ from typing import Any, cast
 
 import orjson
 
-from llm_service.catalog.catalog import Target
+from llm_service.core.call import Call
 from llm_service.core.cancellation import Cancel
-from llm_service.core.conversation import SILENCE, Attempt, Call, Conversation, Event, Finished, Started
+from llm_service.core.conversation import Conversation
 from llm_service.core.errors import (
     UpstreamBroken,
     UpstreamError,
@@ -31,7 +31,9 @@ from llm_service.core.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
+from llm_service.core.events import SILENCE, Attempt, Event, Finished, Started
 from llm_service.core.headers import RETURNED
+from llm_service.core.target import Target
 from llm_service.formats import RelayedDialect, UpstreamDialect, json_mode, registry, sse
 from llm_service.formats.decoding import VendorError
 from llm_service.observability import scrub

@@ -16,10 +16,11 @@ from typing import Any
 import httpx2
 import openai
 
-from llm_service.catalog import catalog
+from llm_service.core.call import Call
 from llm_service.core.cancellation import Cancel
-from llm_service.core.conversation import Call, Event
 from llm_service.core.errors import UnsupportedParameter
+from llm_service.core.events import Event
+from llm_service.core.target import Provider, Target
 from llm_service.formats import RelayedDialect, registry
 from llm_service.formats import openai_chat as chat
 from llm_service.formats import openai_responses as responses
@@ -31,12 +32,12 @@ from llm_service.providers.http.sdk_head import Wire
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
 
-def connect(row: catalog.Provider, *, tick: float, echo_delay: float, gather: float = 0.0) -> OpenAI:
+def connect(row: Provider, *, tick: float, echo_delay: float, gather: float = 0.0) -> OpenAI:
     return OpenAI(row, tick, gather)
 
 
 class OpenAI:
-    def __init__(self, row: catalog.Provider, tick: float, gather: float = 0.0) -> None:
+    def __init__(self, row: Provider, tick: float, gather: float = 0.0) -> None:
         self._row = row
         self._base_url = row.base_url or DEFAULT_BASE_URL
         self._tick = tick
@@ -51,7 +52,7 @@ class OpenAI:
         wire = Wire(self._base_url, partial(self._post, path))
         return exchange.Vendor(dialect=dialect, wire=wire, headers=_headers, tick=self._tick)
 
-    def events(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]:
+    def events(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
         if call.kind == "embed":
             return self._embeddings.events(call, target, cancel)
         if call.kind == "count":
@@ -66,7 +67,7 @@ class OpenAI:
         lane = self._responses if responses.needed(conversation, target) else self._vendor
         return exchange.events(lane, call, target, cancel, conversation)
 
-    def _count(self, call: Call, target: catalog.Target, cancel: Cancel) -> Iterator[Event]:
+    def _count(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
         if not self._row.responses:
             raise UnsupportedParameter("model cannot be counted for: its provider has no such route.", param="model")
         return exchange.events(self._counting, call, target, cancel)

@@ -17,15 +17,17 @@ from dataclasses import replace
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 from tenacity.wait import wait_base
 
-from llm_service.catalog.catalog import Catalog, Target
+from llm_service.catalog.catalog import Catalog
+from llm_service.core.call import Call
 from llm_service.core.cancellation import Cancel
-from llm_service.core.conversation import SILENCE, Answer, Attempt, Call, Event, Finished, Started
 from llm_service.core.errors import ServiceError, UnsupportedParameter, UpstreamError, UpstreamQuotaExhausted
-from llm_service.providers import Provider
+from llm_service.core.events import SILENCE, Answer, Attempt, Event, Finished, Started
+from llm_service.core.target import Target
+from llm_service.providers import Upstream
 
 
 class Router:
-    def __init__(self, catalog: Catalog, providers: Mapping[str, Provider]) -> None:
+    def __init__(self, catalog: Catalog, providers: Mapping[str, Upstream]) -> None:
         self._catalog, self._providers = catalog, providers
         self._stop = stop_after_attempt(catalog.attempts)
         self._wait = _Backoff(catalog.retry_after_cap)

@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 from sqlalchemy import Connection, Table, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from llm_service.core.conversation import Caller, JsonAnswers
+from llm_service.core.call import Caller, JsonAnswers
 from llm_service.extensions import db
 from llm_service.store import engine
 from llm_service.store.models import ApiKey

@@ -15,7 +15,7 @@ from llm_service.billing import ledger
 from llm_service.billing.admission import Meter
 from llm_service.billing.ledger import Ledger
 from llm_service.catalog.catalog import Catalog
-from llm_service.core.conversation import Call, Caller
+from llm_service.core.call import Call, Caller
 from llm_service.core.errors import BudgetExceeded, Forbidden, RateLimited, UnsupportedParameter
 from llm_service.core.limits import Budget, Limits
 from llm_service.observability.record import Record

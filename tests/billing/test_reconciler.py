@@ -19,7 +19,7 @@ from llm_service.billing import ledger
 from llm_service.billing.reconciler import Accounts
 from llm_service.catalog.catalog import Catalog
 from llm_service.core import ids
-from llm_service.core.conversation import Call, Caller
+from llm_service.core.call import Call, Caller
 from llm_service.core.errors import BudgetExceeded, Unavailable
 from llm_service.core.limits import Budget
 from llm_service.extensions import db

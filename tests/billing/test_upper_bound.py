@@ -25,9 +25,9 @@ from llm_service.billing.upper_bound import (
     max_tokens,
     unbounded,
 )
-from llm_service.catalog.catalog import Provider, Target, Timeouts
-from llm_service.catalog.prices import Price, Rates
-from llm_service.core.conversation import Usage
+from llm_service.catalog.prices import Rates
+from llm_service.core.target import Price, Provider, Target, Timeouts
+from llm_service.core.usage import Usage
 
 RATES = Rates(Decimal(3), Decimal(15), Decimal("0.3"), Decimal("3.75"), Decimal(6))
 JSON = st.recursive(

@@ -14,9 +14,9 @@ import orjson
 import pytest
 
 from llm_service.billing.webhook import Webhook, headers, payload
-from llm_service.catalog.catalog import Timeouts
 from llm_service.core.cancellation import Cancel
 from llm_service.core.errors import Stopping
+from llm_service.core.target import Timeouts
 from llm_service.store.alerts import Alert
 from tests.support.processes import free_port
 from tests.support.rawserver import close, raw_server, reset

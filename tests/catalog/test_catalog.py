@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from llm_service.catalog.catalog import Catalog
-from llm_service.core.conversation import Caller, Usage
+from llm_service.core.call import Caller
 from llm_service.core.errors import Forbidden, ModelNotFound
+from llm_service.core.usage import Usage
 from llm_service.settings import Settings, SettingsError
 
 BOTH = {"OPENAI_API_KEY": "o", "ANTHROPIC_API_KEY": "a"}

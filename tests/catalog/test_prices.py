@@ -19,14 +19,14 @@ from llm_service.catalog.prices import (
     NANO_PER_DOLLAR,
     Dated,
     LibraryPrice,
-    Price,
     Rates,
-    as_dollars,
     library_price,
     read_price,
 )
 from llm_service.catalog.prices.library import source
-from llm_service.core.conversation import Usage
+from llm_service.core.money import as_dollars
+from llm_service.core.target import Price
+from llm_service.core.usage import Usage
 from tests.conftest import MakeService
 
 RATES = Rates(Decimal(3), Decimal(15), Decimal("0.3"), Decimal("3.75"), Decimal(6))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llm_service.catalog.catalog import Catalog, Tier, TierBudget
-from llm_service.core.conversation import Caller
+from llm_service.core.call import Caller
 from llm_service.settings import Settings, SettingsError
 
 

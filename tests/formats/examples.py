@@ -13,9 +13,11 @@ import httpx2
 import openai
 from hypothesis import strategies as st
 
-from llm_service.catalog.catalog import Provider, Target, Timeouts
 from llm_service.catalog.prices import Rates
-from llm_service.core.conversation import Call, Caller, Event, Relay, Usage
+from llm_service.core.call import Call, Caller
+from llm_service.core.events import Event, Relay
+from llm_service.core.target import Provider, Target, Timeouts
+from llm_service.core.usage import Usage
 from llm_service.formats import FrameWriter, StreamReader, sse
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "upstream"

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_service.core import errors
-from llm_service.core.conversation import (
-    Conversation,
+from llm_service.core.content import (
     Document,
     Image,
     JsonFormat,
@@ -25,6 +24,7 @@ from llm_service.core.conversation import (
     ToolChoice,
     ToolResult,
 )
+from llm_service.core.conversation import Conversation
 from llm_service.formats import anthropic_messages as messages
 from llm_service.formats import openai_chat as chat
 from tests.formats.examples import call, target

@@ -10,20 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_service.core import errors
-from llm_service.core.conversation import (
+from llm_service.core.content import RedactedThinking
+from llm_service.core.events import (
     Answer,
     Delta,
     Event,
     Finished,
-    RedactedThinking,
     Started,
     ThinkingDelta,
     ThinkingEnd,
     ToolCallDelta,
     ToolCallEnd,
     ToolCallStart,
-    Usage,
 )
+from llm_service.core.usage import Usage
 from llm_service.formats import anthropic_messages as messages
 from llm_service.formats import openai_chat as chat
 from tests.formats.examples import TURN, anthropic_client, call, fixture, fixture_names, openai_client, read, written

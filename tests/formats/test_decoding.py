@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_service.core.conversation import Finished, Usage
 from llm_service.core.errors import UpstreamError
+from llm_service.core.events import Finished
+from llm_service.core.usage import Usage
 from llm_service.formats import anthropic_messages as messages
 from llm_service.formats import openai_chat as chat
 from llm_service.formats import sse

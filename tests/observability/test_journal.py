@@ -15,21 +15,20 @@ import pytest
 
 from llm_service.catalog.prices import Rates
 from llm_service.core import errors
-from llm_service.core.conversation import (
+from llm_service.core.call import Call, Caller
+from llm_service.core.events import (
     SILENCE,
     Answer,
     Attempt,
-    Call,
-    Caller,
     Delta,
     Discarded,
     Event,
     Finished,
     Relay,
     Started,
-    Usage,
     Withheld,
 )
+from llm_service.core.usage import Usage
 from llm_service.observability.journal import Arrival, Journal
 from llm_service.observability.metrics import Telemetry
 from llm_service.observability.record import COLUMNS

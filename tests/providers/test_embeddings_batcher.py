@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from llm_service.catalog.catalog import Provider, Target, Timeouts
+from llm_service.core.call import Call, Caller
 from llm_service.core.cancellation import Cancel
-from llm_service.core.conversation import Answer, Attempt, Call, Caller, Finished
 from llm_service.core.errors import ClientClosed, UpstreamRejected
+from llm_service.core.events import Answer, Attempt, Finished
+from llm_service.core.target import Provider, Target, Timeouts
 from llm_service.providers import openai
 from llm_service.providers.http import sdk_head as clients
 from tests.upstream import OPENAI_KEY, Step, Upstream

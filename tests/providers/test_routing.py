@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from llm_service.catalog.catalog import Catalog, Target
+from llm_service.catalog.catalog import Catalog
+from llm_service.core.call import Call, Caller
 from llm_service.core.cancellation import Cancel
-from llm_service.core.conversation import SILENCE, Answer, Attempt, Call, Caller, Delta, Event, Finished, Started, Usage
 from llm_service.core.errors import (
     ClientClosed,
     ModelNotFound,
@@ -23,6 +23,9 @@ from llm_service.core.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
+from llm_service.core.events import SILENCE, Answer, Attempt, Delta, Event, Finished, Started
+from llm_service.core.target import Target
+from llm_service.core.usage import Usage
 from llm_service.providers.routing import Router
 from llm_service.settings import Settings
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from llm_service.core.conversation import Caller
+from llm_service.core.call import Caller
 from llm_service.extensions import db
 from llm_service.settings import Settings
 from llm_service.store import keys

@@ -22,12 +22,6 @@ __all__ = [
     "LibraryPrice",
     "Price",
     "Rates",
-    "as_dollars",
     "library_price",
     "read_price",
 ]
-
-
-def as_dollars(nanodollars: int | None) -> float | None:
-    """The one conversion for people and JSON replies."""
-    return None if nanodollars is None else nanodollars / NANO_PER_DOLLAR

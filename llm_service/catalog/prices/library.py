@@ -14,7 +14,7 @@ from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo, ModelPrice, StartDateConstraint, TieredPrices, TimeOfDateConstraint
 
 from llm_service.catalog.prices.rates import Rates
-from llm_service.core.conversation import Usage
+from llm_service.core.usage import Usage
 
 _DAY: Final = 86_400
 _KEYS: Mapping[str, str] = {

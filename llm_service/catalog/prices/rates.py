@@ -12,44 +12,10 @@ from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 from math import lcm
-from typing import Protocol
 
-from llm_service.core.conversation import Usage
 from llm_service.core.money import MOST_NANODOLLARS, NANO_PER_DOLLAR
-
-
-class Price(Protocol):
-    """What a model costs, whenever. ``at`` is the call's time in Unix seconds; None is now."""
-
-    @property
-    def source(self) -> str:
-        """Where the price is from, for people."""
-        ...
-
-    def in_force(self, at: float | None = None) -> Rates | None:
-        """The rates of that time; None when none are known."""
-        ...
-
-    def cost(self, usage: Usage, at: float | None = None) -> int | None:
-        """Nano-dollars, 0 to MOST_NANODOLLARS; None when what was used has no known price then."""
-        ...
-
-    def ceiling(
-        self,
-        input_tokens: int,
-        output_tokens: int,
-        *,
-        web_searches: int = 0,
-        tier: str | None = None,
-        at: float | None = None,
-    ) -> int | None:
-        """The most nano-dollars that up to so many tokens and searches can cost.
-
-        Whatever kind the tokens turn out to be (cached, written for an hour, audio,
-        reasoning), in whichever tier of known price; ``tier`` narrows it to that one
-        and the standard one, which the vendor may fall back to. None: no known price.
-        """
-        ...
+from llm_service.core.target import Price as Price
+from llm_service.core.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from llm_service.catalog.prices.rates import KINDS, Price, Rates
-from llm_service.core.conversation import Usage
+from llm_service.core.usage import Usage
 
 # A dollar a token, and a thousand dollars a search: more is a slip of the pen.
 _DEAREST: Final = 1_000_000

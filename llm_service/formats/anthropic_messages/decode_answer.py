@@ -7,19 +7,8 @@ from typing import Any
 
 import orjson
 
-from llm_service.catalog.catalog import Target
-from llm_service.core.conversation import (
-    Answer,
-    Call,
-    Part,
-    RedactedThinking,
-    Refusal,
-    StopReason,
-    Text,
-    Thinking,
-    ToolCall,
-    Usage,
-)
+from llm_service.core.call import Call
+from llm_service.core.content import Part, RedactedThinking, Refusal, Text, Thinking, ToolCall
 from llm_service.core.errors import (
     UpstreamError,
     UpstreamFailed,
@@ -29,6 +18,9 @@ from llm_service.core.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
+from llm_service.core.events import Answer, StopReason
+from llm_service.core.target import Target
+from llm_service.core.usage import Usage
 from llm_service.formats import decoding as upstream
 from llm_service.formats import reasoning
 from llm_service.formats import schema_fields as fields

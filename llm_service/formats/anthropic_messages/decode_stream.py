@@ -12,14 +12,15 @@ from typing import Any
 
 import orjson
 
-from llm_service.core.conversation import (
+from llm_service.core.call import Call
+from llm_service.core.content import RedactedThinking
+from llm_service.core.errors import UpstreamError
+from llm_service.core.events import (
     SILENCE,
     Answer,
-    Call,
     Delta,
     Event,
     Finished,
-    RedactedThinking,
     RefusalDelta,
     Relay,
     Started,
@@ -28,9 +29,8 @@ from llm_service.core.conversation import (
     ToolCallDelta,
     ToolCallEnd,
     ToolCallStart,
-    Usage,
 )
-from llm_service.core.errors import UpstreamError
+from llm_service.core.usage import Usage
 from llm_service.formats import decoding as upstream
 from llm_service.formats import sse
 from llm_service.formats.anthropic_messages.decode_answer import (

@@ -7,28 +7,23 @@ from typing import Any, ClassVar
 import orjson
 
 from llm_service.core import errors
-from llm_service.core.conversation import (
+from llm_service.core.call import Call
+from llm_service.core.content import Part, RedactedThinking, Refusal, Text, Thinking, ToolCall
+from llm_service.core.events import (
     Answer,
-    Call,
     Delta,
     Event,
     Finished,
-    Part,
-    RedactedThinking,
-    Refusal,
     RefusalDelta,
     Relay,
     Started,
-    Text,
-    Thinking,
     ThinkingDelta,
     ThinkingEnd,
-    ToolCall,
     ToolCallDelta,
     ToolCallEnd,
     ToolCallStart,
-    Usage,
 )
+from llm_service.core.usage import Usage
 from llm_service.formats import reasoning, sse
 from llm_service.formats import tool_calls as tools
 from llm_service.formats.anthropic_messages import errors as messages_errors

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from llm_service.catalog.catalog import Target
-from llm_service.core.conversation import Call, Conversation, RedactedThinking, Thinking, ToolCall
+from llm_service.core.call import Call
+from llm_service.core.content import RedactedThinking, Thinking, ToolCall
+from llm_service.core.conversation import Conversation
+from llm_service.core.target import Target
 from llm_service.formats import reasoning
 from llm_service.formats import schema_fields as fields
 

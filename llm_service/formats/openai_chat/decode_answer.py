@@ -10,8 +10,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
 
-from llm_service.catalog.catalog import Target
-from llm_service.core.conversation import Answer, Call, Part, Refusal, StopReason, Text, Thinking, ToolCall, Usage
+from llm_service.core.call import Call
+from llm_service.core.content import Part, Refusal, Text, Thinking, ToolCall
 from llm_service.core.errors import (
     UpstreamError,
     UpstreamOverloaded,
@@ -19,6 +19,9 @@ from llm_service.core.errors import (
     UpstreamRateLimited,
     UpstreamRejected,
 )
+from llm_service.core.events import Answer, StopReason
+from llm_service.core.target import Target
+from llm_service.core.usage import Usage
 from llm_service.formats import decoding as upstream
 from llm_service.formats import storage
 from llm_service.formats import tool_calls as tools

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from llm_service.core import errors
-from llm_service.core.conversation import (
+from llm_service.core.content import (
     Document,
     Image,
     JsonFormat,

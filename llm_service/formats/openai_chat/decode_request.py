@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from llm_service.core.conversation import Conversation, Reasoning
+from llm_service.core.content import Reasoning
+from llm_service.core.conversation import Conversation
 from llm_service.formats import reasoning, sse
 from llm_service.formats import schema_fields as fields
 from llm_service.formats import tool_calls as tools

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from llm_service.core.conversation import (
+from llm_service.core.call import Call
+from llm_service.core.errors import UpstreamError
+from llm_service.core.events import (
     SILENCE,
     Answer,
-    Call,
     Delta,
     Event,
     Finished,
@@ -27,7 +28,6 @@ from llm_service.core.conversation import (
     ToolCallEnd,
     ToolCallStart,
 )
-from llm_service.core.errors import UpstreamError
 from llm_service.formats import decoding as upstream
 from llm_service.formats import sse
 from llm_service.formats import tool_calls as tools

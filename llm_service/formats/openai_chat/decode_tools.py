@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llm_service.core.conversation import Part, Tool, ToolCall, ToolChoice
+from llm_service.core.content import Part, Tool, ToolCall, ToolChoice
 from llm_service.formats import custom_tools
 from llm_service.formats import schema_fields as fields
 from llm_service.formats import tool_calls as tools

@@ -7,30 +7,26 @@ from typing import Any, ClassVar
 
 import orjson
 
-from llm_service.catalog.prices import as_dollars
 from llm_service.core import errors
-from llm_service.core.conversation import (
+from llm_service.core.call import Call
+from llm_service.core.content import RedactedThinking, Refusal, Text, Thinking, ToolCall
+from llm_service.core.events import (
     Answer,
-    Call,
     Delta,
     Event,
     Finished,
-    RedactedThinking,
-    Refusal,
     RefusalDelta,
     Relay,
     Started,
     StopReason,
-    Text,
-    Thinking,
     ThinkingDelta,
     ThinkingEnd,
-    ToolCall,
     ToolCallDelta,
     ToolCallEnd,
     ToolCallStart,
-    Usage,
 )
+from llm_service.core.money import as_dollars
+from llm_service.core.usage import Usage
 from llm_service.formats import reasoning, sse
 from llm_service.formats.openai_chat import errors as chat_errors
 from llm_service.formats.openai_chat.decode_messages import THINKING

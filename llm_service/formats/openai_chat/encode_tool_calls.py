@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from llm_service.core.conversation import Call, ToolCall, ToolCallDelta, ToolCallEnd, ToolCallStart
+from llm_service.core.call import Call
+from llm_service.core.content import ToolCall
+from llm_service.core.events import ToolCallDelta, ToolCallEnd, ToolCallStart
 from llm_service.formats import custom_tools
 
 

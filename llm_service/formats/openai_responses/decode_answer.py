@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llm_service.catalog.catalog import Target
-from llm_service.core.conversation import Answer, Call, StopReason, Usage
+from llm_service.core.call import Call
 from llm_service.core.errors import (
     UpstreamError,
     UpstreamFailed,
@@ -19,6 +18,9 @@ from llm_service.core.errors import (
     UpstreamRateLimited,
     UpstreamRejected,
 )
+from llm_service.core.events import Answer, StopReason
+from llm_service.core.target import Target
+from llm_service.core.usage import Usage
 from llm_service.formats import decoding as upstream
 from llm_service.formats import schema_fields as fields
 from llm_service.formats import storage

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from llm_service.core.conversation import (
-    Conversation,
+from llm_service.core.content import (
     Effort,
     JsonFormat,
     Message,
@@ -24,6 +23,7 @@ from llm_service.core.conversation import (
     ToolChoice,
     ToolResult,
 )
+from llm_service.core.conversation import Conversation
 from llm_service.formats import schema_fields as fields
 from llm_service.formats import storage
 from llm_service.formats.openai_responses.encode_answer import read_carried

@@ -10,22 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from llm_service.core.conversation import (
+from llm_service.core.call import Call
+from llm_service.core.content import Part, RedactedThinking, Refusal, Text, Thinking, ToolCall
+from llm_service.core.events import (
     Answer,
-    Call,
     Delta,
     Event,
     Finished,
-    Part,
-    RedactedThinking,
-    Refusal,
     RefusalDelta,
     Started,
-    Text,
-    Thinking,
     ThinkingDelta,
     ThinkingEnd,
-    ToolCall,
     ToolCallDelta,
     ToolCallEnd,
     ToolCallStart,

@@ -11,19 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from llm_service.catalog.prices import as_dollars
-from llm_service.core.conversation import (
-    Answer,
-    Call,
-    Part,
-    RedactedThinking,
-    Refusal,
-    StopReason,
-    Text,
-    Thinking,
-    ToolCall,
-    Usage,
-)
+from llm_service.core.call import Call
+from llm_service.core.content import Part, RedactedThinking, Refusal, Text, Thinking, ToolCall
+from llm_service.core.events import Answer, StopReason
+from llm_service.core.money import as_dollars
+from llm_service.core.usage import Usage
 from llm_service.formats import tool_calls as tools
 
 # No base64 has a colon: OpenAI's own encrypted_content cannot be taken for one of these.

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from llm_service.catalog.catalog import Target
-from llm_service.core.conversation import (
-    Call,
-    Conversation,
+from llm_service.core.call import Call
+from llm_service.core.content import (
     JsonFormat,
     Message,
     Part,
@@ -24,6 +22,8 @@ from llm_service.core.conversation import (
     ToolChoice,
     ToolResult,
 )
+from llm_service.core.conversation import Conversation
+from llm_service.core.target import Target
 from llm_service.formats import json_schema as schemas
 from llm_service.formats import media, reasoning
 from llm_service.formats import schema_fields as fields

@@ -13,13 +13,13 @@ from typing import Any, ClassVar
 import orjson
 
 from llm_service.core import errors
-from llm_service.core.conversation import (
+from llm_service.core.call import Call
+from llm_service.core.content import RedactedThinking
+from llm_service.core.events import (
     Answer,
-    Call,
     Delta,
     Event,
     Finished,
-    RedactedThinking,
     RefusalDelta,
     Relay,
     Started,

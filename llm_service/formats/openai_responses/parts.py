@@ -7,7 +7,7 @@ import binascii
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from llm_service.core.conversation import Document, Image, Part, Refusal, Text
+from llm_service.core.content import Document, Image, Part, Refusal, Text
 from llm_service.formats import media
 from llm_service.formats import schema_fields as fields
 from llm_service.formats.schema_fields import REFUSED, TRANSLATED, Fate, dropped_unless

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from llm_service.core.conversation import Answer, Call, Event, Finished, Relay, Started
+from llm_service.core.call import Call
 from llm_service.core.errors import UpstreamError
+from llm_service.core.events import Answer, Event, Finished, Relay, Started
 from llm_service.formats import decoding as upstream
 from llm_service.formats import sse
 from llm_service.formats.decoding import broken

@@ -12,20 +12,12 @@ from typing import Any, ClassVar, Final
 
 from marshmallow import fields as base
 
-from llm_service.catalog.catalog import Target
 from llm_service.core import errors
-from llm_service.core.conversation import (
-    Answer,
-    Call,
-    Conversation,
-    Delta,
-    Event,
-    Finished,
-    Message,
-    Relay,
-    Started,
-    Text,
-)
+from llm_service.core.call import Call
+from llm_service.core.content import Message, Text
+from llm_service.core.conversation import Conversation
+from llm_service.core.events import Answer, Delta, Event, Finished, Relay, Started
+from llm_service.core.target import Target
 from llm_service.formats import decoding as upstream
 from llm_service.formats import openai_chat as chat
 from llm_service.formats import schema_fields as fields

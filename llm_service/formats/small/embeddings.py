@@ -12,9 +12,12 @@ from typing import Any, Final
 
 from marshmallow import fields as base
 
-from llm_service.catalog.catalog import Target
-from llm_service.core.conversation import Answer, Call, Conversation, Usage
+from llm_service.core.call import Call
+from llm_service.core.conversation import Conversation
 from llm_service.core.errors import UnsupportedParameter
+from llm_service.core.events import Answer
+from llm_service.core.target import Target
+from llm_service.core.usage import Usage
 from llm_service.formats import decoding as upstream
 from llm_service.formats import schema_fields as fields
 from llm_service.formats.decoding import Counts, broken

@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from llm_service.catalog.catalog import Target
-from llm_service.core.conversation import Answer, Call, Conversation
+from llm_service.core.call import Call
+from llm_service.core.conversation import Conversation
+from llm_service.core.events import Answer
+from llm_service.core.target import Target
 from llm_service.formats import anthropic_messages as messages
 from llm_service.formats import openai_responses as responses
 from llm_service.formats.openai_responses import KEEP_ALIVE as KEEP_ALIVE

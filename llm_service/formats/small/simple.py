@@ -12,19 +12,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar
 
-from llm_service.catalog.prices import as_dollars
 from llm_service.core import errors
-from llm_service.core.conversation import (
-    Answer,
-    Call,
-    Conversation,
-    Delta,
-    Event,
-    Finished,
-    Message,
-    RefusalDelta,
-    Text,
-)
+from llm_service.core.call import Call
+from llm_service.core.content import Message, Text
+from llm_service.core.conversation import Conversation
+from llm_service.core.events import Answer, Delta, Event, Finished, RefusalDelta
+from llm_service.core.money import as_dollars
 from llm_service.formats import schema_fields as fields
 from llm_service.formats import sse
 

@@ -30,9 +30,9 @@ from functools import partial
 import httptools
 import httpx2
 
-from llm_service.catalog.catalog import Timeouts
 from llm_service.core.cancellation import Cancel
 from llm_service.core.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from llm_service.core.target import Timeouts
 
 READ_SIZE = 64 * 1024
 # An idle connection older than this is not reused: vendors' load balancers drop theirs after 60 s or more.

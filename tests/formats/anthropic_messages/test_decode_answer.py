@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_service.core import errors
-from llm_service.core.conversation import Conversation, Message, Text, Thinking, Usage
+from llm_service.core.content import Message, Text, Thinking
+from llm_service.core.conversation import Conversation
+from llm_service.core.usage import Usage
 from llm_service.formats import anthropic_messages as messages
 from llm_service.formats import openai_chat as chat
 from llm_service.formats.small import simple

@@ -10,22 +10,10 @@ import orjson
 import pytest
 
 from llm_service.core import errors
-from llm_service.core.conversation import (
-    SILENCE,
-    Answer,
-    Attempt,
-    Conversation,
-    Delta,
-    Event,
-    Finished,
-    Message,
-    Reasoning,
-    Started,
-    Text,
-    Thinking,
-    ToolChoice,
-    Usage,
-)
+from llm_service.core.content import Message, Reasoning, Text, Thinking, ToolChoice
+from llm_service.core.conversation import Conversation
+from llm_service.core.events import SILENCE, Answer, Attempt, Delta, Event, Finished, Started
+from llm_service.core.usage import Usage
 from llm_service.formats import anthropic_messages as messages
 from tests.formats.anthropic_messages.wire import body, messages_call, reply_of
 from tests.formats.examples import TURN, anthropic_client, data_of, written

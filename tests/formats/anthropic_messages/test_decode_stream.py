@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_service.core import errors
-from llm_service.core.conversation import SILENCE, Answer, Delta, Event, Finished, Relay, Started, Usage
+from llm_service.core.events import SILENCE, Answer, Delta, Event, Finished, Relay, Started
+from llm_service.core.usage import Usage
 from llm_service.formats import anthropic_messages as messages
 from tests.formats.anthropic_messages.wire import BLOCK_STOP, END, block_start, event, messages_call, start, stop, text
 from tests.formats.examples import USAGES, anthropic_client, fixture, fixture_names, read, relayed, written

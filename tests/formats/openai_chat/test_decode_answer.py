@@ -11,7 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_service.core import errors
-from llm_service.core.conversation import Conversation, Finished, Message, Text, ToolCall, Usage
+from llm_service.core.content import Message, Text, ToolCall
+from llm_service.core.conversation import Conversation
+from llm_service.core.events import Finished
+from llm_service.core.usage import Usage
 from llm_service.formats import anthropic_messages as messages
 from llm_service.formats import openai_chat as chat
 from tests.formats.examples import TURN, call, fixture, fixture_names, read, target

@@ -10,20 +10,10 @@ import orjson
 import pytest
 
 from llm_service.core import errors
-from llm_service.core.conversation import (
-    SILENCE,
-    Answer,
-    Attempt,
-    Conversation,
-    Delta,
-    Event,
-    Finished,
-    Message,
-    Refusal,
-    Started,
-    Text,
-    Usage,
-)
+from llm_service.core.content import Message, Refusal, Text
+from llm_service.core.conversation import Conversation
+from llm_service.core.events import SILENCE, Answer, Attempt, Delta, Event, Finished, Started
+from llm_service.core.usage import Usage
 from llm_service.formats import openai_chat as chat
 from tests.formats.examples import TURN, data_of, openai_client, written
 from tests.formats.openai_chat.wire import ASKED, USAGE, body, chat_call, reply_of

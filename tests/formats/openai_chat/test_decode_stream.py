@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_service.core import errors
-from llm_service.core.conversation import Answer, Delta, Event, Finished, RefusalDelta, Relay, Started, Usage
+from llm_service.core.events import Answer, Delta, Event, Finished, RefusalDelta, Relay, Started
+from llm_service.core.usage import Usage
 from llm_service.formats import openai_chat as chat
 from tests.formats.examples import USAGES, data_of, fixture, fixture_names, openai_client, read, relayed, written
 from tests.formats.openai_chat.wire import ASKED, DONE, USAGE, chat_call, chunk

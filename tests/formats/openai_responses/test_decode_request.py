@@ -23,8 +23,7 @@ from openai.types.responses import (
 from openai.types.shared_params import reasoning as reasoning_param
 
 from llm_service.core import errors
-from llm_service.core.conversation import (
-    Conversation,
+from llm_service.core.content import (
     Document,
     Image,
     JsonFormat,
@@ -38,6 +37,7 @@ from llm_service.core.conversation import (
     ToolChoice,
     ToolResult,
 )
+from llm_service.core.conversation import Conversation
 from llm_service.formats import openai_responses as responses
 from llm_service.formats.openai_responses import decode_request as responses_request
 from llm_service.formats.openai_responses import parts as responses_parts

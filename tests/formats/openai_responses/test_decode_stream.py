@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_service.core import errors
-from llm_service.core.conversation import (
+from llm_service.core.content import RedactedThinking
+from llm_service.core.events import (
     SILENCE,
     Delta,
     Event,
     Finished,
-    RedactedThinking,
     RefusalDelta,
     Started,
     ThinkingDelta,
@@ -24,8 +24,8 @@ from llm_service.core.conversation import (
     ToolCallDelta,
     ToolCallEnd,
     ToolCallStart,
-    Usage,
 )
+from llm_service.core.usage import Usage
 from llm_service.formats import openai_responses as responses
 from tests.formats.examples import data_of, fixture, openai_client, read, relayed, written
 from tests.formats.openai_responses.wire import (

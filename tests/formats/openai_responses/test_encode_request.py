@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_service.core import errors
-from llm_service.core.conversation import (
-    Caller,
-    Conversation,
+from llm_service.core.call import Caller
+from llm_service.core.content import (
     Document,
     Image,
     JsonFormat,
@@ -30,6 +29,7 @@ from llm_service.core.conversation import (
     ToolChoice,
     ToolResult,
 )
+from llm_service.core.conversation import Conversation
 from llm_service.formats import openai_responses as responses
 from tests.formats.examples import call, target
 from tests.formats.openai_responses.wire import body, responses_call

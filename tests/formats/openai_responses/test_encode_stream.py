@@ -12,29 +12,24 @@ from hypothesis import strategies as st
 from openai.types.responses import Response
 
 from llm_service.core import errors
-from llm_service.core.conversation import (
+from llm_service.core.content import Part, RedactedThinking, Refusal, Text, Thinking, ToolCall
+from llm_service.core.events import (
     SILENCE,
     Answer,
     Attempt,
     Delta,
     Event,
     Finished,
-    Part,
-    RedactedThinking,
-    Refusal,
     RefusalDelta,
     Relay,
     Started,
-    Text,
-    Thinking,
     ThinkingDelta,
     ThinkingEnd,
-    ToolCall,
     ToolCallDelta,
     ToolCallEnd,
     ToolCallStart,
-    Usage,
 )
+from llm_service.core.usage import Usage
 from llm_service.formats import openai_responses as responses
 from tests.formats.examples import USAGES, data_of, openai_client, written
 from tests.formats.openai_responses.wire import responses_call

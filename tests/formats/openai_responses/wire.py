@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from llm_service.core.conversation import Call
+from llm_service.core.call import Call
 from tests.formats.examples import call
 
 USAGE = {

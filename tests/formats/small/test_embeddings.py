@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_service.core import errors
-from llm_service.core.conversation import Answer, Usage
+from llm_service.core.events import Answer
+from llm_service.core.usage import Usage
 from llm_service.formats.small import embeddings
 
 GOOD: list[Any] = ["a", ["a", "b"], [1, 2, 3], [[1], [2, 3]], ["a"] * 2048, " ", [0]]

@@ -8,19 +8,10 @@ from typing import Any
 import pytest
 
 from llm_service.core import errors
-from llm_service.core.conversation import (
-    SILENCE,
-    Answer,
-    Attempt,
-    Conversation,
-    Delta,
-    Event,
-    Finished,
-    Message,
-    Started,
-    Text,
-    Usage,
-)
+from llm_service.core.content import Message, Text
+from llm_service.core.conversation import Conversation
+from llm_service.core.events import SILENCE, Answer, Attempt, Delta, Event, Finished, Started
+from llm_service.core.usage import Usage
 from llm_service.formats.small import simple
 from tests.formats.examples import call, data_of, written
 

@@ -10,9 +10,9 @@ import anthropic
 import openai
 import pytest
 
-from llm_service.catalog.catalog import Provider, Timeouts
 from llm_service.core.cancellation import Cancel
 from llm_service.core.errors import ClientClosed, UpstreamBroken, UpstreamTimeout
+from llm_service.core.target import Provider, Timeouts
 from llm_service.providers import anthropic as anthropic_provider
 from llm_service.providers import openai as openai_provider
 from llm_service.providers.http import sdk_head as clients

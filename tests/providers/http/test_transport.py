@@ -11,9 +11,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from llm_service.catalog.catalog import Timeouts
 from llm_service.core.cancellation import Cancel
 from llm_service.core.errors import ClientClosed, UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from llm_service.core.target import Timeouts
 from llm_service.providers.http.transport import Reply, Scope, Transport
 from tests.support.rawserver import RawServer, close, raw_server, reset
 

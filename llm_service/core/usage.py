@@ -1,0 +1,44 @@
+"""The tokens of one call.
+
+Token counts follow one convention here, whatever the vendor's: ``input_tokens``
+is the whole prompt and *includes* cached and cache-write tokens (Anthropic's
+``usage.input_tokens`` excludes both); ``output_tokens`` includes reasoning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call. ``exact`` is False when we counted instead of the vendor.
+
+    Audio and image tokens are part of ``input_tokens`` and ``output_tokens``.
+    ``tier`` is how the vendor says it processed the call, as prices name it: ""
+    is the standard way, else ``flex``, ``priority``, ``batch``, ``fast`` or any
+    other name; several are joined by ``+``.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0  # the part of cache_write_tokens kept for an hour (dearer)
+    reasoning_tokens: int = 0
+    exact: bool = True
+    input_audio_tokens: int = 0
+    input_image_tokens: int = 0
+    output_audio_tokens: int = 0
+    output_image_tokens: int = 0
+    web_searches: int = 0
+    tier: str = ""
+
+    def plus(self, other: Usage) -> Usage:
+        """Of both answers; processed as ``other`` was, unless only this one says how."""
+        counts = {
+            name: getattr(self, name) + getattr(other, name)
+            for name in Usage.__dataclass_fields__
+            if name not in ("exact", "tier")
+        }
+        return Usage(**counts, exact=self.exact and other.exact, tier=other.tier or self.tier)

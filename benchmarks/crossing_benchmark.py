@@ -17,7 +17,7 @@ from llm_service.core.call import Call, Caller
 from llm_service.core.events import Delta, Relay
 from llm_service.core.target import Provider, Target, Timeouts
 from llm_service.formats import (
-    UpstreamDialect,
+    UpstreamFormat,
     sse,
 )
 from llm_service.formats import (
@@ -44,7 +44,7 @@ def call(dialect: str, body: dict[str, Any]) -> Call:
         id="01hzy3v7k4e8w9d2n5q6r7s8t0",
         request_id="r",
         route="/",
-        dialect=dialect,
+        format=dialect,
         model="m",
         stream=True,
         body=body,
@@ -82,12 +82,12 @@ def reads(blocks: list[bytes]) -> list[bytes]:
     return [b"".join(blocks[start : start + READ]) for start in range(0, len(blocks), READ)]
 
 
-def carry(stream: Iterable[bytes], upstream: UpstreamDialect, asked: Call, client: UpstreamDialect) -> int:
+def carry(stream: Iterable[bytes], upstream: UpstreamFormat, asked: Call, client: UpstreamFormat) -> int:
     """The bytes a client gets for ``stream``."""
     splitter = sse.Splitter()
     verbatim = upstream is client
-    reader = upstream.Tap(asked) if verbatim else upstream.Reader(asked)
-    frames = client.Frames(asked)
+    reader = upstream.Passthrough(asked) if verbatim else upstream.StreamDecoder(asked)
+    frames = client.StreamEncoder(asked)
     sent = 0
     for data in stream:
         for event in reader.feed_many(splitter.feed(data)):

@@ -31,7 +31,7 @@ from llm_service.catalog.catalog import Catalog
 from llm_service.formats import registry
 from llm_service.gateway import Gateway
 from llm_service.observability.journal import Journal
-from llm_service.observability.metrics import Telemetry
+from llm_service.observability.metrics import Metrics
 from llm_service.providers.routing import Router
 from llm_service.server import embedded_redis
 from llm_service.service import Service
@@ -79,7 +79,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     store.configure(app, settings)
 
-    telemetry = Telemetry(catalog.providers)
+    telemetry = Metrics(catalog.providers)
     writer = Writer(store.database_url(settings), retention_days=settings.log_retention_days)
     journal = Journal(writer, telemetry, settings.hmac_key, registry.prompt_of, registry.status_of)
     guard = auth.Guard(settings.hmac_key, settings.api_keys, catalog)
@@ -118,9 +118,9 @@ def _upstreams(catalog: Catalog, settings: Settings) -> dict[str, providers.Upst
 
 
 def _identify(response: Response) -> Response:
-    arrived = g.get("arrival")
+    arrived = g.get("request_info")
     if arrived is not None:
         response.headers["X-Request-Id"] = arrived.request_id
-        if arrived.dialect == "messages":
+        if arrived.format == "messages":
             response.headers["request-id"] = arrived.request_id
     return response

@@ -22,7 +22,7 @@ from llm_service.core.cancellation import Cancel
 from llm_service.core.errors import Stopping
 from llm_service.gateway import Gateway
 from llm_service.observability.journal import Journal
-from llm_service.observability.metrics import Telemetry
+from llm_service.observability.metrics import Metrics
 from llm_service.settings import Settings
 from llm_service.store.writer import Writer
 
@@ -35,7 +35,7 @@ class Service:
     catalog: Catalog
     gateway: Gateway
     journal: Journal
-    telemetry: Telemetry
+    telemetry: Metrics
     writer: Writer
     accounts: Accounts
     alerts: Alerts

@@ -79,7 +79,7 @@ def pattern(value: ast.expr) -> str:
 
 
 def test_every_error_code_is_documented_and_no_other() -> None:
-    abstract = {errors.ServiceError, errors.Refusal, errors.UpstreamError}
+    abstract = {errors.ServiceError, errors.Rejected, errors.UpstreamError}
     patterns = {kind.code for kind in error_classes() if kind not in abstract} | codes_given_in_place()
     listed = first_cells(document("docs/errors.md"), "Codes")
     assert [code for code in listed if not any(re.fullmatch(pattern, code) for pattern in patterns)] == []

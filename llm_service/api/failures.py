@@ -70,31 +70,31 @@ def _http_error(error: HTTPException) -> Response | HTTPException:
 def _unexpected(error: Exception) -> Response:
     log.error(
         "unexpected failure",
-        extra={"fields": {"request_id": g.arrival.request_id, **scrub.safe_exception(error)}},
+        extra={"fields": {"request_id": g.request_info.request_id, **scrub.safe_exception(error)}},
     )
     return _service_error(errors.InternalError("The service failed. The operator finds the details by the request id."))
 
 
 def _log_refusal(error: errors.ServiceError) -> None:
     """A refusal outside the journal's entry: calls that never were, and calls of known holders."""
-    if g.arrival.journaled:
+    if g.request_info.journaled:
         return
-    g.arrival.journaled = True
+    g.request_info.journaled = True
     identity = g.get("identity")
     journal = current().journal
     if identity is None or identity.caller is None:
-        journal.anonymous(g.arrival, error)
+        journal.anonymous(g.request_info, error)
     else:
-        journal.refused(g.arrival, error)
+        journal.refused(g.request_info, error)
 
 
 def reply(error: errors.ServiceError) -> Response:
-    """``error`` in its route's dialect, with the status and headers its clients act on."""
-    dialect = registry.BY_NAME[g.arrival.dialect]
-    body: Any = dialect.error(error, g.arrival.request_id)
-    kind = "application/problem+json" if g.arrival.dialect == "simple" else "application/json"
-    response = Response(orjson.dumps(body), status=dialect.status(error), content_type=kind)
-    response.headers.update(dialect.error_headers(error, datetime.now(UTC)))
+    """``error`` in its route's format, with the status and headers its clients act on."""
+    format = registry.BY_NAME[g.request_info.format]
+    body: Any = format.error(error, g.request_info.request_id)
+    kind = "application/problem+json" if g.request_info.format == "simple" else "application/json"
+    response = Response(orjson.dumps(body), status=format.status(error), content_type=kind)
+    response.headers.update(format.error_headers(error, datetime.now(UTC)))
     response.headers.update(error.headers)
     if error.vendor.get("request_id"):
         response.headers["X-Upstream-Request-Id"] = error.vendor["request_id"]

@@ -31,7 +31,7 @@ from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
 from llm_service.api.authentication import Identity
-from llm_service.billing.admission import WHOSE
+from llm_service.billing.admission import SCOPE_LABELS
 from llm_service.core.call import Call, Caller
 from llm_service.core.errors import Limit, RateLimited, Unavailable
 from llm_service.service import current
@@ -296,7 +296,8 @@ def _left(window: Window) -> tuple[int, int]:
 
 def _refusal(window: Window, remaining: int, reset: int) -> RateLimited:
     return RateLimited(
-        f"Rate limit reached: {window.allowed} requests per minute for {WHOSE[window.kind]}. Retry in {reset} s.",
+        f"Rate limit reached: {window.allowed} requests per minute for {SCOPE_LABELS[window.kind]}. "
+        f"Retry in {reset} s.",
         retry_after=reset,
         limit=_limit(window, remaining, reset),
     )

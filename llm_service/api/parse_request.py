@@ -1,4 +1,4 @@
-"""From an HTTP request to a ``Call``: one reader for every dialect's route."""
+"""From an HTTP request to a ``Call``: one reader for every format's route."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from llm_service.service import current
 
 
 def read_call(*, stream: bool | None = None, kind: Kind = "generate") -> Call:
-    """The request as a call in its route's dialect. ``stream`` overrides the body's; only what is generated streams.
+    """The request as a call in its route's format. ``stream`` overrides the body's; only what is generated streams.
 
     Raises:
         InvalidRequest: naming the field; PayloadTooLarge; UnsupportedMediaType; ClientClosed.
     """
-    arrival = g.arrival
-    dialect = registry.BY_NAME[arrival.dialect]
+    arrival = g.request_info
+    format = registry.BY_NAME[arrival.format]
     raw = read_body()
     body = json_body.load_json(raw)
     if isinstance(model := body.get("model"), str):
         arrival.model_asked = model
-    body = dialect.check(body)
+    body = format.check(body)
     model = body.get("model") or current().catalog.default_model
     streams = kind == "generate" and (bool(body.get("stream")) if stream is None else stream)
     arrival.model_asked, arrival.stream = model, streams
@@ -38,7 +38,7 @@ def read_call(*, stream: bool | None = None, kind: Kind = "generate") -> Call:
         id=arrival.id,
         request_id=arrival.request_id,
         route=arrival.route,
-        dialect=arrival.dialect,
+        format=arrival.format,
         model=model,
         stream=streams,
         body=body,

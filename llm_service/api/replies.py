@@ -1,8 +1,8 @@
-"""From a call's events to an HTTP reply: one path for every dialect, plain or streamed.
+"""From a call's events to an HTTP reply: one path for every format, plain or streamed.
 
 The first event is taken before the response is built, so a refusal and an
 upstream failure still have their status; after it a failure is an event in the
-caller's dialect and the stream ends without its terminal mark.
+caller's format and the stream ends without its terminal mark.
 
 A stream whose first event does not come within the keep-alive time is committed
 to (200 and a comment), or proxies in front would give the connection up. From
@@ -32,16 +32,16 @@ from llm_service.core.errors import (
     Unavailable,
 )
 from llm_service.core.events import (
-    SILENCE,
+    IDLE,
     Admitted,
     Answer,
     Attempt,
-    Discarded,
+    DiscardedAnswer,
     Event,
     Finished,
-    Silence,
+    HeldBack,
+    Idle,
     Started,
-    Withheld,
 )
 from llm_service.core.headers import STOPPED
 from llm_service.formats import registry
@@ -51,7 +51,7 @@ from llm_service.service import Service, current
 log = logging.getLogger(__name__)
 
 # Nothing is sent for these, so a stream has not begun with them.
-_UNSEEN = frozenset({Attempt, Discarded, Silence, Withheld})
+_UNSEEN = frozenset({Attempt, DiscardedAnswer, Idle, HeldBack})
 
 STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -66,7 +66,7 @@ def respond(call: Call) -> Response:
     service = current()
     cancel = Cancel()
     exchange = _Exchange(service, cancel, Watch(request, cancel, service.settings.send_timeout))
-    g.arrival.journaled = True  # from here on the journal's entry keeps the record
+    g.request_info.journaled = True  # from here on the journal's entry keeps the record
     try:
         events = service.gateway.answer(call, cancel)
         if call.stream:
@@ -78,7 +78,7 @@ def respond(call: Call) -> Response:
             limits.give_back()
         raise
     exchange.end()
-    body = registry.BY_NAME[call.dialect].write_reply(call, answer)
+    body = registry.BY_NAME[call.format].write_answer(call, answer)
     return Response(
         orjson.dumps(body),
         content_type="application/json",
@@ -141,14 +141,14 @@ def _streamed(call: Call, events: Iterator[Event], exchange: _Exchange) -> Respo
 
 def _frames(call: Call, first: _First, events: Iterator[Event], keep_alive: float) -> Iterator[bytes]:
     """The stream's bytes. Runs outside the application's context: everything it needs is given."""
-    dialect = registry.BY_NAME[call.dialect]
-    frames, silence = dialect.Frames(call), dialect.KEEP_ALIVE
+    format = registry.BY_NAME[call.format]
+    frames, silence = format.StreamEncoder(call), format.KEEP_ALIVE
     try:
         while not first.wait(keep_alive):
             yield silence
         event: Event | None = first.result()
         while event is not None:
-            data = silence if event is SILENCE else frames.feed(event)
+            data = silence if event is IDLE else frames.feed(event)
             if data:
                 yield data
             event = next(events, None)

@@ -1,4 +1,4 @@
-"""What is known of a request before it is a call: its id, its caller, its route's dialect.
+"""What is known of a request before it is a call: its id, its caller, its route's format.
 
 Runs as the application's first ``before_request``, so that the key is resolved
 before Flask-Limiter's own hook asks for it: an error raised inside that hook
@@ -14,12 +14,12 @@ from flask import Flask, g, request
 
 from llm_service.api import authentication as auth
 from llm_service.core import ids
-from llm_service.observability.journal import Arrival
+from llm_service.observability.journal import RequestInfo
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 
 # Longest prefix first. Management routes answer errors as the simple API does.
-_DIALECTS = (
+_FORMATS = (
     ("/v1/messages/count_tokens", "count_tokens"),
     ("/v1/messages", "messages"),
     ("/v1/chat/completions", "chat"),
@@ -35,9 +35,9 @@ _DIALECTS = (
 )
 
 
-def dialect_of(path: str) -> str:
-    """The dialect of a path, known or not, so that a 404 or a 405 has its neighbours' shape."""
-    for prefix, name in _DIALECTS:
+def format_of(path: str) -> str:
+    """The format of a path, known or not, so that a 404 or a 405 has its neighbours' shape."""
+    for prefix, name in _FORMATS:
         if path == prefix or path.startswith(f"{prefix}/"):
             return name
     if path.startswith("/v1/"):  # both vendors' paths: only Anthropic's clients send a version
@@ -48,17 +48,17 @@ def dialect_of(path: str) -> str:
 def begin() -> None:
     given = request.headers.get("X-Request-Id") or request.headers.get("X-Correlation-Id") or ""
     call_id = ids.new_id()
-    g.arrival = Arrival(
+    g.request_info = RequestInfo(
         id=call_id,
         request_id=given if _REQUEST_ID.match(given) else call_id,
         route=request.url_rule.rule if request.url_rule else "",
-        dialect=dialect_of(request.path),
+        format=format_of(request.path),
         client_ip=request.remote_addr or "",
         started=time.monotonic(),
     )
     if request.method != "OPTIONS":
         g.identity = auth.identify(request)
-        g.arrival.caller = g.identity.caller
+        g.request_info.caller = g.identity.caller
 
 
 def init_app(app: Flask) -> None:

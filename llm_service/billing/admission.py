@@ -34,7 +34,7 @@ from llm_service.observability.record import Record
 
 log = logging.getLogger(__name__)
 
-WHOSE: Final[Mapping[str, str]] = {
+SCOPE_LABELS: Final[Mapping[str, str]] = {
     "key": "this API key",
     "ip": "this address without a valid API key",
     "user": "this key's user",
@@ -78,7 +78,7 @@ class Meter:
         budgets = tuple(item for item in call.caller.budgets if _covers(item, targets))
         if call.kind == "count":  # which no vendor bills
             budgets, rates = (), tuple(check for check in rates if check.kind == "slots")
-        if call.dialect == "completions" and call.body.get("max_tokens") is None:
+        if call.format == "completions" and call.body.get("max_tokens") is None:
             call = replace(call, body={**call.body, "max_tokens": DEFAULT_MAX_TOKENS})
         estimated: Estimate | None = None
         if budgets or any(check.kind == "tokens" for check in rates):
@@ -115,7 +115,7 @@ class Meter:
     def check(self, budget: Budget, cost: int, at: datetime) -> Check:
         """What ``cost`` takes of ``budget`` in the period around ``at``."""
         period, ends = _period(budget.period, self._zone, int(at.timestamp()) // 60)
-        whose = WHOSE[budget.kind]
+        whose = SCOPE_LABELS[budget.kind]
         label = f"{_PER[budget.period]} budget of {whose}"
         if budget.model:
             label = f"{_PER[budget.period]} budget for {budget.model} of {whose}"
@@ -134,9 +134,9 @@ class Meter:
 
 def _pair(scope: str, kind: str, tpm: int | None, parallel: int | None) -> Iterator[Check]:
     if tpm is not None:
-        yield Check("tokens", scope, tpm, 0, label=f"limit of tokens per minute of {WHOSE[kind]}")
+        yield Check("tokens", scope, tpm, 0, label=f"limit of tokens per minute of {SCOPE_LABELS[kind]}")
     if parallel is not None:
-        yield Check("slots", scope, parallel, 1, label=f"limit of parallel calls of {WHOSE[kind]}")
+        yield Check("slots", scope, parallel, 1, label=f"limit of parallel calls of {SCOPE_LABELS[kind]}")
 
 
 @lru_cache(maxsize=64)
@@ -187,8 +187,8 @@ def _bounded_call(call: Call, estimated: Estimate, target: Target) -> Call:
     """``call`` with a limit on its output, if it has none of its own and one is known."""
     if estimated.given or estimated.max_tokens is None:
         return call
-    name = "max_output_tokens" if call.dialect == "responses" else "max_tokens"
-    if call.dialect == "chat":
+    name = "max_output_tokens" if call.format == "responses" else "max_tokens"
+    if call.format == "chat":
         name = target.provider.max_tokens_field
     return replace(call, body={**call.body, name: estimated.max_tokens})
 
@@ -213,7 +213,7 @@ def _intent(call: Call, created_at: datetime, target: Target, money: Sequence[tu
             "org": caller.org,
             "user": caller.user,
             "route": call.route,
-            "dialect": call.dialect,
+            "dialect": call.format,
             "stream": call.stream,
             "model_asked": scrub.identifier(call.model),
             "request_id": scrub.identifier(call.request_id),

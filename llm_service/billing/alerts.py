@@ -34,7 +34,7 @@ from llm_service.catalog.catalog import Catalog, TierBudget
 from llm_service.core.cancellation import Cancel
 from llm_service.core.errors import Stopping
 from llm_service.core.money import NANO_PER_DOLLAR
-from llm_service.observability.metrics import Telemetry
+from llm_service.observability.metrics import Metrics
 from llm_service.settings import Settings
 from llm_service.store.alerts import Alert, AlertLog, Spender
 
@@ -71,7 +71,7 @@ class Alerts:
         url: str,
         settings: Settings,
         catalog: Catalog,
-        telemetry: Telemetry,
+        telemetry: Metrics,
         clock: Callable[[], datetime] = _now,
         pace: Pace = Pace(),
     ) -> None:

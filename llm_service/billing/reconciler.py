@@ -68,7 +68,7 @@ class Writer(Protocol):
 
 
 class Metrics(Protocol):
-    """What is needed of ``telemetry.Telemetry``."""
+    """What is needed of ``telemetry.Metrics``."""
 
     def calls_reaped(self, count: int) -> None: ...
 

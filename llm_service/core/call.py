@@ -45,15 +45,15 @@ class Call:
     ``created`` is Unix seconds, ``arrived`` monotonic ones; ``body_bytes`` the size
     of the request as received.
 
-    ``body`` is the client's JSON object in ``dialect``'s format; a provider that
-    speaks the same dialect sends it on verbatim. ``headers`` holds only the
+    ``body`` is the client's JSON object in the wire format named ``format``; a provider that
+    speaks the same format sends it on verbatim. ``headers`` holds only the
     client headers that may travel upstream (lower-case names).
     """
 
     id: str
     request_id: str
     route: str
-    dialect: str
+    format: str
     model: str
     stream: bool
     body: Mapping[str, Any]

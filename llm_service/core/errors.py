@@ -1,7 +1,7 @@
 """Every way a call can fail, as values of one tree.
 
     ServiceError
-    ├── Refusal                     nothing was sent upstream
+    ├── Rejected                     nothing was sent upstream
     │   ├── InvalidRequest          400  names the field
     │   │   └── UnsupportedParameter 400  valid elsewhere, not expressible on this route or model
     │   ├── Unauthenticated         401
@@ -52,7 +52,7 @@ class ServiceError(Exception):
         param: path of the offending field, e.g. ``messages[2].content``, or None.
         retry_after: whole seconds to wait, or None.
         helps_elsewhere: whether another attempt or target may succeed.
-        vendor: ``{"dialect", "status", "type", "code", "request_id"}`` of the upstream's
+        vendor: ``{"format", "status", "type", "code", "request_id"}`` of the upstream's
             own error where there was one; every value is an identifier, never text.
     """
 
@@ -103,11 +103,11 @@ class Limit:
         self.remaining, self.reset = remaining, reset
 
 
-class Refusal(ServiceError):
+class Rejected(ServiceError):
     """Nothing was sent upstream."""
 
 
-class InvalidRequest(Refusal):
+class InvalidRequest(Rejected):
     status, code = 400, "invalid_request"
 
 
@@ -115,19 +115,19 @@ class UnsupportedParameter(InvalidRequest):
     code = "unsupported_parameter"
 
 
-class Unauthenticated(Refusal):
+class Unauthenticated(Rejected):
     status, code = 401, "invalid_api_key"
 
 
-class BudgetExceeded(Refusal):
+class BudgetExceeded(Rejected):
     status, code = 402, "budget_exceeded"
 
 
-class Forbidden(Refusal):
+class Forbidden(Rejected):
     status, code = 403, "forbidden"
 
 
-class NotFound(Refusal):
+class NotFound(Rejected):
     status, code = 404, "not_found"
 
 
@@ -135,23 +135,23 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
 
-class MethodNotAllowed(Refusal):
+class MethodNotAllowed(Rejected):
     status, code = 405, "method_not_allowed"
 
 
-class PayloadTooLarge(Refusal):
+class PayloadTooLarge(Rejected):
     status, code = 413, "request_too_large"
 
 
-class UnsupportedMediaType(Refusal):
+class UnsupportedMediaType(Rejected):
     status, code = 415, "unsupported_media_type"
 
 
-class RateLimited(Refusal):
+class RateLimited(Rejected):
     status, code = 429, "rate_limit_exceeded"
 
 
-class Unavailable(Refusal):
+class Unavailable(Rejected):
     status, code = 503, "unavailable"
 
 

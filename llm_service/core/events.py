@@ -65,7 +65,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Discarded:
+class DiscardedAnswer:
     """A whole answer was paid for that the caller does not get. For the journal, as ``Attempt``.
 
     A ``Finished`` that comes after it has this in its own usage and cost.
@@ -74,9 +74,11 @@ class Discarded:
     usage: Usage
     cost_nanousd: int | None
 
-    def plus(self, usage: Usage, cost_nanousd: int | None) -> Discarded:
+    def plus(self, usage: Usage, cost_nanousd: int | None) -> DiscardedAnswer:
         unknown = self.cost_nanousd is None or cost_nanousd is None
-        return Discarded(self.usage.plus(usage), None if unknown else (self.cost_nanousd or 0) + (cost_nanousd or 0))
+        return DiscardedAnswer(
+            self.usage.plus(usage), None if unknown else (self.cost_nanousd or 0) + (cost_nanousd or 0)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,14 +167,14 @@ class Relay:
 
 
 @dataclass(frozen=True, slots=True)
-class Withheld:
+class HeldBack:
     """So much of an answer has been generated and is not sent yet, if ever: it is judged first. For the journal."""
 
     characters: int
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
+class Idle:
     """Nothing has arrived for a while; the edge may send a keep-alive."""
 
 
@@ -187,8 +189,8 @@ class Finished:
 Event: TypeAlias = (
     Admitted
     | Attempt
-    | Discarded
-    | Withheld
+    | DiscardedAnswer
+    | HeldBack
     | Started
     | Delta
     | RefusalDelta
@@ -199,11 +201,11 @@ Event: TypeAlias = (
     | ToolCallDelta
     | ToolCallEnd
     | Relay
-    | Silence
+    | Idle
     | Finished
 )
 
-SILENCE = Silence()
+IDLE = Idle()
 
 
 def characters_in(event: Event) -> int | None:

@@ -1,14 +1,14 @@
 """Wire formats. One per format, both directions; pure: no Flask, SDK, clock or I/O.
 
 ``simple``, ``chat`` and ``messages`` are modules with the members of
-``ClientDialect``; ``chat`` and ``messages``, which providers speak too, also have
-those of ``UpstreamDialect``. The larger ones are spread over ``*_client``,
+``ClientFormat``; ``chat`` and ``messages``, which providers speak too, also have
+those of ``UpstreamFormat``. The larger ones are spread over ``*_client``,
 ``*_upstream`` and ``*_stream``; ``fields`` and ``upstream`` hold what they share.
 
 What the streams promise:
 
-* ``Frames``, ``Reader`` and ``Tap`` serve one call. A failure after the first event
-  is ``Frames.error``, and the format's terminal event never follows it.
+* ``StreamEncoder``, ``Reader`` and ``Passthrough`` serve one call. A failure after the first event
+  is ``StreamEncoder.error``, and the format's terminal event never follows it.
 * ``feed_many`` takes the blocks of one network read (``sse.Splitter``) and yields
   what came before a failure before it raises it. ``finished`` is True once the
   terminal event was seen: the end of the bytes without it is a broken answer.
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from llm_service.formats.small import simple
 
 
-class FrameWriter(Protocol):
-    """The bytes of one answer's stream, in the client's dialect."""
+class StreamEncoder(Protocol):
+    """The bytes of one answer's stream, in the client's format."""
 
     KEEP_ALIVE: ClassVar[bytes]
 
     def feed(self, event: Event) -> bytes:
-        """The bytes to send for ``event``: b"" for ``Attempt`` and ``Silence``."""
+        """The bytes to send for ``event``: b"" for ``Attempt`` and ``Idle``."""
         ...
 
     def error(self, failure: ServiceError, request_id: str = "") -> bytes:
@@ -49,7 +49,7 @@ class FrameWriter(Protocol):
         ...
 
 
-class StreamReader(Protocol):
+class StreamDecoder(Protocol):
     """One upstream stream as events, the first ``Started``, the last ``Finished``."""
 
     finished: bool
@@ -61,7 +61,7 @@ class StreamReader(Protocol):
         ...
 
 
-class ClientDialect(Protocol):
+class ClientFormat(Protocol):
     """A format that clients speak."""
 
     @property
@@ -76,7 +76,7 @@ class ClientDialect(Protocol):
         ...
 
     @property
-    def Frames(self) -> Callable[[Call], FrameWriter]: ...
+    def StreamEncoder(self) -> Callable[[Call], StreamEncoder]: ...
 
     def check(self, body: Any) -> dict[str, Any]:
         """``body`` itself. Raises InvalidRequest naming the field and the rule, never the value."""
@@ -90,7 +90,7 @@ class ClientDialect(Protocol):
         """A checked body; ``headers`` are ``Call.headers``. Raises UnsupportedParameter for what cannot cross."""
         ...
 
-    def write_reply(self, call: Call, answer: Answer) -> dict[str, Any]: ...
+    def write_answer(self, call: Call, answer: Answer) -> dict[str, Any]: ...
 
     def status(self, failure: ServiceError) -> int:
         """The HTTP status this format's SDKs expect for ``failure``."""
@@ -103,7 +103,7 @@ class ClientDialect(Protocol):
         ...
 
 
-class RelayedDialect(Protocol):
+class RelayedFormat(Protocol):
     """A format whose own clients' requests and answers travel verbatim.
 
     ``call``, where it may be left out, lets missing counts be estimated.
@@ -123,18 +123,18 @@ class RelayedDialect(Protocol):
     def read_error(self, body: object, status: int = 0) -> VendorError: ...
 
 
-class StreamedDialect(RelayedDialect, Protocol):
+class StreamedFormat(RelayedFormat, Protocol):
     @property
-    def Tap(self) -> Callable[[Call], StreamReader]:
+    def Passthrough(self) -> Callable[[Call], StreamDecoder]:
         """For an answer that is relayed as it is."""
         ...
 
 
-class UpstreamDialect(ClientDialect, StreamedDialect, Protocol):
+class UpstreamFormat(ClientFormat, StreamedFormat, Protocol):
     """A format that providers speak to everybody's clients."""
 
     @property
-    def Reader(self) -> Callable[[Call], StreamReader]:
+    def StreamDecoder(self) -> Callable[[Call], StreamDecoder]:
         """For an answer that crosses."""
         ...
 
@@ -146,13 +146,13 @@ class UpstreamDialect(ClientDialect, StreamedDialect, Protocol):
         Raises UnsupportedParameter for what must not be left out."""
         ...
 
-    def read_reply(self, body: Mapping[str, Any], call: Call | None = None) -> Answer:
+    def read_answer(self, body: Mapping[str, Any], call: Call | None = None) -> Answer:
         """Raises UpstreamBroken when it is no answer."""
         ...
 
 
 if TYPE_CHECKING:
     # The modules keep the contract: checked by mypy, here and nowhere else.
-    _simple: ClientDialect = simple
-    _chat: UpstreamDialect = chat
-    _messages: UpstreamDialect = messages
+    _simple: ClientFormat = simple
+    _chat: UpstreamFormat = chat
+    _messages: UpstreamFormat = messages

@@ -1,6 +1,6 @@
 """What the readers of both vendors' answers share: hostile counts, errors, protocols broken.
 
-An upstream may be any server that claims to speak a dialect. Nothing it sends may
+An upstream may be any server that claims to speak a format. Nothing it sends may
 raise anything but an ``UpstreamError``, and a count that is no count is estimated
 (four characters a token) with ``Usage.exact`` False, never believed.
 """
@@ -25,7 +25,7 @@ from llm_service.core.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
-from llm_service.core.events import SILENCE, Event
+from llm_service.core.events import IDLE, Event
 from llm_service.formats import sse
 
 CHARACTERS_PER_TOKEN = 4
@@ -67,7 +67,7 @@ class Stream:
             if data:
                 yield from self._read(parse_json(data))
             elif self._begun:
-                yield SILENCE
+                yield IDLE
 
     def _read(self, event: dict[str, Any]) -> Iterator[Event]:
         """The events of one of the upstream's. Not for who reads blocks in a way of its own."""
@@ -194,9 +194,9 @@ _IN_BAND: Mapping[type[UpstreamError], str] = {
 Kinds: TypeAlias = Iterable[tuple[type[UpstreamError], frozenset[str]]]
 
 
-def in_band(dialect: str, told: VendorError, kinds: Kinds) -> UpstreamError:
+def in_band(format: str, told: VendorError, kinds: Kinds) -> UpstreamError:
     """The error inside a stream (its HTTP status was 200) as ours; the vendor's text is left out."""
     words = {told.code, told.type}
     kind = next((kind for kind, names in kinds if words & names), UpstreamFailed)
-    vendor = {"dialect": dialect, "status": 200, "type": told.type, "code": told.code, "request_id": None}
+    vendor = {"format": format, "status": 200, "type": told.type, "code": told.code, "request_id": None}
     return kind(_IN_BAND[kind], vendor=vendor)

@@ -1,7 +1,7 @@
-"""JSON that a client asked for, in whichever dialect: the request's format, the answer's text, and asking again.
+"""JSON that a client asked for, in whichever format: the request's format, the answer's text, and asking again.
 
 An answer's events are a list here, as they came. One that travels verbatim is read
-with the reader of its dialect, which is the client's and the vendor's at once.
+with the reader of its format, which is the client's and the vendor's at once.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import Any, cast
 from llm_service.core.call import Call
 from llm_service.core.content import JsonFormat, Part, Refusal, Text, ToolCall
 from llm_service.core.errors import UpstreamError
-from llm_service.core.events import SILENCE, Answer, Delta, Event, Finished, RefusalDelta, Relay, Started, ToolCallStart
-from llm_service.formats import UpstreamDialect, registry, sse
+from llm_service.core.events import IDLE, Answer, Delta, Event, Finished, RefusalDelta, Relay, Started, ToolCallStart
+from llm_service.formats import UpstreamFormat, registry, sse
 
 # Cut, refused or not an answer at all: what such an answer holds says so itself.
 _UNFIT = ("max_tokens", "tool_use", "refusal")
 
 
 def format_of(call: Call) -> JsonFormat | None:
-    """The JSON that ``call`` asks for, None for anything else. Mistakes are the dialect's to find, or the vendor's."""
-    read = _FORMATS.get(call.dialect)
+    """The JSON that ``call`` asks for, None for anything else. Mistakes are the format's to find, or the vendor's."""
+    read = _FORMATS.get(call.format)
     return read(call.body) if read is not None else None
 
 
@@ -64,34 +64,34 @@ _FORMATS: Mapping[str, Callable[[Mapping[str, Any]], JsonFormat | None]] = {
 def opened(call: Call, events: Sequence[Event]) -> list[Event] | None:
     """An answer's events with its text to be seen; None where they cannot be read, or are more than one answer."""
     finished = cast(Finished, events[-1])
-    dialect = cast(UpstreamDialect, registry.BY_NAME[call.dialect])
+    format = cast(UpstreamFormat, registry.BY_NAME[call.format])
     if type(call.body.get("n")) is int and call.body["n"] > 1:
         return None
     try:
         if finished.answer.body is not None:
-            return [replace(finished, answer=_read(finished.answer, dialect, call))]
+            return [replace(finished, answer=_read(finished.answer, format, call))]
         if any(type(event) is Relay for event in events):
-            return _read_frames(events, finished, dialect, call)
+            return _read_frames(events, finished, format, call)
     except UpstreamError:
         return None
     return list(events)
 
 
-def _read(answer: Answer, dialect: UpstreamDialect, call: Call) -> Answer:
+def _read(answer: Answer, format: UpstreamFormat, call: Call) -> Answer:
     assert answer.body is not None
-    read = dialect.read_reply(answer.body, call)
+    read = format.read_answer(answer.body, call)
     return replace(answer, body=None, parts=read.parts, stop_reason=read.stop_reason, stop_sequence=read.stop_sequence)
 
 
-def _read_frames(events: Sequence[Event], finished: Finished, dialect: UpstreamDialect, call: Call) -> list[Event]:
+def _read_frames(events: Sequence[Event], finished: Finished, format: UpstreamFormat, call: Call) -> list[Event]:
     frames = b"".join([event.data for event in events if type(event) is Relay]) + finished.tail
     splitter = sse.Splitter()
-    read = list(dialect.Reader(call).feed_many([*splitter.feed(frames), *splitter.end()]))
+    read = list(format.StreamDecoder(call).feed_many([*splitter.feed(frames), *splitter.end()]))
     started = next(replace(event, verbatim=False) for event in events if type(event) is Started)
     last = read[-1]
     assert type(last) is Finished, "it was whole as it came"
     answer = replace(finished.answer, stop_reason=last.answer.stop_reason, stop_sequence=last.answer.stop_sequence)
-    return [started, *(event for event in read[1:-1] if event is not SILENCE), Finished(answer)]
+    return [started, *(event for event in read[1:-1] if event is not IDLE), Finished(answer)]
 
 
 def text_of(events: Sequence[Event]) -> str | None:
@@ -137,7 +137,7 @@ def _with_text(parts: Sequence[Part], text: str) -> tuple[Part, ...]:
 
 def again(call: Call, text: str, note: str) -> Call:
     """``call`` with the answer it got, and a word of ours to the model about it."""
-    name = "input" if call.dialect == "responses" else "messages"
+    name = "input" if call.format == "responses" else "messages"
     before = call.body.get(name)
     if isinstance(before, str):
         before = [{"role": "user", "content": before}]

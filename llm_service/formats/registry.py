@@ -1,4 +1,4 @@
-"""The client dialects by name, as ``Call.dialect`` names them."""
+"""The client formats by name, as ``Call.format`` names them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from llm_service.core.call import Call
 from llm_service.core.errors import ServiceError
 from llm_service.formats import (
-    ClientDialect,
+    ClientFormat,
 )
 from llm_service.formats import (
     anthropic_messages as messages,
@@ -22,7 +22,7 @@ from llm_service.formats import (
 )
 from llm_service.formats.small import completions, count_tokens, embeddings, input_tokens, simple
 
-_CLIENT_DIALECTS: tuple[ClientDialect, ...] = (
+_CLIENT_FORMATS: tuple[ClientFormat, ...] = (
     simple,
     chat,
     completions,
@@ -32,14 +32,14 @@ _CLIENT_DIALECTS: tuple[ClientDialect, ...] = (
     messages,
     count_tokens,
 )
-BY_NAME: Mapping[str, ClientDialect] = MappingProxyType({module.NAME: module for module in _CLIENT_DIALECTS})
+BY_NAME: Mapping[str, ClientFormat] = MappingProxyType({module.NAME: module for module in _CLIENT_FORMATS})
 
 
-def status_of(dialect: str, error: ServiceError) -> int:
-    """The HTTP status that clients of ``dialect`` expect for ``error``."""
-    return BY_NAME[dialect].status(error)
+def status_of(format: str, error: ServiceError) -> int:
+    """The HTTP status that clients of ``format`` expect for ``error``."""
+    return BY_NAME[format].status(error)
 
 
 def prompt_of(call: Call) -> Any:
     """The JSON values that hold the call's prompt, for its keyed hash."""
-    return BY_NAME[call.dialect].prompt(call.body)
+    return BY_NAME[call.format].prompt(call.body)

@@ -1,4 +1,4 @@
-"""What the dialects' request schemas are made of, and the rules for crossing.
+"""What the formats' request schemas are made of, and the rules for crossing.
 
 marshmallow checks a body; each field here is strict (a boolean is no number,
 ``"1"`` is no 1) and its message names the rule, never the value. A messages list
@@ -269,27 +269,27 @@ def safe_name(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
+class FieldRule:
     """What becomes of a field. ``neutral`` values mean the same as leaving it out, and are left out."""
 
     how: Literal["translated", "dropped", "refused"]
     neutral: tuple[Any, ...] = ()
 
 
-TRANSLATED = Fate("translated")
-REFUSED = Fate("refused")
+TRANSLATE = FieldRule("translated")
+REJECT = FieldRule("refused")
 
 
-def dropped_unless(*neutral: Any) -> Fate:
+def drop_unless(*neutral: Any) -> FieldRule:
     """A hint: the answer is the same in kind without it. Dropped and named, unless it says nothing."""
-    return Fate("dropped", neutral)
+    return FieldRule("dropped", neutral)
 
 
-def refused_unless(*neutral: Any) -> Fate:
-    return Fate("refused", neutral)
+def reject_unless(*neutral: Any) -> FieldRule:
+    return FieldRule("refused", neutral)
 
 
-def cross(given: Mapping[str, Any], fates: Mapping[str, Fate], path: str = "") -> list[str]:
+def cross(given: Mapping[str, Any], fates: Mapping[str, FieldRule], path: str = "") -> list[str]:
     """The names of the fields of ``given`` that are dropped.
 
     ``path`` is the place of ``given`` in the body, with its dot, and empty at the
@@ -298,8 +298,8 @@ def cross(given: Mapping[str, Any], fates: Mapping[str, Fate], path: str = "") -
     """
     dropped = []
     for name, value in given.items():
-        fate = fates.get(name, REFUSED)
-        if fate is TRANSLATED or value is None or value in fate.neutral:
+        fate = fates.get(name, REJECT)
+        if fate is TRANSLATE or value is None or value in fate.neutral:
             continue
         if fate.how == "dropped":
             dropped.append(name)
@@ -320,7 +320,7 @@ def text_of(part: Mapping[str, Any], path: str, name: str = "text") -> str:
     return text
 
 
-# What the dialects call the fields of ``Conversation``, where it is not the same word.
+# What the formats call the fields of ``Conversation``, where it is not the same word.
 _CLIENT_NAMES: Mapping[str, Mapping[str, str]] = {
     "messages": {
         "stop": "stop_sequences",
@@ -353,8 +353,8 @@ _CLIENT_NAMES: Mapping[str, Mapping[str, str]] = {
 
 
 def client_field(call: Call, name: str) -> str:
-    """What the client's dialect calls a field of ``Conversation``."""
-    return _CLIENT_NAMES.get(call.dialect, {}).get(name, name)
+    """What the client's format calls a field of ``Conversation``."""
+    return _CLIENT_NAMES.get(call.format, {}).get(name, name)
 
 
 def message_path(call: Call, conversation: Conversation, index: int) -> str:

@@ -31,18 +31,18 @@ from llm_service.core.cancellation import Cancel
 from llm_service.core.content import JsonFormat
 from llm_service.core.errors import InvalidJsonAnswer, InvalidRequest, Unavailable
 from llm_service.core.events import (
-    SILENCE,
+    IDLE,
     Answer,
     Attempt,
-    Discarded,
+    DiscardedAnswer,
     Event,
     Finished,
+    HeldBack,
     Started,
-    Withheld,
     characters_in,
 )
 from llm_service.formats import json_answers as formats
-from llm_service.json_answers.validator_pool import JUDGES, Undecided
+from llm_service.json_answers.validator_pool import VALIDATORS, Undecided
 
 HEADER = "X-JSON-Answer"
 LONGEST_TEXT = 256 * 1024
@@ -75,7 +75,7 @@ def _checked(
     answer = _judge(call, held, schema, mend)
     if answer.wrong is not None and call.json_answers == "retry":
         first = _end(held)
-        yield Discarded(first.usage, first.cost_nanousd)
+        yield DiscardedAnswer(first.usage, first.cost_nanousd)
         following = formats.again(call, answer.text, _NOTE.format(told=answer.wrong["told"]))
         held = yield from _hold(ask(following, cancel))
         answer = _judge(call, held, schema, mend)
@@ -83,7 +83,7 @@ def _checked(
             answer = answer.after(first)
     if answer.wrong is not None:
         last = _end(held)
-        yield Discarded(last.usage, last.cost_nanousd)
+        yield DiscardedAnswer(last.usage, last.cost_nanousd)
         raise InvalidJsonAnswer(
             f"The model's answer is not the JSON that was asked for: {answer.wrong['rule']} at {answer.wrong['path']}."
         )
@@ -108,7 +108,7 @@ class _Judged:
         events = list(self.opened or self.events)
         finished = cast(Finished, events[-1])
         answer = finished.answer
-        both = Discarded(first.usage, first.cost_nanousd).plus(answer.usage, answer.cost_nanousd)
+        both = DiscardedAnswer(first.usage, first.cost_nanousd).plus(answer.usage, answer.cost_nanousd)
         answer = replace(answer, usage=both.usage, cost_nanousd=both.cost_nanousd)
         events[-1] = replace(finished, answer=answer)
         return replace(self, events=events, word="retried" if self.word == "valid" else f"retried, {self.word}")
@@ -118,12 +118,12 @@ def _hold(events: Iterator[Event]) -> Generator[Event, None, list[Event]]:
     """Everything but what tells that the call goes on; the edge keeps the client's connection alive by the clock."""
     held: list[Event] = []
     for event in events:
-        if type(event) is Attempt or event is SILENCE:
+        if type(event) is Attempt or event is IDLE:
             yield event
         else:
             held.append(event)
             if characters := characters_in(event):
-                yield Withheld(characters)  # who leaves now pays for it
+                yield HeldBack(characters)  # who leaves now pays for it
     return held
 
 
@@ -137,7 +137,7 @@ def _judge(call: Call, held: list[Event], schema: str | None, mend: bool) -> _Ju
     if opened is None or text is None or len(text) > LONGEST_TEXT:
         return _Judged(held, "unchecked", opened)
     try:
-        verdict = JUDGES.judge(text, schema, mend=mend)
+        verdict = VALIDATORS.judge(text, schema, mend=mend)
     except Undecided:
         # JSON whose check, or no JSON whose mending took too long: of the second the verdict is known.
         if _is_json(text):
@@ -182,7 +182,7 @@ def _schema(wanted: JsonFormat) -> str | None:
             f"{wanted.place} is longer than the {LONGEST_SCHEMA} bytes that {HEADER} takes.", param=wanted.place
         )
     try:
-        unusable = JUDGES.examine(schema)
+        unusable = VALIDATORS.examine(schema)
     except Undecided as error:
         if not error.begun:
             raise Unavailable("JSON answers cannot be checked right now.", retry_after=5) from None

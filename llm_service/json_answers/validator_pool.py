@@ -30,7 +30,7 @@ class Undecided(Exception):
         self.begun = begun
 
 
-class Judges:
+class ValidatorPool:
     def __init__(self, most: int = MOST) -> None:
         self._room = threading.BoundedSemaphore(most)
         self._idle: list[_Judge] = []
@@ -134,4 +134,4 @@ class _Judge:
         self._process.wait()
 
 
-JUDGES = Judges()
+VALIDATORS = ValidatorPool()

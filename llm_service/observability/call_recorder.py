@@ -22,7 +22,7 @@ price is unknown is None, never 0.
 
 The last attempt decides: attempts before it are counted in ``attempts`` only, as
 what a vendor bills for an answer it never gave is not known. A whole answer that
-was ``Discarded`` is known, and is added. ``provider`` and
+was ``DiscardedAnswer`` is known, and is added. ``provider`` and
 ``model_served`` are the last attempt's when nobody answered.
 """
 
@@ -37,13 +37,13 @@ from llm_service.core.call import Call
 from llm_service.core.errors import (
     ClientClosed,
     InternalError,
-    Refusal,
+    Rejected,
     ServiceError,
     UpstreamBroken,
     UpstreamError,
     UpstreamTimeout,
 )
-from llm_service.core.events import Answer, Attempt, Discarded, Event, Finished, Started, Withheld, characters_in
+from llm_service.core.events import Answer, Attempt, DiscardedAnswer, Event, Finished, HeldBack, Started, characters_in
 from llm_service.core.target import Price
 from llm_service.core.usage import Usage
 from llm_service.observability import scrub
@@ -89,7 +89,7 @@ class Entry:
         self._characters = 0
         self._withheld = 0
         self._answer: Answer | None = None
-        self._discarded = Discarded(Usage(), 0)
+        self._discarded = DiscardedAnswer(Usage(), 0)
 
     def __enter__(self) -> Entry:
         if self._call.stream:
@@ -116,9 +116,9 @@ class Entry:
         elif isinstance(event, Finished):
             self._answer = event.answer
             self._end(None)
-        elif isinstance(event, Withheld):
+        elif isinstance(event, HeldBack):
             self._withheld += event.characters
-        elif isinstance(event, Discarded):
+        elif isinstance(event, DiscardedAnswer):
             self._discarded = self._discarded.plus(event.usage, event.cost_nanousd)
             self._withheld = 0  # it is in the usage
 
@@ -174,7 +174,7 @@ class Entry:
             org=caller.org,
             user=caller.user,
             route=call.route,
-            dialect=call.dialect,
+            dialect=call.format,
             stream=call.stream,
             model_asked=scrub.identifier(call.model),
             provider=provider or (attempt.provider if attempt else None),
@@ -209,7 +209,7 @@ class Entry:
         if isinstance(error, (GeneratorExit, ClientClosed)):
             return ClientClosed.outcome, ClientClosed.status, ClientClosed.code
         known = error if isinstance(error, ServiceError) else InternalError("")
-        status = 200 if self._has_begun() else self._journal.status_of(self._call.dialect, known)
+        status = 200 if self._has_begun() else self._journal.status_of(self._call.format, known)
         return known.outcome, status, scrub.identifier(known.code)
 
     def _spent(self, error: BaseException | None) -> tuple[Usage, int | None]:
@@ -245,7 +245,7 @@ def _was_not_billed(error: BaseException | None) -> bool:
         return error.vendor.get("status") is not None
     if isinstance(error, UpstreamError):
         return not isinstance(error, UpstreamBroken)
-    return isinstance(error, Refusal) and error.outcome == Refusal.outcome
+    return isinstance(error, Rejected) and error.outcome == Rejected.outcome
 
 
 def milliseconds(seconds: float) -> int:

@@ -20,7 +20,7 @@ from llm_service.core.call import Call, Caller
 from llm_service.core.errors import ServiceError
 from llm_service.observability import scrub
 from llm_service.observability.call_recorder import Entry, milliseconds
-from llm_service.observability.metrics import Telemetry
+from llm_service.observability.metrics import Metrics
 from llm_service.observability.record import Record, canonical
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Writer(Protocol):
 
 
 @dataclass(slots=True)
-class Arrival:
+class RequestInfo:
     """A request on its way to become a call; the edge fills it in as it reads.
 
     ``started`` is of the journal's clock. ``caller`` stays None without a valid
@@ -47,7 +47,7 @@ class Arrival:
     id: str
     request_id: str
     route: str
-    dialect: str
+    format: str
     client_ip: str = ""
     started: float | None = None
     stream: bool | None = None
@@ -64,7 +64,7 @@ class Journal:
     def __init__(
         self,
         writer: Writer,
-        telemetry: Telemetry,
+        telemetry: Metrics,
         hmac_key: bytes,
         prompt_of: Callable[[Call], Any],
         status_of: Callable[[str, ServiceError], int] = lambda _dialect, error: error.status,
@@ -80,15 +80,15 @@ class Journal:
         """The record of ``call`` while it lasts. ``started``: when its request arrived, else now."""
         return Entry(self, call, self.clock() if started is None else started)
 
-    def refused(self, arrival: Arrival, error: ServiceError) -> None:
+    def refused(self, arrival: RequestInfo, error: ServiceError) -> None:
         """Record a request of a known caller that did not become a call."""
         self._refused(arrival, error, keep=arrival.caller is not None)
 
-    def anonymous(self, arrival: Arrival, error: ServiceError) -> None:
+    def anonymous(self, arrival: RequestInfo, error: ServiceError) -> None:
         """Log and count a request without an identified key; no row, or anybody could fill the database."""
         self._refused(arrival, error, keep=False)
 
-    def _refused(self, arrival: Arrival, error: ServiceError, *, keep: bool) -> None:
+    def _refused(self, arrival: RequestInfo, error: ServiceError, *, keep: bool) -> None:
         try:
             caller = arrival.caller
             started = self.clock() if arrival.started is None else arrival.started
@@ -99,10 +99,10 @@ class Journal:
                 org=caller.org if caller else None,
                 user=caller.user if caller else None,
                 route=arrival.route,
-                dialect=arrival.dialect,
+                dialect=arrival.format,
                 stream=arrival.stream,
                 model_asked=scrub.identifier(arrival.model_asked),
-                status=self.status_of(arrival.dialect, error),
+                status=self.status_of(arrival.format, error),
                 outcome=error.outcome,
                 error_type=scrub.identifier(error.code),
                 cost_nanousd=0,

@@ -3,7 +3,7 @@
 With ``PROMETHEUS_MULTIPROC_DIR`` set before the first import of
 ``prometheus_client`` (gunicorn.conf.py does it) the numbers of all workers are
 added up from files in that folder; without it they are those of this process.
-That is why the import is inside ``Telemetry``.
+That is why the import is inside ``Metrics``.
 
 | metric | labels | what |
 |---|---|---|
@@ -53,7 +53,7 @@ _RECENT_SECONDS = 300.0
 _NANO = 1_000_000_000
 
 
-class Telemetry:
+class Metrics:
     """One per application. ``providers`` are the configured names; methods may be called from any greenlet."""
 
     def __init__(self, providers: Iterable[str], clock: Callable[[], float] = time.monotonic) -> None:

@@ -19,7 +19,7 @@ from llm_service.core.call import Call
 from llm_service.core.cancellation import Cancel
 from llm_service.core.events import Event
 from llm_service.core.target import Provider, Target
-from llm_service.formats import RelayedDialect
+from llm_service.formats import RelayedFormat
 from llm_service.formats import anthropic_messages as messages
 from llm_service.formats.small import count_tokens
 from llm_service.providers import exchange
@@ -42,10 +42,10 @@ class Anthropic:
         self._vendor = replace(self._lane(messages, "/v1/messages"), left_out=messages.left_out)
         self._counting = self._lane(count_tokens, "/v1/messages/count_tokens")
 
-    def _lane(self, dialect: RelayedDialect, path: str) -> exchange.Vendor:
+    def _lane(self, format: RelayedFormat, path: str) -> exchange.Vendor:
         """The way to one of the vendor's routes."""
         wire = Wire(self._base_url, partial(self._post, path))
-        return exchange.Vendor(dialect=dialect, wire=wire, headers=_headers, tick=self._tick)
+        return exchange.Vendor(format=format, wire=wire, headers=_headers, tick=self._tick)
 
     def events(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
         return exchange.events(self._counting if call.kind == "count" else self._vendor, call, target, cancel)

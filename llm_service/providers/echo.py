@@ -14,7 +14,7 @@ from llm_service.core.call import Call
 from llm_service.core.cancellation import Cancel
 from llm_service.core.content import Text
 from llm_service.core.conversation import Conversation
-from llm_service.core.events import SILENCE, Answer, Attempt, Delta, Event, Finished, Started, StopReason
+from llm_service.core.events import IDLE, Answer, Attempt, Delta, Event, Finished, Started, StopReason
 from llm_service.core.target import Provider, Target
 from llm_service.core.usage import Usage
 from llm_service.formats import registry
@@ -40,7 +40,7 @@ class Echo:
         return self._answer(call, target, cancel)
 
     def _tell_count(self, call: Call, target: Target) -> Iterator[Event]:
-        count = _count(registry.BY_NAME[call.dialect].read_request(call.body, call.headers))
+        count = _count(registry.BY_NAME[call.format].read_request(call.body, call.headers))
         yield Attempt(target.provider.name, target.model, target.price)
         yield Finished(Answer(usage=Usage(), model=target.model, body={"input_tokens": count}))
 
@@ -49,7 +49,7 @@ class Echo:
         yield Finished(embeddings.read_verbatim(vectors.reply(call.body, target.model), call))
 
     def _answer(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
-        conversation = registry.BY_NAME[call.dialect].read_request(call.body, call.headers)
+        conversation = registry.BY_NAME[call.format].read_request(call.body, call.headers)
         words, stop_reason, stop_sequence = _reply(conversation)
         usage = Usage(input_tokens=_count(conversation), output_tokens=len(words))
         yield Attempt(target.provider.name, target.model, target.price)
@@ -76,7 +76,7 @@ class Echo:
         while left > self._tick:
             cancel.sleep(self._tick)
             left -= self._tick
-            yield SILENCE
+            yield IDLE
         cancel.sleep(left)
 
 

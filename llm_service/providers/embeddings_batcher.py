@@ -71,7 +71,7 @@ class _Batch:
         return self.inputs + inputs <= embeddings.MOST_INPUTS and self.weight + weight <= embeddings.MOST_TOKENS
 
 
-class Gatherer:
+class EmbeddingsBatcher:
     """``seconds`` 0: every request goes alone."""
 
     def __init__(self, vendor: exchange.Vendor, seconds: float) -> None:

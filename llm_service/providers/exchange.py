@@ -1,7 +1,7 @@
 """One request to a vendor and the reading of its answer: what both SDK providers share.
 
-When the client speaks the vendor's dialect the body travels verbatim and the
-bytes of a stream are relayed as they arrive (``Tap``); otherwise the
+When the client speaks the vendor's format the body travels verbatim and the
+bytes of a stream are relayed as they arrive (``Passthrough``); otherwise the
 conversation is written into the vendor's format and its answer read back
 (``Reader``).
 """
@@ -31,10 +31,10 @@ from llm_service.core.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
-from llm_service.core.events import SILENCE, Attempt, Event, Finished, Started
+from llm_service.core.events import IDLE, Attempt, Event, Finished, Started
 from llm_service.core.headers import RETURNED
 from llm_service.core.target import Target
-from llm_service.formats import RelayedDialect, UpstreamDialect, json_mode, registry, sse
+from llm_service.formats import RelayedFormat, UpstreamFormat, json_mode, registry, sse
 from llm_service.formats.decoding import VendorError
 from llm_service.observability import scrub
 from llm_service.providers.http.sdk_head import Reply, Wire
@@ -54,13 +54,13 @@ _FIELD_PATH = re.compile(r"[A-Za-z0-9_.\[\]-]{1,128}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Vendor:
-    """What differs between the vendors' routes: the dialect, the way there and the headers it wants.
+    """What differs between the vendors' routes: the format, the way there and the headers it wants.
 
-    One that is given streams has a ``StreamedDialect``, and calls that cross an ``UpstreamDialect``.
+    One that is given streams has a ``StreamedFormat``, and calls that cross an ``UpstreamFormat``.
     ``left_out`` names what ``forward`` leaves out of a call's own body.
     """
 
-    dialect: RelayedDialect
+    format: RelayedFormat
     wire: Wire
     headers: Callable[[Call, Mapping[str, Any], bool], Mapping[str, str]]
     tick: float
@@ -71,15 +71,15 @@ def events(
     vendor: Vendor, call: Call, target: Target, cancel: Cancel, conversation: Conversation | None = None
 ) -> Iterator[Event]:
     """The answer's events. ``conversation`` is the call's, where it was read already."""
-    verbatim = call.dialect == vendor.dialect.NAME
+    verbatim = call.format == vendor.format.NAME
     dropped: tuple[str, ...] = ()
     wants_object = False
     if verbatim:
-        body, dropped = vendor.dialect.forward(call, target), vendor.left_out(call)
+        body, dropped = vendor.format.forward(call, target), vendor.left_out(call)
     else:
         if conversation is None:
-            conversation = registry.BY_NAME[call.dialect].read_request(call.body, call.headers)
-        body, lost = cast(UpstreamDialect, vendor.dialect).write_request(call, conversation, target)
+            conversation = registry.BY_NAME[call.format].read_request(call.body, call.headers)
+        body, lost = cast(UpstreamFormat, vendor.format).write_request(call, conversation, target)
         # Who wants it checked has that done with the answer as a whole, where it can be mended.
         unchecked = call.kind == "generate" and call.json_answers == "off"
         wants_object = unchecked and json_mode.asks_for_object(conversation)
@@ -103,7 +103,7 @@ def events(
                 yield event
             reply.drain()
         else:
-            read = vendor.dialect.read_verbatim if verbatim else cast(UpstreamDialect, vendor.dialect).read_reply
+            read = vendor.format.read_verbatim if verbatim else cast(UpstreamFormat, vendor.format).read_answer
             answer = read(_json(reply.read()), call)
             if wants_object:
                 json_mode.check(answer)
@@ -129,11 +129,11 @@ def _stream(vendor: Vendor, call: Call, reply: Reply, verbatim: bool) -> Iterato
     if not reply.is_event_stream:
         raise UpstreamBroken("The provider did not answer with an event stream.")
     splitter = sse.Splitter()
-    dialect = cast(UpstreamDialect, vendor.dialect)
-    reader = dialect.Tap(call) if verbatim else dialect.Reader(call)
+    format = cast(UpstreamFormat, vendor.format)
+    reader = format.Passthrough(call) if verbatim else format.StreamDecoder(call)
     for data in reply.pieces():
         if not data:
-            yield SILENCE
+            yield IDLE
             continue
         blocks = splitter.feed(data)
         if blocks:
@@ -166,14 +166,14 @@ def _status_error(vendor: Vendor, call: Call, reply: Reply) -> UpstreamError:
     finally:
         reply.close()
     content = scrub.request_text(call.body)
-    told = _without_content(vendor.dialect.read_error(parsed, status), content)
+    told = _without_content(vendor.format.read_error(parsed, status), content)
     request_id = reply.header("request-id") or reply.header("x-request-id")
     facts = {"status": status, "type": told.type, "code": told.code, "request_id": scrub.identifier(request_id)}
     param = told.param if told.param and _FIELD_PATH.match(told.param) else None
     message = scrub.vendor_message(told.message, content) if told.message else ""
     retry_after = _retry_after(reply.header("retry-after"))
     common: dict[str, Any] = {
-        "vendor": {"dialect": vendor.dialect.NAME, **facts},
+        "vendor": {"format": vendor.format.NAME, **facts},
         "retry_after": retry_after,
         "headers": _returned(reply),
     }

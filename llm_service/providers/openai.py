@@ -21,12 +21,12 @@ from llm_service.core.cancellation import Cancel
 from llm_service.core.errors import UnsupportedParameter
 from llm_service.core.events import Event
 from llm_service.core.target import Provider, Target
-from llm_service.formats import RelayedDialect, registry
+from llm_service.formats import RelayedFormat, registry
 from llm_service.formats import openai_chat as chat
 from llm_service.formats import openai_responses as responses
 from llm_service.formats.small import completions, embeddings, input_tokens
 from llm_service.providers import exchange
-from llm_service.providers.embeddings_batcher import Gatherer
+from llm_service.providers.embeddings_batcher import EmbeddingsBatcher
 from llm_service.providers.http.sdk_head import Wire
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
@@ -45,25 +45,25 @@ class OpenAI:
         self._responses = replace(self._lane(responses, "/responses"), left_out=responses.left_out)
         self._completions = self._lane(completions, "/completions")
         self._counting = self._lane(input_tokens, "/responses/input_tokens")
-        self._embeddings = Gatherer(self._lane(embeddings, "/embeddings"), gather)
+        self._embeddings = EmbeddingsBatcher(self._lane(embeddings, "/embeddings"), gather)
 
-    def _lane(self, dialect: RelayedDialect, path: str) -> exchange.Vendor:
+    def _lane(self, format: RelayedFormat, path: str) -> exchange.Vendor:
         """The way to one of the vendor's routes."""
         wire = Wire(self._base_url, partial(self._post, path))
-        return exchange.Vendor(dialect=dialect, wire=wire, headers=_headers, tick=self._tick)
+        return exchange.Vendor(format=format, wire=wire, headers=_headers, tick=self._tick)
 
     def events(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
         if call.kind == "embed":
             return self._embeddings.events(call, target, cancel)
         if call.kind == "count":
             return self._count(call, target, cancel)
-        if call.dialect == completions.NAME and any(fnmatchcase(target.model, it) for it in self._row.completions):
+        if call.format == completions.NAME and any(fnmatchcase(target.model, it) for it in self._row.completions):
             return exchange.events(self._completions, call, target, cancel)
-        if call.dialect == chat.NAME:
+        if call.format == chat.NAME:
             return exchange.events(self._vendor, call, target, cancel)
-        if call.dialect == responses.NAME and self._row.responses:
+        if call.format == responses.NAME and self._row.responses:
             return exchange.events(self._responses, call, target, cancel)
-        conversation = registry.BY_NAME[call.dialect].read_request(call.body, call.headers)
+        conversation = registry.BY_NAME[call.format].read_request(call.body, call.headers)
         lane = self._responses if responses.needed(conversation, target) else self._vendor
         return exchange.events(lane, call, target, cancel, conversation)
 

@@ -21,7 +21,7 @@ from llm_service.catalog.catalog import Catalog
 from llm_service.core.call import Call
 from llm_service.core.cancellation import Cancel
 from llm_service.core.errors import ServiceError, UnsupportedParameter, UpstreamError, UpstreamQuotaExhausted
-from llm_service.core.events import SILENCE, Answer, Attempt, Event, Finished, Started
+from llm_service.core.events import IDLE, Answer, Attempt, Event, Finished, Started
 from llm_service.core.target import Target
 from llm_service.providers import Upstream
 
@@ -64,7 +64,7 @@ class Router:
             begun = False
             try:
                 for event in provider.events(call, target, cancel):
-                    if event is not SILENCE and type(event) is not Attempt:
+                    if event is not IDLE and type(event) is not Attempt:
                         begun = True
                     yield _stamped(event, target, call)
                 return

@@ -23,7 +23,7 @@ from tests.upstream import Upstream
 
 def call(raw: Raw, path: str = "/v1/complete", **headers: str) -> Reply:
     raw.request("POST", path, sound(), None, headers)
-    return raw.read_reply()
+    return raw.read_answer()
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -94,7 +94,7 @@ def test_a_key_that_is_none_is_refused_without_a_row(service: Server, path: str)
     with service.raw() as raw:
         for name, (headers, code) in WRONG_KEYS.items():
             raw.request("GET" if path == "/v1/models" else "POST", path, None, None, headers)
-            reply = raw.read_reply()
+            reply = raw.read_answer()
             assert reply.status == 401, name
             assert read_error(shape_of(path), reply)[0] == code, name
             assert reply.headers["www-authenticate"] == "Bearer"
@@ -126,10 +126,10 @@ def test_a_model_that_the_key_may_not_use_is_forbidden(service: Server, upstream
     with service.raw() as raw:
         for model in ("echo", "gpt-4o-mini", "openai/gpt-4o"):
             raw.request("POST", path, sound(model=model), issued.text)
-            assert raw.read_reply().status == 200, model
+            assert raw.read_answer().status == 200, model
         for model in ("openai/gpt-5", "claude-haiku-4-5", "fast", "anthropic/claude-haiku-4-5"):
             raw.request("POST", path, sound(model=model), issued.text)
-            reply = raw.read_reply()
+            reply = raw.read_answer()
             assert reply.status == 403, model
             code, _, param = read_error(shape_of(path), reply)
             assert (code, param) == ("model_not_allowed", "model")

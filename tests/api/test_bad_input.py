@@ -42,7 +42,7 @@ class Sender:
         if self._raw is None:
             self._raw = self.service.raw(timeout=20)
         self._raw.request(method, path, body, self.key, headers)
-        return self._keep(self._raw.read_reply())
+        return self._keep(self._raw.read_answer())
 
     def send_chunked(self, path: str, body: bytes) -> Reply:
         """In pieces of a megabyte."""
@@ -51,7 +51,7 @@ class Sender:
         raw = self._raw = self._raw or self.service.raw(timeout=20)
         raw.request("POST", path, None, self.key, {"Transfer-Encoding": "chunked"})
         raw.send(content)
-        return self._keep(raw.read_reply())
+        return self._keep(raw.read_answer())
 
     def _keep(self, reply: Reply) -> Reply:
         self.sent[reply.headers["x-request-id"]] = reply.status
@@ -282,7 +282,7 @@ def test_who_asks_before_sending_a_body_gets_an_answer(service: Server) -> None:
             raw.request("POST", "/v1/complete", b"", service.key, headers)
             assert raw.read_until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
             raw.send(body)
-            assert raw.read_reply().status == status
+            assert raw.read_answer().status == status
 
 
 @pytest.mark.parametrize("path", ROUTES)
@@ -396,7 +396,7 @@ def test_without_a_key_nothing_is_read_and_no_row_is_written(service: Server, pa
     for ask in told:
         with service.raw() as raw:
             ask(raw)
-            reply = raw.read_reply()
+            reply = raw.read_answer()
         assert reply.status == 401
         read_error(shape_of(path), reply)
         assert service.log_lines(request_id=reply.headers["x-request-id"])  # a line all the same

@@ -40,7 +40,7 @@ def at_once(service: Server, key: str, count: int) -> list[int]:
         def ask(raw: Raw) -> int:
             ready.wait(10)
             raw.request("POST", "/v1/complete", sound(), key)
-            return raw.read_reply().status
+            return raw.read_answer().status
 
         with ThreadPoolExecutor(count) as pool:
             return list(pool.map(ask, connections))

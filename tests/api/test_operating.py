@@ -144,7 +144,7 @@ def test_metrics_add_up_both_workers(service: Server, upstream: Upstream) -> Non
     for _ in range(20):
         with service.raw() as raw:  # a connection each, so that both workers get some
             raw.request("POST", "/v1/complete", sound(), service.key)
-            assert raw.read_reply().status == 200
+            assert raw.read_answer().status == 200
     for _ in range(6):  # whoever is asked
         assert samples(service)[counted] == before + 20
     now = samples(service)
@@ -226,7 +226,7 @@ def test_the_docs_page_loads_local_files_only(service: Server) -> None:
     for away in ("/docs/../app.py", "/docs/..%2f..%2fapp.py", "/docs/%2e%2e/%2e%2e/settings.py", "/docs/nope"):
         with service.raw() as raw:
             raw.request("GET", away)
-            assert raw.read_reply().status == 404
+            assert raw.read_answer().status == 404
 
 
 # ---- browsers
@@ -283,7 +283,7 @@ def test_a_well_formed_request_id_is_kept(service: Server) -> None:
 def test_a_malformed_request_id_is_replaced(service: Server, given: str) -> None:
     with service.raw() as raw:
         raw.request("POST", "/v1/complete", sound(), service.key, {"X-Request-Id": given})
-        reply = raw.read_reply()
+        reply = raw.read_answer()
     ours = reply.headers["x-request-id"]
     assert reply.status == 200 and ours != given
     assert re.fullmatch(r"[0-9a-z]{26}", ours)

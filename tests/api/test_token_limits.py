@@ -51,7 +51,7 @@ def at_once(service: Server, key: str, count: int, **more: Any) -> list[int]:
         def ask(raw: Raw) -> int:
             ready.wait(20)
             raw.request("POST", "/v1/complete", body(**more), key, FROM)
-            return raw.read_reply().status
+            return raw.read_answer().status
 
         with ThreadPoolExecutor(count) as pool:
             return list(pool.map(ask, connections))

@@ -24,7 +24,7 @@ from llm_service import store
 from llm_service.billing.alerts import CLAIM, Alerts, Pace
 from llm_service.catalog.catalog import Catalog
 from llm_service.extensions import db
-from llm_service.observability.metrics import Telemetry
+from llm_service.observability.metrics import Metrics
 from llm_service.settings import Settings
 from llm_service.store import budgets
 from llm_service.store.models import BudgetAlertRow
@@ -94,7 +94,7 @@ class World:
     app: Flask
     settings: Settings
     receiver: Receiver
-    telemetry: Telemetry
+    telemetry: Metrics
     made: list[Alerts] = field(default_factory=list)
 
     @property
@@ -141,7 +141,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, receiver: Receiver) ->
     app = Flask("test")
     store.configure(app, settings)
     store.upgrade(app)
-    made = World(app, settings, receiver, Telemetry([]))
+    made = World(app, settings, receiver, Metrics([]))
     with app.app_context():
         yield made
         for item in made.made:
@@ -214,9 +214,9 @@ from datetime import UTC, datetime
 from llm_service.billing.alerts import Alerts, Pace
 from llm_service.catalog.catalog import Catalog
 from llm_service.settings import Settings
-from llm_service.observability.metrics import Telemetry
+from llm_service.observability.metrics import Metrics
 settings = Settings(webhook_url=sys.argv[2], webhook_secret="marker-7f3a is a secret")
-alerts = Alerts(sys.argv[1], settings, Catalog.load(settings), Telemetry([]), pace=Pace(gather=0.05))
+alerts = Alerts(sys.argv[1], settings, Catalog.load(settings), Metrics([]), pace=Pace(gather=0.05))
 alerts.noticed([{"key_id": "abcdefgh", "cost_nanousd": 1}])
 time.sleep(60)
 """
@@ -351,7 +351,7 @@ def test_a_database_that_was_away_loses_no_threshold(world: World) -> None:
 def test_alerts_that_were_never_told_of_a_row_start_and_open_nothing(tmp_path: Path) -> None:
     threads = threading.active_count()
     settings = Settings(instance=tmp_path)
-    unused = Alerts(f"sqlite:///{tmp_path}/none.db", settings, Catalog.load(settings), Telemetry([]))
+    unused = Alerts(f"sqlite:///{tmp_path}/none.db", settings, Catalog.load(settings), Metrics([]))
     unused.close(1)
     unused.noticed([row(cost_nanousd=1)])
     assert threading.active_count() == threads
@@ -387,7 +387,7 @@ from llm_service.billing.alerts import Alerts, Pace
 from llm_service.catalog.catalog import Catalog
 from llm_service.settings import Settings
 from llm_service.store.sinks import sink_for
-from llm_service.observability.metrics import Telemetry
+from llm_service.observability.metrics import Metrics
 from llm_service.providers.http import transport
 from tests.store.conftest import row
 
@@ -401,7 +401,7 @@ def tick():
         last[0] = now
 
 settings = Settings(webhook_url=sys.argv[2], webhook_secret="marker-7f3a is a secret")
-alerts = Alerts(sys.argv[1], settings, Catalog.load(settings), Telemetry([]), pace=Pace(gather=0.05))
+alerts = Alerts(sys.argv[1], settings, Catalog.load(settings), Metrics([]), pace=Pace(gather=0.05))
 spent = row(cost_nanousd=60)
 sink = sink_for(sys.argv[1])
 sink.write([spent])

@@ -141,7 +141,7 @@ def record(of: Call, cost: int) -> Record:
         created_at=datetime.now(UTC),
         key_id="k",
         route=of.route,
-        dialect=of.dialect,
+        dialect=of.format,
         provider="one",
         model_served="m",
         status=200,

@@ -18,7 +18,7 @@ from llm_service.core.call import Call, Caller
 from llm_service.core.events import Event, Relay
 from llm_service.core.target import Provider, Target, Timeouts
 from llm_service.core.usage import Usage
-from llm_service.formats import FrameWriter, StreamReader, sse
+from llm_service.formats import StreamDecoder, StreamEncoder, sse
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "upstream"
 TURN = [{"role": "user", "content": "Hello"}]
@@ -32,12 +32,12 @@ USAGES = st.builds(
 )
 
 
-def call(dialect: str, body: Mapping[str, Any], *, stream: bool = False, **facts: Any) -> Call:
+def call(format: str, body: Mapping[str, Any], *, stream: bool = False, **facts: Any) -> Call:
     return Call(
         id="01hzy3v7k4e8w9d2n5q6r7s8t0",
         request_id="req-1",
         route="/test",
-        dialect=dialect,
+        format=format,
         model=body.get("model", "fast"),
         stream=stream,
         body=body,
@@ -67,7 +67,7 @@ def recorded(name: str) -> dict[str, Any]:
     return body
 
 
-def read(reader: StreamReader, *pieces: bytes) -> list[Event]:
+def read(reader: StreamDecoder, *pieces: bytes) -> list[Event]:
     """The events of a stream that arrives in ``pieces``."""
     splitter = sse.Splitter()
     events = [event for piece in pieces for event in reader.feed_many(splitter.feed(piece))]
@@ -78,7 +78,7 @@ def relayed(events: Iterable[Event]) -> bytes:
     return b"".join(event.data for event in events if isinstance(event, Relay))
 
 
-def written(frames: FrameWriter, events: Iterable[Event]) -> bytes:
+def written(frames: StreamEncoder, events: Iterable[Event]) -> bytes:
     return b"".join(frames.feed(event) for event in events)
 
 

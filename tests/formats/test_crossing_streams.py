@@ -54,9 +54,9 @@ def anthropic_reads(stream: bytes) -> Any:
 @pytest.mark.parametrize("name", [n for n in fixture_names("openai/chat_stream") if "n3_choices" not in n])
 def test_what_openai_recorded_is_what_anthropic_s_sdk_puts_together(name: str) -> None:
     stream = fixture(name)
-    events = read(chat.Reader(messages_call), stream)
-    assert read(chat.Reader(messages_call), *(bytes([byte]) for byte in stream)) == events
-    there, here = openai_reads(stream), anthropic_reads(written(messages.Frames(messages_call), events))
+    events = read(chat.StreamDecoder(messages_call), stream)
+    assert read(chat.StreamDecoder(messages_call), *(bytes([byte]) for byte in stream)) == events
+    there, here = openai_reads(stream), anthropic_reads(written(messages.StreamEncoder(messages_call), events))
     texts = "".join(block.text for block in here.content if block.type == "text")
     assert texts == (there.message.content or "")
     assert [(block.id, block.name, block.input) for block in here.content if block.type == "tool_use"] == [
@@ -71,7 +71,7 @@ def test_what_openai_recorded_is_what_anthropic_s_sdk_puts_together(name: str) -
 
 def test_several_choices_have_no_counterpart() -> None:
     with pytest.raises(errors.UpstreamBroken, match="more than one choice"):
-        read(chat.Reader(messages_call), fixture("openai/chat_stream/n3_choices_interleaved.sse"))
+        read(chat.StreamDecoder(messages_call), fixture("openai/chat_stream/n3_choices_interleaved.sse"))
 
 
 # ---- Anthropic's recordings for OpenAI's SDK
@@ -90,9 +90,9 @@ CROSSING = [name for name in ANTHROPIC if not any(word in name for word in FOREI
 @pytest.mark.parametrize("name", CROSSING)
 def test_what_anthropic_recorded_is_what_openai_s_sdk_puts_together(name: str) -> None:
     stream = fixture(name)
-    events = read(messages.Reader(chat_call), stream)
-    assert read(messages.Reader(chat_call), *(bytes([byte]) for byte in stream)) == events
-    here = openai_reads(written(chat.Frames(chat_call), events))
+    events = read(messages.StreamDecoder(chat_call), stream)
+    assert read(messages.StreamDecoder(chat_call), *(bytes([byte]) for byte in stream)) == events
+    here = openai_reads(written(chat.StreamEncoder(chat_call), events))
     if "invalid_json" in name:  # Anthropic's SDK refuses it; OpenAI's format hands it on as it is
         assert here.message.tool_calls
         return
@@ -119,7 +119,7 @@ def test_what_anthropic_recorded_is_what_openai_s_sdk_puts_together(name: str) -
 @pytest.mark.parametrize("name", [n for n in ANTHROPIC if n not in CROSSING])
 def test_a_block_without_a_counterpart_is_no_answer_that_looks_whole(name: str) -> None:
     with pytest.raises(errors.UpstreamBroken):
-        read(messages.Reader(chat_call), fixture(name))
+        read(messages.StreamDecoder(chat_call), fixture(name))
 
 
 # ---- streams that no recording has
@@ -154,7 +154,7 @@ def interleaved(draw: st.DrawFn) -> tuple[list[tuple[str, str, str]], list[bytes
 @given(interleaved())
 def test_interleaved_calls_come_one_after_the_other(given_calls: Any) -> None:
     calls, chunks = given_calls
-    events = read(chat.Reader(messages_call), *chunks, chunk({}, "tool_calls"), chunk(usage=USAGE), DONE)
+    events = read(chat.StreamDecoder(messages_call), *chunks, chunk({}, "tool_calls"), chunk(usage=USAGE), DONE)
     told: list[tuple[str, str, str]] = []
     open_call: int | None = None
     for event in events:
@@ -171,7 +171,7 @@ def test_interleaved_calls_come_one_after_the_other(given_calls: Any) -> None:
                 open_call = None
     assert open_call is None
     assert told == calls
-    message = anthropic_reads(written(messages.Frames(messages_call), events))
+    message = anthropic_reads(written(messages.StreamEncoder(messages_call), events))
     assert [block.input for block in message.content] == [json.loads(text or "{}") for _, _, text in calls]
 
 
@@ -197,31 +197,31 @@ def tool(index: int, arguments: str = "", **more: Any) -> dict[str, Any]:
 )
 def test_calls_that_are_not_the_format_are_broken(chunks: list[dict[str, Any]]) -> None:
     with pytest.raises(errors.UpstreamBroken):
-        read(chat.Reader(messages_call), *map(chunk, chunks), chunk({}, "tool_calls"), DONE)
+        read(chat.StreamDecoder(messages_call), *map(chunk, chunks), chunk({}, "tool_calls"), DONE)
 
 
 def test_a_call_after_the_end_is_broken() -> None:
     with pytest.raises(errors.UpstreamBroken, match="after the finish_reason"):
-        read(chat.Reader(messages_call), chunk({}, "stop"), chunk(tool(0, "{}", id="a")), DONE)
+        read(chat.StreamDecoder(messages_call), chunk({}, "stop"), chunk(tool(0, "{}", id="a")), DONE)
 
 
 def test_nobody_is_handed_a_call_of_tools_that_were_not_there() -> None:
     plain = call("messages", {"model": "m", "messages": TURN}, stream=True)
     with pytest.raises(errors.UpstreamBroken, match="not given"):
-        read(chat.Reader(plain), chunk(tool(0, "{}", id="a")), DONE)
+        read(chat.StreamDecoder(plain), chunk(tool(0, "{}", id="a")), DONE)
     with pytest.raises(errors.UpstreamBroken, match="not given"):
-        read(messages.Reader(plain), fixture("anthropic/streaming/tool_use_response.sse"))
+        read(messages.StreamDecoder(plain), fixture("anthropic/streaming/tool_use_response.sse"))
 
 
 def test_a_call_that_was_cut_ends_with_its_reason() -> None:
-    events = read(chat.Reader(messages_call), chunk(tool(0, '{"a": ', id="a")), chunk({}, "length"), DONE)
+    events = read(chat.StreamDecoder(messages_call), chunk(tool(0, '{"a": ', id="a")), chunk({}, "length"), DONE)
     assert [type(event) for event in events] == [Started, ToolCallStart, ToolCallDelta, ToolCallEnd, Finished]
     assert isinstance(events[-1], Finished) and events[-1].answer.stop_reason == "max_tokens"
 
 
 def test_what_is_said_in_the_middle_of_a_call_is_told_after_it() -> None:
     events = read(
-        chat.Reader(messages_call),
+        chat.StreamDecoder(messages_call),
         chunk(tool(0, '{"a": ', id="a")),
         chunk({"content": "by the way"}),
         chunk(tool(0, "1}")),
@@ -237,7 +237,7 @@ def test_what_is_said_in_the_middle_of_a_call_is_told_after_it() -> None:
 
 def test_other_servers_thoughts_come_before_what_they_say() -> None:
     events = read(
-        chat.Reader(messages_call),
+        chat.StreamDecoder(messages_call),
         chunk({"reasoning_content": "hm"}),
         chunk({"reasoning_content": "!", "content": None}),
         chunk({"content": "Yes"}),
@@ -245,7 +245,7 @@ def test_other_servers_thoughts_come_before_what_they_say() -> None:
         DONE,
     )
     assert events[1:5] == [ThinkingDelta("hm"), ThinkingDelta("!"), ThinkingEnd(), Delta("Yes")]
-    message = anthropic_reads(written(messages.Frames(messages_call), events))
+    message = anthropic_reads(written(messages.StreamEncoder(messages_call), events))
     assert [block.type for block in message.content] == ["thinking", "text"]
 
 
@@ -267,17 +267,17 @@ FULL = [Started("m"), *PIECES, Finished(Answer(Usage(1, 2), stop_reason="tool_us
 
 
 def test_every_kind_of_event_survives_anthropic_s_format() -> None:
-    stream = written(messages.Frames(messages_call), FULL)
+    stream = written(messages.StreamEncoder(messages_call), FULL)
     message = anthropic_reads(stream)
     kinds = ["thinking", "redacted_thinking", "thinking", "text", "tool_use", "tool_use", "text"]
     assert [block.type for block in message.content] == kinds
     assert message.content[2].to_dict() == {"type": "thinking", "thinking": "", "signature": "only"}
-    again = read(messages.Reader(chat_call), stream)
+    again = read(messages.StreamDecoder(chat_call), stream)
     assert [event for event in again if type(event) in {type(piece) for piece in PIECES}] == PIECES
 
 
 def test_every_kind_of_event_reaches_openai_s_sdk() -> None:
-    message = openai_reads(written(chat.Frames(chat_call), FULL)).message
+    message = openai_reads(written(chat.StreamEncoder(chat_call), FULL)).message
     assert message.content == "textmore"
     assert [(given.id, given.function.arguments) for given in message.tool_calls] == [("a", '{"x":1}'), ("b", "{}")]
     assert message.model_extra["claude_thinking"] == [

@@ -36,11 +36,11 @@ from llm_service.formats.openai_chat import (
 from llm_service.formats.openai_chat import (
     decode_tools as chat_tools,
 )
-from llm_service.formats.schema_fields import Fate
+from llm_service.formats.schema_fields import FieldRule
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "fields.md").read_text(encoding="utf-8")
 
-TABLES: dict[str, Mapping[str, Fate]] = {
+TABLES: dict[str, Mapping[str, FieldRule]] = {
     "chat: request": chat_client.CROSSING,
     "chat: message": chat_parts.MESSAGE_CROSSING,
     "chat: function message": chat_parts.FUNCTION_MESSAGE_CROSSING,

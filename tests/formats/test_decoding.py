@@ -72,8 +72,8 @@ def test_a_damaged_stream_is_an_answer_or_an_upstream_error(name: str, data: st.
     events = data.draw(damaged(STREAMS[name]))
     blocks = [sse.frame(json.dumps(event).encode() if event != "[DONE]" else b"[DONE]", b"x") for event in events]
     asked = call(name, {"messages": [], "stream_options": {"include_usage": True}}, stream=True)
-    for reader in (DIALECTS[name].Reader(asked), DIALECTS[name].Tap(asked)):
-        frames = DIALECTS[name].Frames(asked)
+    for reader in (DIALECTS[name].StreamDecoder(asked), DIALECTS[name].Passthrough(asked)):
+        frames = DIALECTS[name].StreamEncoder(asked)
         with suppress(UpstreamError):
             for event in reader.feed_many(blocks):
                 assert isinstance(frames.feed(event), bytes)
@@ -88,11 +88,11 @@ def test_a_damaged_stream_is_an_answer_or_an_upstream_error(name: str, data: st.
 def test_a_damaged_reply_is_an_answer_or_an_upstream_error(name: str, data: st.DataObject) -> None:
     reply = data.draw(damaged(REPLIES[name]))
     asked = call(name, {"messages": []})
-    for reader in (DIALECTS[name].read_reply, DIALECTS[name].read_verbatim):
+    for reader in (DIALECTS[name].read_answer, DIALECTS[name].read_verbatim):
         with suppress(UpstreamError):
             answer = reader(reply, asked)
             assert believable(answer.usage)
-            assert isinstance(DIALECTS[name].write_reply(asked, answer), dict)
+            assert isinstance(DIALECTS[name].write_answer(asked, answer), dict)
 
 
 @pytest.mark.parametrize("name", DIALECTS)

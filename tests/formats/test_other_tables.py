@@ -27,18 +27,18 @@ from openai.types.responses.response_create_params import ResponseCreateParamsSt
 from llm_service.core.errors import InvalidRequest, UnsupportedParameter
 from llm_service.formats.anthropic_messages import decode_request as messages_client
 from llm_service.formats.openai_responses import decode_request as responses_request
-from llm_service.formats.schema_fields import REFUSED, TRANSLATED, Fate
+from llm_service.formats.schema_fields import REJECT, TRANSLATE, FieldRule
 from llm_service.formats.small import completions, count_tokens, embeddings, input_tokens, simple
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "fields_others.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| `([^`]+)` \| (\w+) \| ([^|]*?) \| [^|]*\|$", re.MULTILINE)
 
-# The counters read a request by the tables of the dialect they count for.
-TABLES: dict[str, Mapping[str, Fate]] = {
+# The counters read a request by the tables of the format they count for.
+TABLES: dict[str, Mapping[str, FieldRule]] = {
     "completions": completions.CROSSING,
-    "messages/count_tokens": {name: messages_client.CROSSING.get(name, REFUSED) for name in count_tokens.FIELDS},
-    "responses/input_tokens": {name: responses_request.CROSSING.get(name, REFUSED) for name in input_tokens.FIELDS},
-    "simple": dict.fromkeys(simple.RequestSchema().fields, TRANSLATED),
+    "messages/count_tokens": {name: messages_client.CROSSING.get(name, REJECT) for name in count_tokens.FIELDS},
+    "responses/input_tokens": {name: responses_request.CROSSING.get(name, REJECT) for name in input_tokens.FIELDS},
+    "simple": dict.fromkeys(simple.RequestSchema().fields, TRANSLATE),
 }
 
 
@@ -101,28 +101,28 @@ FATES = [
     (heading, name, fate)
     for heading in READERS
     for name, fate in sorted(TABLES[heading].items(), key=lambda item: item[0])
-    if fate != TRANSLATED
+    if fate != TRANSLATE
 ]
 
 
 @pytest.mark.parametrize(("heading", "name", "fate"), FATES, ids=lambda value: value if isinstance(value, str) else "")
-def test_a_field_is_refused_or_dropped_by_its_name(heading: str, name: str, fate: Fate) -> None:
-    dialect, body = READERS[heading]
+def test_a_field_is_refused_or_dropped_by_its_name(heading: str, name: str, fate: FieldRule) -> None:
+    format, body = READERS[heading]
     for value in (None, *fate.neutral):
-        assert dialect.read_request({**body, name: value}).dropped == ()
+        assert format.read_request({**body, name: value}).dropped == ()
     if fate.how == "dropped":
-        assert dialect.read_request({**body, name: "strange"}).dropped == (name,)
+        assert format.read_request({**body, name: "strange"}).dropped == (name,)
         return
     with pytest.raises(UnsupportedParameter) as caught:
-        dialect.read_request({**body, name: "strange"})
+        format.read_request({**body, name: "strange"})
     assert caught.value.param == name
 
 
 @pytest.mark.parametrize("heading", READERS)
 def test_a_field_of_tomorrow_does_not_cross(heading: str) -> None:
-    dialect, body = READERS[heading]
+    format, body = READERS[heading]
     with pytest.raises(UnsupportedParameter) as caught:
-        dialect.read_request({**body, "shiny": 1})
+        format.read_request({**body, "shiny": 1})
     assert caught.value.param == "shiny"
 
 

@@ -1,4 +1,4 @@
-"""What every dialect's request goes through: JSON that survives, fields that are what they say."""
+"""What every format's request goes through: JSON that survives, fields that are what they say."""
 
 from __future__ import annotations
 
@@ -124,16 +124,16 @@ CHECKS = {"simple": simple, "chat": chat, "messages": messages}
 TURN = {"role": "user", "content": "Hello"}
 
 
-def body_for(dialect: str, **fields: Any) -> dict[str, Any]:
+def body_for(format: str, **fields: Any) -> dict[str, Any]:
     base: dict[str, Any] = {"model": "m", "messages": [TURN]}
-    if dialect == "messages":
+    if format == "messages":
         base["max_tokens"] = 10
     return {**base, **fields}
 
 
-def problem(dialect: str, body: Any) -> InvalidRequest:
+def problem(format: str, body: Any) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as refusal:
-        CHECKS[dialect].check(body)
+        CHECKS[format].check(body)
     return refusal.value
 
 
@@ -176,26 +176,26 @@ WRONG: list[tuple[str, Any, str | None]] = [
 ]
 
 
-@pytest.mark.parametrize("dialect", CHECKS)
+@pytest.mark.parametrize("format", CHECKS)
 @pytest.mark.parametrize(("field", "value", "param"), WRONG)
 def test_a_wrong_field_is_named_with_its_rule_and_without_its_value(
-    dialect: str, field: str, value: Any, param: str | None
+    format: str, field: str, value: Any, param: str | None
 ) -> None:
-    error = problem(dialect, body_for(dialect, **{field: value}))
+    error = problem(format, body_for(format, **{field: value}))
     assert error.param == (param or field)
     assert error.message.startswith(f"{error.param} ")
     assert error.message.endswith(".")
     assert MARKER not in error.message
 
 
-@pytest.mark.parametrize("dialect", CHECKS)
+@pytest.mark.parametrize("format", CHECKS)
 @pytest.mark.parametrize("body", [None, [], "text", 3, [{"model": "m"}]])
-def test_a_body_that_is_no_object_is_refused(dialect: str, body: Any) -> None:
-    error = problem(dialect, body)
+def test_a_body_that_is_no_object_is_refused(format: str, body: Any) -> None:
+    error = problem(format, body)
     assert (error.param, error.message) == (None, "The request body must be a JSON object.")
 
 
-@pytest.mark.parametrize("dialect", ["chat", "messages"])
+@pytest.mark.parametrize("format", ["chat", "messages"])
 @pytest.mark.parametrize(
     ("content", "param"),
     [
@@ -204,43 +204,43 @@ def test_a_body_that_is_no_object_is_refused(dialect: str, body: Any) -> None:
         ([{"type": 7}], "messages[0].content[0].type"),
     ],
 )
-def test_a_wrong_content_part_is_named_by_its_path(dialect: str, content: Any, param: str) -> None:
-    error = problem(dialect, body_for(dialect, messages=[{"role": "user", "content": content}]))
+def test_a_wrong_content_part_is_named_by_its_path(format: str, content: Any, param: str) -> None:
+    error = problem(format, body_for(format, messages=[{"role": "user", "content": content}]))
     assert error.param == param
 
 
-@pytest.mark.parametrize("dialect", ["chat", "messages"])
-def test_a_missing_model_is_named(dialect: str) -> None:
-    error = problem(dialect, {"messages": [TURN], "max_tokens": 1})
+@pytest.mark.parametrize("format", ["chat", "messages"])
+def test_a_missing_model_is_named(format: str) -> None:
+    error = problem(format, {"messages": [TURN], "max_tokens": 1})
     assert (error.param, error.message) == ("model", "model is required.")
 
 
-@pytest.mark.parametrize("dialect", CHECKS)
-def test_null_counts_as_absent_and_the_body_stays_the_client_s(dialect: str) -> None:
-    body = body_for(dialect, temperature=None, top_p=None, stream=None)
-    assert CHECKS[dialect].check(body) is body
+@pytest.mark.parametrize("format", CHECKS)
+def test_null_counts_as_absent_and_the_body_stays_the_client_s(format: str) -> None:
+    body = body_for(format, temperature=None, top_p=None, stream=None)
+    assert CHECKS[format].check(body) is body
 
 
-@pytest.mark.parametrize("dialect", CHECKS)
-def test_nul_characters_in_content_pass(dialect: str) -> None:
-    body = body_for(dialect, messages=[{"role": "user", "content": "a\x00b"}])
-    assert CHECKS[dialect].check(body) is body
-    assert CHECKS[dialect].read_request(body).messages[0].text == "a\x00b"
+@pytest.mark.parametrize("format", CHECKS)
+def test_nul_characters_in_content_pass(format: str) -> None:
+    body = body_for(format, messages=[{"role": "user", "content": "a\x00b"}])
+    assert CHECKS[format].check(body) is body
+    assert CHECKS[format].read_request(body).messages[0].text == "a\x00b"
 
 
-@pytest.mark.parametrize("dialect", ["chat", "messages"])
-def test_fields_of_tomorrow_pass_the_check(dialect: str) -> None:
-    body = body_for(dialect, brand_new={"a": [1]}, tools=[{"type": "x"}])
-    assert CHECKS[dialect].check(body) is body
+@pytest.mark.parametrize("format", ["chat", "messages"])
+def test_fields_of_tomorrow_pass_the_check(format: str) -> None:
+    body = body_for(format, brand_new={"a": [1]}, tools=[{"type": "x"}])
+    assert CHECKS[format].check(body) is body
 
 
 @settings(deadline=None)  # the machine may be busy
 @given(st.dictionaries(st.text(), JSON, max_size=3), st.sampled_from(sorted(CHECKS)), JSON)
-def test_no_body_breaks_a_check(extra: dict[str, Any], dialect: str, content: Any) -> None:
-    body = {**body_for(dialect, messages=[{"role": "user", "content": content}]), **extra}
+def test_no_body_breaks_a_check(extra: dict[str, Any], format: str, content: Any) -> None:
+    body = {**body_for(format, messages=[{"role": "user", "content": content}]), **extra}
     refused: InvalidRequest | None = None
     try:
-        conversation = CHECKS[dialect].read_request(CHECKS[dialect].check(body))
+        conversation = CHECKS[format].read_request(CHECKS[format].check(body))
     except InvalidRequest as refusal:
         refused = refusal
     if refused is None:
@@ -254,15 +254,15 @@ def test_an_unnameable_field_is_not_quoted() -> None:
     assert (error.param, error.message) == ("(unnamed)", "(unnamed) is not a field of this route.")
 
 
-@pytest.mark.parametrize("dialect", CHECKS)
-def test_the_schema_describes_itself_for_openapi(dialect: str) -> None:
+@pytest.mark.parametrize("format", CHECKS)
+def test_the_schema_describes_itself_for_openapi(format: str) -> None:
     spec = APISpec("t", "1", "3.1.0", plugins=[MarshmallowPlugin()])
-    spec.components.schema("Body", schema=CHECKS[dialect].RequestSchema)
+    spec.components.schema("Body", schema=CHECKS[format].RequestSchema)
     described = spec.to_dict()["components"]["schemas"]["Body"]
     listed = described["properties"]
     assert listed["messages"]["items"]["properties"]["role"]["enum"]
-    assert listed["temperature"]["maximum"] == (1 if dialect == "messages" else 2)
+    assert listed["temperature"]["maximum"] == (1 if format == "messages" else 2)
     assert all(field.get("description") for field in listed.values())
     assert described.get("required", []) == {"simple": [], "messages": ["max_tokens", "messages", "model"]}.get(
-        dialect, ["messages", "model"]
+        format, ["messages", "model"]
     )

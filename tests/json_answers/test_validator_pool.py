@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_service.json_answers.validator_pool import Judges, Undecided
+from llm_service.json_answers.validator_pool import Undecided, ValidatorPool
 from llm_service.json_answers.validator_process import SECONDS
 from tests.support.wait import wait_until
 
@@ -25,17 +25,17 @@ SCHEMA = {
 
 
 @pytest.fixture(scope="module")
-def judges() -> Iterator[Judges]:
-    judges = Judges()
+def judges() -> Iterator[ValidatorPool]:
+    judges = ValidatorPool()
     yield judges
     judges.close()
 
 
-def judge(judges: Judges, text: str, schema: Any = SCHEMA, *, mend: bool = True) -> dict[str, Any]:
+def judge(judges: ValidatorPool, text: str, schema: Any = SCHEMA, *, mend: bool = True) -> dict[str, Any]:
     return judges.judge(text, None if schema is None else json.dumps(schema), mend=mend)
 
 
-def test_what_is_right_is_left_alone(judges: Judges) -> None:
+def test_what_is_right_is_left_alone(judges: ValidatorPool) -> None:
     assert judge(judges, ' {"city": "Zürich"}\n') == {"verdict": "valid"}
 
 
@@ -51,14 +51,14 @@ def test_what_is_right_is_left_alone(judges: Judges) -> None:
         '{"city": "Zürich"} // done',
     ],
 )
-def test_what_is_nearly_json_is_mended(judges: Judges, text: str) -> None:
+def test_what_is_nearly_json_is_mended(judges: ValidatorPool, text: str) -> None:
     verdict = judge(judges, text)
     assert (verdict["verdict"], json.loads(verdict["text"])) == ("mended", {"city": "Zürich"})
     assert judge(judges, text, mend=False)["verdict"] == "wrong"
 
 
 @pytest.mark.parametrize("text", ["", " ", "I am sorry.", "null and void", "{", "[[", '"', "nan", "\u0000"])
-def test_prose_is_not_mended(judges: Judges, text: str) -> None:
+def test_prose_is_not_mended(judges: ValidatorPool, text: str) -> None:
     verdict = judge(judges, text, {})
     assert (verdict["verdict"], verdict["path"], verdict["rule"]) == ("wrong", "$", "syntax")
 
@@ -74,31 +74,31 @@ def test_prose_is_not_mended(judges: Judges, text: str) -> None:
         ("{'city': 7", "$.city", "type"),
     ],
 )
-def test_a_broken_rule_is_named_with_its_place(judges: Judges, text: str, path: str, rule: str) -> None:
+def test_a_broken_rule_is_named_with_its_place(judges: ValidatorPool, text: str, path: str, rule: str) -> None:
     verdict = judge(judges, text)
     assert (verdict["verdict"], verdict["path"], verdict["rule"]) == ("wrong", path, rule)
     assert "zebra" not in verdict["path"] + verdict["rule"]
     assert len(verdict["told"]) > len(path)
 
 
-def test_a_name_of_the_model_s_own_is_not_in_the_path(judges: Judges) -> None:
+def test_a_name_of_the_model_s_own_is_not_in_the_path(judges: ValidatorPool) -> None:
     verdict = judge(judges, '{"zebra": {"unicorn": 1}}', {"additionalProperties": {"additionalProperties": False}})
     assert (verdict["path"], verdict["rule"]) == ("$.*", "additionalProperties")
 
 
-def test_any_object_will_do_without_a_schema(judges: Judges) -> None:
+def test_any_object_will_do_without_a_schema(judges: ValidatorPool) -> None:
     assert judge(judges, '{"any": 1}', None) == {"verdict": "valid"}
     assert judge(judges, "[1]", None)["rule"] == "type"
     assert judge(judges, "{any: 1}", None)["verdict"] == "mended"
 
 
-def test_no_value_is_invented_to_please_a_schema(judges: Judges) -> None:
+def test_no_value_is_invented_to_please_a_schema(judges: ValidatorPool) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer", "default": 3}}, "required": ["n"]}
     assert judge(judges, "{n: '3'}", schema)["path"] == "$.n"
     assert judge(judges, "{m: 1}", schema)["rule"] == "required"
 
 
-def test_the_draft_is_the_one_that_is_named(judges: Judges) -> None:
+def test_the_draft_is_the_one_that_is_named(judges: ValidatorPool) -> None:
     tuple_of_old = {"items": [{"type": "integer"}], "additionalItems": False}
     old = {"$schema": "http://json-schema.org/draft-07/schema#", **tuple_of_old}
     assert judge(judges, "[1, 2]", old)["rule"] == "additionalItems"
@@ -117,11 +117,11 @@ def test_the_draft_is_the_one_that_is_named(judges: Judges) -> None:
         ({"$ref": "http://[broken"}, "not in it"),
     ],
 )
-def test_a_schema_that_cannot_be_used_is_told_so(judges: Judges, schema: Any, why: str) -> None:
+def test_a_schema_that_cannot_be_used_is_told_so(judges: ValidatorPool, schema: Any, why: str) -> None:
     assert why in (judges.examine(json.dumps(schema)) or "")
 
 
-def test_references_within_a_schema_are_followed(judges: Judges) -> None:
+def test_references_within_a_schema_are_followed(judges: ValidatorPool) -> None:
     tree = {"$defs": {"t": {"type": "array", "items": {"$ref": "#/$defs/t"}}}, "$ref": "#/$defs/t"}
     assert judges.examine(json.dumps(tree)) is None
     assert judge(judges, "[[[]], []]", tree) == {"verdict": "valid"}
@@ -147,7 +147,7 @@ TOWER = {"$defs": {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n
     ids=["braces", "pairs", "expression", "tower", "unique"],
 )
 def test_what_takes_too_long_is_undecided_in_time_and_the_next_is_judged(text: str, schema: Any) -> None:
-    judges = Judges()
+    judges = ValidatorPool()
     began = time.monotonic()
     with pytest.raises(Undecided):
         judge(judges, text, schema)
@@ -157,7 +157,7 @@ def test_what_takes_too_long_is_undecided_in_time_and_the_next_is_judged(text: s
 
 
 @pytest.mark.parametrize(("text", "schema"), [("1", {"$ref": "#"}), ("[" * 50_000, {}), ('{"a":' * 2_000, {})])
-def test_what_goes_too_deep_does_no_harm(judges: Judges, text: str, schema: Any) -> None:
+def test_what_goes_too_deep_does_no_harm(judges: ValidatorPool, text: str, schema: Any) -> None:
     try:
         assert judge(judges, text, schema)["verdict"] in ("wrong", "mended")
     except Undecided:
@@ -166,7 +166,7 @@ def test_what_goes_too_deep_does_no_harm(judges: Judges, text: str, schema: Any)
 
 
 def test_judges_work_side_by_side_and_one_stays() -> None:
-    judges = Judges(most=3)
+    judges = ValidatorPool(most=3)
     with ThreadPoolExecutor(8) as pool:
         verdicts = list(pool.map(lambda n: judge(judges, f'{{"city": "{n}"'), range(24)))
     assert [json.loads(verdict["text"])["city"] for verdict in verdicts] == [str(n) for n in range(24)]
@@ -175,7 +175,7 @@ def test_judges_work_side_by_side_and_one_stays() -> None:
 
 
 def test_a_judge_that_was_ended_is_replaced() -> None:
-    judges = Judges()
+    judges = ValidatorPool()
     judge(judges, "{}")
     process = judges._idle[0]._process
     process.kill()
@@ -185,7 +185,7 @@ def test_a_judge_that_was_ended_is_replaced() -> None:
 
 
 def test_a_judge_ends_with_its_server_s_end_of_the_socket() -> None:
-    judges = Judges()
+    judges = ValidatorPool()
     judge(judges, "{}")
     held = judges._idle[0]
     held._sock.close()
@@ -201,7 +201,7 @@ PLAIN = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_s
 
 @settings(max_examples=60, deadline=None)
 @given(value=st.recursive(PLAIN, nested, max_leaves=8), cut=st.integers(0, 30))
-def test_any_json_is_right_and_any_piece_of_it_is_judged(judges: Judges, value: Any, cut: int) -> None:
+def test_any_json_is_right_and_any_piece_of_it_is_judged(judges: ValidatorPool, value: Any, cut: int) -> None:
     text = json.dumps(value, ensure_ascii=False)
     assert judge(judges, text, {}) == {"verdict": "valid"}
     verdict = judge(judges, text[:cut], {})

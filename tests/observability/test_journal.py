@@ -17,20 +17,20 @@ from llm_service.catalog.prices import Rates
 from llm_service.core import errors
 from llm_service.core.call import Call, Caller
 from llm_service.core.events import (
-    SILENCE,
+    IDLE,
     Answer,
     Attempt,
     Delta,
-    Discarded,
+    DiscardedAnswer,
     Event,
     Finished,
+    HeldBack,
     Relay,
     Started,
-    Withheld,
 )
 from llm_service.core.usage import Usage
-from llm_service.observability.journal import Arrival, Journal
-from llm_service.observability.metrics import Telemetry
+from llm_service.observability.journal import Journal, RequestInfo
+from llm_service.observability.metrics import Metrics
 from llm_service.observability.record import COLUMNS
 from llm_service.store.models import RequestRow
 from tests.support.captured_logs import captured_logs
@@ -44,7 +44,7 @@ CALL = Call(
     id="01jd0000000000000000000000",
     request_id="req-of-the-caller",
     route="/v1/messages",
-    dialect="messages",
+    format="messages",
     model="smart",
     stream=False,
     body=BODY,
@@ -93,10 +93,10 @@ class Rows:
 class Rig:
     def __init__(self) -> None:
         self.clock, self.writer = Clock(), Rows()
-        self.telemetry = Telemetry(["anthropic", "openai"], self.clock)
+        self.telemetry = Metrics(["anthropic", "openai"], self.clock)
         self.journal = self.journal_with(self.telemetry)
 
-    def journal_with(self, telemetry: Telemetry) -> Journal:
+    def journal_with(self, telemetry: Metrics) -> Journal:
         return Journal(
             self.writer, telemetry, KEY, lambda call: call.body["messages"], clock=self.clock, now=lambda: NOW
         )
@@ -160,7 +160,7 @@ def test_an_answer_counted_by_us_is_not_exact(rig: Rig) -> None:
 
 
 def test_a_client_that_leaves_after_the_end_was_served(rig: Rig) -> None:
-    events = rig.answer(STREAM, ASKED, Started(), Delta("all of it"), Finished(ANSWER), SILENCE)
+    events = rig.answer(STREAM, ASKED, Started(), Delta("all of it"), Finished(ANSWER), IDLE)
     while type(next(events)) is not Finished:
         pass
     events.close()  # type: ignore[attr-defined]
@@ -197,7 +197,7 @@ def test_an_error_status_of_the_vendor_was_not_billed(
 
 
 def test_a_time_out_costs_its_estimated_input(rig: Rig) -> None:
-    row = rig.ended(CALL, ASKED, SILENCE, errors.UpstreamTimeout("too slow"))
+    row = rig.ended(CALL, ASKED, IDLE, errors.UpstreamTimeout("too slow"))
     assert ending(row) == ("timeout", 504, "upstream_timeout")
     assert tokens(row) == (101, 0, False, 303_000)  # 401 bytes
 
@@ -225,7 +225,7 @@ def test_a_drained_stream_is_aborted_after_its_status_was_sent(rig: Rig) -> None
 def test_a_client_that_hangs_up_pays_for_what_it_saw(rig: Rig) -> None:
     known = Usage(90, 1, cached_tokens=10)
     events = rig.answer(
-        STREAM, ASKED, Started(usage=known, upstream_request_id="req_1"), Relay(b"12345678", 8), Relay(b"9", 1), SILENCE
+        STREAM, ASKED, Started(usage=known, upstream_request_id="req_1"), Relay(b"12345678", 8), Relay(b"9", 1), IDLE
     )
     for _ in range(4):
         next(events)
@@ -237,7 +237,7 @@ def test_a_client_that_hangs_up_pays_for_what_it_saw(rig: Rig) -> None:
 
 
 def test_what_was_produced_and_withheld_is_paid_for_once(rig: Rig) -> None:
-    produced = (Withheld(8), Withheld(4))
+    produced = (HeldBack(8), HeldBack(4))
     assert tokens(rig.ended(STREAM, ASKED, *produced, errors.ClientClosed("gone")))[1] == 3
     rig.writer.rows.clear()
     # Sent in the end, and then cut: the same text, not twice as much.
@@ -246,14 +246,14 @@ def test_what_was_produced_and_withheld_is_paid_for_once(rig: Rig) -> None:
 
 
 def test_a_whole_answer_that_was_discarded_is_added_to_what_came_after_it(rig: Rig) -> None:
-    first = Discarded(Usage(90, 5), 345_000)
-    row = rig.ended(STREAM, ASKED, Withheld(20), first, ASKED, Withheld(8), errors.ClientClosed("gone"))
+    first = DiscardedAnswer(Usage(90, 5), 345_000)
+    row = rig.ended(STREAM, ASKED, HeldBack(20), first, ASKED, HeldBack(8), errors.ClientClosed("gone"))
     assert tokens(row) == (90 + 101, 5 + 2, False, 345_000 + 101 * 3_000 + 2 * 15_000)
     assert row["attempts"] == 2
 
 
 def test_a_client_that_leaves_before_the_first_token_pays_for_its_estimated_input(rig: Rig) -> None:
-    row = rig.ended(STREAM, ASKED, SILENCE, errors.ClientClosed("gone"))
+    row = rig.ended(STREAM, ASKED, IDLE, errors.ClientClosed("gone"))
     assert ending(row) == ("client_closed", 499, "client_closed")
     assert tokens(row) == (101, 0, False, 303_000)
 
@@ -278,11 +278,11 @@ def test_events_that_end_without_finished_are_an_aborted_call(rig: Rig) -> None:
 
 
 def test_a_refused_request_of_a_known_key_has_a_row(rig: Rig) -> None:
-    arrival = Arrival(
+    arrival = RequestInfo(
         id=CALL.id,
         request_id="r-1",
         route="/v1/chat/completions",
-        dialect="chat",
+        format="chat",
         client_ip="192.0.2.7",
         started=rig.clock() - 0.125,
         stream=True,
@@ -425,7 +425,7 @@ def test_one_line_per_call_tells_what_people_ask_for(rig: Rig) -> None:
 
 
 def test_a_request_without_a_key_is_logged_and_counted_but_has_no_row(rig: Rig) -> None:
-    arrival = Arrival(CALL.id, "r-1", "/v1/complete", "simple", client_ip="192.0.2.7")
+    arrival = RequestInfo(CALL.id, "r-1", "/v1/complete", "simple", client_ip="192.0.2.7")
     with captured_logs() as lines:
         rig.journal.anonymous(arrival, errors.Unauthenticated("The API key is not valid."))
         rig.journal.refused(arrival, errors.Unauthenticated("The API key is not valid."))
@@ -435,7 +435,7 @@ def test_a_request_without_a_key_is_logged_and_counted_but_has_no_row(rig: Rig) 
 
 
 def test_a_stream_is_open_exactly_while_it_lasts(rig: Rig) -> None:
-    events = rig.answer(STREAM, ASKED, Started(), SILENCE)
+    events = rig.answer(STREAM, ASKED, Started(), IDLE)
     assert rig.metric("llm_streams_open") == 0
     next(events)
     assert rig.metric("llm_streams_open") == 1
@@ -464,7 +464,7 @@ def test_a_broken_writer_costs_neither_the_answer_nor_the_line(rig: Rig) -> None
     assert rig.metric("llm_requests_total") == 1
 
 
-class BrokenTelemetry(Telemetry):
+class BrokenTelemetry(Metrics):
     """Metrics whose files are on a full disk."""
 
     def record(self, record: Any) -> None:

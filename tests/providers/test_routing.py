@@ -23,7 +23,7 @@ from llm_service.core.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
-from llm_service.core.events import SILENCE, Answer, Attempt, Delta, Event, Finished, Started
+from llm_service.core.events import IDLE, Answer, Attempt, Delta, Event, Finished, Started
 from llm_service.core.target import Target
 from llm_service.core.usage import Usage
 from llm_service.providers.routing import Router
@@ -149,8 +149,8 @@ def test_after_the_first_event_a_failure_is_final() -> None:
 
 
 def test_silence_is_no_event_of_an_answer() -> None:
-    a = Script([SILENCE, UpstreamFailed("x")], [SILENCE, DONE])
-    assert run(router(a), "a/one")[:2] == [SILENCE, SILENCE]
+    a = Script([IDLE, UpstreamFailed("x")], [IDLE, DONE])
+    assert run(router(a), "a/one")[:2] == [IDLE, IDLE]
 
 
 def test_a_target_that_cannot_express_the_request_is_passed_over() -> None:

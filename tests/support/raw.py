@@ -107,7 +107,7 @@ class Raw:
             if status >= 200:
                 return status, headers
 
-    def read_reply(self) -> Reply:
+    def read_answer(self) -> Reply:
         """The next response, whole."""
         status, headers = self.read_head()
         if self._chunked:

@@ -116,7 +116,7 @@ class Server:
         try:
             with Raw(self.url, timeout=2) as raw:
                 raw.request("GET", "/health", headers={"Connection": "close"})
-                return raw.read_reply().status == 200
+                return raw.read_answer().status == 200
         except (OSError, EOFError):
             return False
 

@@ -24,7 +24,7 @@ from llm_service.billing.ledger.values import (
     money_place,
     refusal,
 )
-from llm_service.core.errors import Refusal, Unavailable
+from llm_service.core.errors import Rejected, Unavailable
 from llm_service.core.ids import new_id
 
 TICK: Final = 2.0  # seconds between two renewals
@@ -142,7 +142,7 @@ class Ledger:
             with self._lock:
                 self._share.take(live.checks, self._parallel)
                 self._live[call_id] = live
-        except Refusal:
+        except Rejected:
             if live.maybe_held:
                 with self._lock:
                     self._lost.add(call_id)

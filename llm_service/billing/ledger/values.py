@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias
 
 import orjson
 
-from llm_service.core.errors import BudgetExceeded, Limit, RateLimited, Refusal
+from llm_service.core.errors import BudgetExceeded, Limit, RateLimited, Rejected
 from llm_service.core.money import MOST_NANODOLLARS, NANO_PER_DOLLAR
 
 Kind: TypeAlias = Literal["money", "tokens", "slots"]
@@ -154,7 +154,7 @@ def encode(checks: Sequence[Check]) -> bytes:
     return orjson.dumps(rows)
 
 
-def refusal(check: Check, remaining: int, wait_ms: int) -> Refusal:
+def refusal(check: Check, remaining: int, wait_ms: int) -> Rejected:
     """The error for a call that ``check`` does not admit."""
     limit = check.limit(remaining, wait_ms)
     label = check.label or f"{limit.name} limit"

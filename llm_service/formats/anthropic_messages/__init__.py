@@ -1,13 +1,13 @@
 """Anthropic Messages: ``POST /v1/messages``, both ends.
 
-One dialect in several files, by subject: what a client asks and its parts, replies and errors to it;
+One format in several files, by subject: what a client asks and its parts, replies and errors to it;
 what an upstream is asked, its replies, and its streams.
 """
 
 from llm_service.formats.anthropic_messages.decode_answer import forward as forward
 from llm_service.formats.anthropic_messages.decode_answer import left_out as left_out
+from llm_service.formats.anthropic_messages.decode_answer import read_answer as read_answer
 from llm_service.formats.anthropic_messages.decode_answer import read_error as read_error
-from llm_service.formats.anthropic_messages.decode_answer import read_reply as read_reply
 from llm_service.formats.anthropic_messages.decode_answer import read_verbatim as read_verbatim
 from llm_service.formats.anthropic_messages.decode_request import CROSSING as CROSSING
 from llm_service.formats.anthropic_messages.decode_request import KEEP_ALIVE as KEEP_ALIVE
@@ -16,10 +16,10 @@ from llm_service.formats.anthropic_messages.decode_request import RequestSchema 
 from llm_service.formats.anthropic_messages.decode_request import check as check
 from llm_service.formats.anthropic_messages.decode_request import prompt as prompt
 from llm_service.formats.anthropic_messages.decode_request import read_request as read_request
-from llm_service.formats.anthropic_messages.decode_stream import Reader as Reader
-from llm_service.formats.anthropic_messages.decode_stream import Tap as Tap
-from llm_service.formats.anthropic_messages.encode_answer import Frames as Frames
-from llm_service.formats.anthropic_messages.encode_answer import write_reply as write_reply
+from llm_service.formats.anthropic_messages.decode_stream import Passthrough as Passthrough
+from llm_service.formats.anthropic_messages.decode_stream import StreamDecoder as StreamDecoder
+from llm_service.formats.anthropic_messages.encode_answer import StreamEncoder as StreamEncoder
+from llm_service.formats.anthropic_messages.encode_answer import write_answer as write_answer
 from llm_service.formats.anthropic_messages.encode_request import write_request as write_request
 from llm_service.formats.anthropic_messages.errors import error as error
 from llm_service.formats.anthropic_messages.errors import error_headers as error_headers

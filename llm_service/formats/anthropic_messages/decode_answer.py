@@ -102,7 +102,7 @@ def read_usage(given: Any, characters: int, call: Call | None) -> Usage:
     )
 
 
-def read_reply(body: Mapping[str, Any], call: Call | None = None) -> Answer:
+def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     """A plain answer. Raises UpstreamBroken when it is none, or not one a client of another format can read."""
     parts = [part for block in _content(body) if (part := _read_block(block)) is not None]
     upstream.check_calls(call, sum(type(part) is ToolCall for part in parts))

@@ -25,46 +25,46 @@ from llm_service.core.content import (
 from llm_service.formats import media, reasoning
 from llm_service.formats import schema_fields as fields
 from llm_service.formats import tool_calls as tools
-from llm_service.formats.schema_fields import REFUSED, TRANSLATED, Fate, dropped_unless, refused_unless
+from llm_service.formats.schema_fields import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
 
 Dropped: TypeAlias = dict[str, None]
 
-MESSAGE_CROSSING: Mapping[str, Fate] = {"role": TRANSLATED, "content": TRANSLATED}
-_DIRECT: Fate = dropped_unless({"type": "direct"})  # echoed by clients that send an answer's block back as it came
-BLOCK_CROSSING: Mapping[str, Mapping[str, Fate]] = {
-    "text": {**dict.fromkeys(("type", "text", "cache_control"), TRANSLATED), "citations": refused_unless([])},
+MESSAGE_CROSSING: Mapping[str, FieldRule] = {"role": TRANSLATE, "content": TRANSLATE}
+_DIRECT: FieldRule = drop_unless({"type": "direct"})  # echoed by clients that send an answer's block back as it came
+BLOCK_CROSSING: Mapping[str, Mapping[str, FieldRule]] = {
+    "text": {**dict.fromkeys(("type", "text", "cache_control"), TRANSLATE), "citations": reject_unless([])},
     "image": {
-        **dict.fromkeys(("type", "source", "cache_control"), TRANSLATED),
-        "transformations": dropped_unless(),
+        **dict.fromkeys(("type", "source", "cache_control"), TRANSLATE),
+        "transformations": drop_unless(),
     },
     "document": {
-        **dict.fromkeys(("type", "source", "title", "context", "cache_control"), TRANSLATED),
-        "citations": refused_unless({"enabled": False}),
+        **dict.fromkeys(("type", "source", "title", "context", "cache_control"), TRANSLATE),
+        "citations": reject_unless({"enabled": False}),
     },
     "tool_use": {
-        **dict.fromkeys(("type", "id", "name", "input", "cache_control"), TRANSLATED),
+        **dict.fromkeys(("type", "id", "name", "input", "cache_control"), TRANSLATE),
         "caller": _DIRECT,
-        "toolset_name": REFUSED,
+        "toolset_name": REJECT,
     },
     "tool_result": {
-        **dict.fromkeys(("type", "tool_use_id", "content", "is_error", "cache_control"), TRANSLATED),
-        "toolset_name": REFUSED,
+        **dict.fromkeys(("type", "tool_use_id", "content", "is_error", "cache_control"), TRANSLATE),
+        "toolset_name": REJECT,
     },
-    "thinking": dict.fromkeys(("type", "thinking", "signature"), TRANSLATED),
-    "redacted_thinking": dict.fromkeys(("type", "data"), TRANSLATED),
+    "thinking": dict.fromkeys(("type", "thinking", "signature"), TRANSLATE),
+    "redacted_thinking": dict.fromkeys(("type", "data"), TRANSLATE),
 }
-TOOL_CROSSING: Mapping[str, Fate] = {
-    **dict.fromkeys(("type", "name", "description", "input_schema", "strict", "cache_control"), TRANSLATED),
-    "allowed_callers": refused_unless(["direct"]),
-    "defer_loading": refused_unless(False),
-    "eager_input_streaming": dropped_unless(False),
-    "input_examples": dropped_unless([]),
+TOOL_CROSSING: Mapping[str, FieldRule] = {
+    **dict.fromkeys(("type", "name", "description", "input_schema", "strict", "cache_control"), TRANSLATE),
+    "allowed_callers": reject_unless(["direct"]),
+    "defer_loading": reject_unless(False),
+    "eager_input_streaming": drop_unless(False),
+    "input_examples": drop_unless([]),
 }
-CHOICE_CROSSING: Mapping[str, Fate] = dict.fromkeys(("type", "name", "disable_parallel_tool_use"), TRANSLATED)
-CONFIG_CROSSING: Mapping[str, Fate] = {"effort": TRANSLATED, "format": TRANSLATED, "task_budget": REFUSED}
-FORMAT_CROSSING: Mapping[str, Fate] = {"type": TRANSLATED, "schema": TRANSLATED}
-THINKING_CROSSING: Mapping[str, Fate] = dict.fromkeys(("type", "budget_tokens", "display"), TRANSLATED)
-METADATA_CROSSING: Mapping[str, Fate] = {"user_id": TRANSLATED}
+CHOICE_CROSSING: Mapping[str, FieldRule] = dict.fromkeys(("type", "name", "disable_parallel_tool_use"), TRANSLATE)
+CONFIG_CROSSING: Mapping[str, FieldRule] = {"effort": TRANSLATE, "format": TRANSLATE, "task_budget": REJECT}
+FORMAT_CROSSING: Mapping[str, FieldRule] = {"type": TRANSLATE, "schema": TRANSLATE}
+THINKING_CROSSING: Mapping[str, FieldRule] = dict.fromkeys(("type", "budget_tokens", "display"), TRANSLATE)
+METADATA_CROSSING: Mapping[str, FieldRule] = {"user_id": TRANSLATE}
 
 
 def read_messages(given: Iterable[Mapping[str, Any]], dropped: Dropped) -> tuple[Message, ...]:

@@ -15,7 +15,7 @@ from llm_service.formats import media, sse
 from llm_service.formats import schema_fields as fields
 from llm_service.formats import tool_calls as tools
 from llm_service.formats.anthropic_messages import decode_messages as messages_parts
-from llm_service.formats.schema_fields import REFUSED, TRANSLATED, Fate, dropped_unless, refused_unless
+from llm_service.formats.schema_fields import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
 
 NAME = "messages"
 KEEP_ALIVE = sse.KEEP_ALIVE
@@ -50,18 +50,18 @@ class RequestSchema(fields.WireSchema):
 _SCHEMA = RequestSchema()
 
 # A hint is dropped and named; what would change the answer is refused (translation rules of both vendors).
-CROSSING: Mapping[str, Fate] = {
-    **dict.fromkeys(("model", "messages", "max_tokens", "system", "stream", "metadata"), TRANSLATED),
-    **dict.fromkeys(("temperature", "top_p", "top_k", "stop_sequences"), TRANSLATED),
-    **dict.fromkeys(("tools", "tool_choice", "thinking", "output_config"), TRANSLATED),
-    **dict.fromkeys(("cache_control", "service_tier"), TRANSLATED),
-    "diagnostics": dropped_unless(),
-    "speed": dropped_unless("standard"),
-    "container": REFUSED,
-    "context_management": REFUSED,
-    "fallbacks": refused_unless([]),
-    "inference_geo": REFUSED,
-    "mcp_servers": refused_unless([]),
+CROSSING: Mapping[str, FieldRule] = {
+    **dict.fromkeys(("model", "messages", "max_tokens", "system", "stream", "metadata"), TRANSLATE),
+    **dict.fromkeys(("temperature", "top_p", "top_k", "stop_sequences"), TRANSLATE),
+    **dict.fromkeys(("tools", "tool_choice", "thinking", "output_config"), TRANSLATE),
+    **dict.fromkeys(("cache_control", "service_tier"), TRANSLATE),
+    "diagnostics": drop_unless(),
+    "speed": drop_unless("standard"),
+    "container": REJECT,
+    "context_management": REJECT,
+    "fallbacks": reject_unless([]),
+    "inference_geo": REJECT,
+    "mcp_servers": reject_unless([]),
 }
 _TIERS: Mapping[str, str] = {"auto": "auto", "standard_only": "standard"}
 

@@ -16,7 +16,7 @@ from llm_service.core.call import Call
 from llm_service.core.content import RedactedThinking
 from llm_service.core.errors import UpstreamError
 from llm_service.core.events import (
-    SILENCE,
+    IDLE,
     Answer,
     Delta,
     Event,
@@ -46,7 +46,7 @@ from llm_service.formats.decoding import broken
 
 
 class _Stream(upstream.Stream):
-    """What ``Reader`` and ``Tap`` both learn from the events of one stream."""
+    """What ``Reader`` and ``Passthrough`` both learn from the events of one stream."""
 
     __slots__ = (
         "_begun",
@@ -145,7 +145,7 @@ class _Stream(upstream.Stream):
         )
 
 
-class Reader(_Stream):
+class StreamDecoder(_Stream):
     """A stream that crosses: its blocks as events."""
 
     __slots__ = ("_blocks", "_calls", "_kind", "_signature")
@@ -181,7 +181,7 @@ class Reader(_Stream):
             case "message_stop":
                 yield Finished(self._answer())
             case "ping" if self._begun:
-                yield SILENCE  # the vendor is alive, and the client should hear so
+                yield IDLE  # the vendor is alive, and the client should hear so
 
     def _open_block(self, event: Mapping[str, Any]) -> Iterator[Event]:
         """A block begins: its first piece, usually none."""
@@ -256,7 +256,7 @@ _PIECES: Mapping[Any, tuple[str, str]] = {
 }
 
 
-class Tap(_Stream):
+class Passthrough(_Stream):
     """A stream that is relayed as it is. ``message_stop`` is held back as the tail of ``Finished``."""
 
     __slots__ = ("_alike", "_held", "_told")

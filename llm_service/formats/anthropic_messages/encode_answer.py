@@ -56,7 +56,7 @@ def _stop(answer: Answer, explanation: str | None) -> dict[str, Any]:
     return stop
 
 
-def write_reply(call: Call, answer: Answer) -> dict[str, Any]:
+def write_answer(call: Call, answer: Answer) -> dict[str, Any]:
     """The reply's JSON object; a verbatim one is the vendor's own."""
     if answer.body is not None:
         return dict(answer.body)
@@ -97,7 +97,7 @@ def event_frame(kind: str, **facts: Any) -> bytes:
 _PING = event_frame("ping")
 
 
-class Frames:
+class StreamEncoder:
     """One stream as Anthropic's events: blocks one after the other, numbered from 0."""
 
     KEEP_ALIVE: ClassVar[bytes] = KEEP_ALIVE

@@ -33,7 +33,7 @@ def error(failure: errors.ServiceError, request_id: str) -> dict[str, Any]:
     kind = _TYPES.get(failure.status, "invalid_request_error" if failure.status < 500 else "api_error")
     details: dict[str, Any] = {"error_code": failure.code}
     # Not for the service's own credentials: the caller would take them for its key.
-    if failure.vendor.get("dialect") == NAME and failure.code != "upstream_authentication":
+    if failure.vendor.get("format") == NAME and failure.code != "upstream_authentication":
         if not isinstance(failure, errors.UpstreamOverloaded):  # told by 529, whatever the vendor's status was
             kind = failure.vendor.get("type") or kind
         details["error_code"] = failure.vendor.get("code") or failure.code

@@ -102,7 +102,7 @@ def read_usage(given: Any, characters: int, call: Call | None, service_tier: Any
     )
 
 
-def read_reply(body: Mapping[str, Any], call: Call | None = None) -> Answer:
+def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     """A plain answer. Raises UpstreamBroken when it is none, or not one a client of another format can read."""
     choices = _choices(body)
     message, reason = choices[0].get("message"), choices[0].get("finish_reason")

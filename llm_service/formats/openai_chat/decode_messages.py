@@ -23,7 +23,7 @@ from llm_service.formats import media, reasoning
 from llm_service.formats import schema_fields as fields
 from llm_service.formats import tool_calls as tools
 from llm_service.formats.openai_chat import decode_tools as chat_tools
-from llm_service.formats.schema_fields import REFUSED, TRANSLATED, Fate, dropped_unless
+from llm_service.formats.schema_fields import REJECT, TRANSLATE, FieldRule, drop_unless
 
 ROLES = ("developer", "system", "user", "assistant", "tool", "function")
 _TURNS: Mapping[str, Role] = {
@@ -35,31 +35,31 @@ _TURNS: Mapping[str, Role] = {
 # A field of ours in OpenAI's format: Claude's thinking, which must go back to it unchanged.
 THINKING = "claude_thinking"
 
-MESSAGE_CROSSING: Mapping[str, Fate] = {
-    "role": TRANSLATED,
-    "content": TRANSLATED,
-    "refusal": TRANSLATED,
-    "tool_calls": TRANSLATED,
-    "tool_call_id": TRANSLATED,
-    THINKING: TRANSLATED,
-    "name": dropped_unless(),
-    "annotations": dropped_unless([]),
-    "function_call": TRANSLATED,
-    "audio": REFUSED,
+MESSAGE_CROSSING: Mapping[str, FieldRule] = {
+    "role": TRANSLATE,
+    "content": TRANSLATE,
+    "refusal": TRANSLATE,
+    "tool_calls": TRANSLATE,
+    "tool_call_id": TRANSLATE,
+    THINKING: TRANSLATE,
+    "name": drop_unless(),
+    "annotations": drop_unless([]),
+    "function_call": TRANSLATE,
+    "audio": REJECT,
 }
-FUNCTION_MESSAGE_CROSSING: Mapping[str, Fate] = dict.fromkeys(("role", "name", "content"), TRANSLATED)
-PART_CROSSING: Mapping[str, Mapping[str, Fate]] = {
-    kind: {"type": TRANSLATED, kind: TRANSLATED, "prompt_cache_breakpoint": TRANSLATED}
+FUNCTION_MESSAGE_CROSSING: Mapping[str, FieldRule] = dict.fromkeys(("role", "name", "content"), TRANSLATE)
+PART_CROSSING: Mapping[str, Mapping[str, FieldRule]] = {
+    kind: {"type": TRANSLATE, kind: TRANSLATE, "prompt_cache_breakpoint": TRANSLATE}
     for kind in ("text", "image_url", "file", "refusal")
 }
-IMAGE_CROSSING: Mapping[str, Fate] = {"url": TRANSLATED, "detail": dropped_unless("auto")}
-FILE_CROSSING: Mapping[str, Fate] = {"file_data": TRANSLATED, "filename": TRANSLATED, "file_id": REFUSED}
-FORMAT_CROSSING: Mapping[str, Fate] = {"type": TRANSLATED, "json_schema": TRANSLATED}
-SCHEMA_CROSSING: Mapping[str, Fate] = {
-    "name": TRANSLATED,
-    "description": TRANSLATED,
-    "schema": TRANSLATED,
-    "strict": TRANSLATED,
+IMAGE_CROSSING: Mapping[str, FieldRule] = {"url": TRANSLATE, "detail": drop_unless("auto")}
+FILE_CROSSING: Mapping[str, FieldRule] = {"file_data": TRANSLATE, "filename": TRANSLATE, "file_id": REJECT}
+FORMAT_CROSSING: Mapping[str, FieldRule] = {"type": TRANSLATE, "json_schema": TRANSLATE}
+SCHEMA_CROSSING: Mapping[str, FieldRule] = {
+    "name": TRANSLATE,
+    "description": TRANSLATE,
+    "schema": TRANSLATE,
+    "strict": TRANSLATE,
 }
 
 Dropped: TypeAlias = dict[str, None]

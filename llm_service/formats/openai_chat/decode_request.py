@@ -16,7 +16,7 @@ from llm_service.formats import schema_fields as fields
 from llm_service.formats import tool_calls as tools
 from llm_service.formats.openai_chat import decode_messages as chat_parts
 from llm_service.formats.openai_chat import decode_tools as chat_tools
-from llm_service.formats.schema_fields import REFUSED, TRANSLATED, Fate, dropped_unless, refused_unless
+from llm_service.formats.schema_fields import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
 
 NAME = "chat"
 KEEP_ALIVE = sse.KEEP_ALIVE
@@ -59,29 +59,29 @@ class RequestSchema(fields.WireSchema):
 _SCHEMA = RequestSchema()
 
 # A hint is dropped and named; what would change the answer is refused (translation rules of both vendors).
-CROSSING: Mapping[str, Fate] = {
-    **dict.fromkeys(("model", "messages", "max_completion_tokens", "max_tokens", "temperature", "top_p"), TRANSLATED),
-    **dict.fromkeys(("stop", "stream", "stream_options", "user", "safety_identifier"), TRANSLATED),
-    **dict.fromkeys(("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"), TRANSLATED),
-    **dict.fromkeys(("response_format", "reasoning_effort", "service_tier"), TRANSLATED),
-    "metadata": dropped_unless({}),
-    "prediction": dropped_unless(),
-    "prompt_cache_key": dropped_unless(),
-    "prompt_cache_options": dropped_unless(),
-    "prompt_cache_retention": dropped_unless(),
-    "seed": dropped_unless(),
-    "store": dropped_unless(False),
-    "verbosity": dropped_unless("medium"),
-    "frequency_penalty": refused_unless(0),
-    "logit_bias": refused_unless({}),
-    "logprobs": refused_unless(False),
-    "modalities": refused_unless(["text"]),
-    "moderation": REFUSED,
-    "n": refused_unless(1),
-    "presence_penalty": refused_unless(0),
-    "top_logprobs": refused_unless(0),
-    "audio": REFUSED,
-    "web_search_options": REFUSED,
+CROSSING: Mapping[str, FieldRule] = {
+    **dict.fromkeys(("model", "messages", "max_completion_tokens", "max_tokens", "temperature", "top_p"), TRANSLATE),
+    **dict.fromkeys(("stop", "stream", "stream_options", "user", "safety_identifier"), TRANSLATE),
+    **dict.fromkeys(("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"), TRANSLATE),
+    **dict.fromkeys(("response_format", "reasoning_effort", "service_tier"), TRANSLATE),
+    "metadata": drop_unless({}),
+    "prediction": drop_unless(),
+    "prompt_cache_key": drop_unless(),
+    "prompt_cache_options": drop_unless(),
+    "prompt_cache_retention": drop_unless(),
+    "seed": drop_unless(),
+    "store": drop_unless(False),
+    "verbosity": drop_unless("medium"),
+    "frequency_penalty": reject_unless(0),
+    "logit_bias": reject_unless({}),
+    "logprobs": reject_unless(False),
+    "modalities": reject_unless(["text"]),
+    "moderation": REJECT,
+    "n": reject_unless(1),
+    "presence_penalty": reject_unless(0),
+    "top_logprobs": reject_unless(0),
+    "audio": REJECT,
+    "web_search_options": REJECT,
 }
 
 

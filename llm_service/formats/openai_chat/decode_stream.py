@@ -14,7 +14,7 @@ from typing import Any
 from llm_service.core.call import Call
 from llm_service.core.errors import UpstreamError
 from llm_service.core.events import (
-    SILENCE,
+    IDLE,
     Answer,
     Delta,
     Event,
@@ -46,7 +46,7 @@ from llm_service.formats.openai_chat.encode_answer import DONE, usage_object
 
 
 class _Stream(upstream.Stream):
-    """What ``Reader`` and ``Tap`` both learn from the chunks of one stream."""
+    """What ``Reader`` and ``Passthrough`` both learn from the chunks of one stream."""
 
     __slots__ = ("_call", "_characters", "_finish_reason", "_first", "_refused", "_tier", "_usage", "finished")
 
@@ -108,7 +108,7 @@ def _delta(choice: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return choice, delta
 
 
-class Reader(_Stream):
+class StreamDecoder(_Stream):
     """A stream that crosses: its one choice as events, tool calls one after the other."""
 
     __slots__ = ("_calls", "_late", "_thinking")
@@ -126,7 +126,7 @@ class Reader(_Stream):
             _, data = sse.parse(block)
             if not data:
                 if self._first is not None:
-                    yield SILENCE  # a comment: the vendor is alive, and the client should hear so
+                    yield IDLE  # a comment: the vendor is alive, and the client should hear so
             elif data.startswith(b"[DONE]"):
                 yield from self._last_calls()
                 yield Finished(self._end())
@@ -262,10 +262,10 @@ def _plain_text(choice: Any) -> int:
     return len(content) if type(content) is str else 0
 
 
-class Tap(_Stream):
+class Passthrough(_Stream):
     """A stream that is relayed as it is; only its usage chunk is held back, to be priced or left out.
 
-    The client gets the usage chunk if it asked for one, from ``Frames``, as the
+    The client gets the usage chunk if it asked for one, from ``StreamEncoder``, as the
     tail of ``Finished``; otherwise also the nulls that announce it are taken out.
     """
 

@@ -13,28 +13,28 @@ from llm_service.core.content import Part, Tool, ToolCall, ToolChoice
 from llm_service.formats import custom_tools
 from llm_service.formats import schema_fields as fields
 from llm_service.formats import tool_calls as tools
-from llm_service.formats.schema_fields import TRANSLATED, Fate, dropped_unless, refused_unless
+from llm_service.formats.schema_fields import TRANSLATE, FieldRule, drop_unless, reject_unless
 
-TOOL_CROSSING: Mapping[str, Mapping[str, Fate]] = {
-    kind: {"type": TRANSLATED, kind: TRANSLATED} for kind in ("function", "custom")
+TOOL_CROSSING: Mapping[str, Mapping[str, FieldRule]] = {
+    kind: {"type": TRANSLATE, kind: TRANSLATE} for kind in ("function", "custom")
 }
-FUNCTION_CROSSING: Mapping[str, Fate] = {
-    "name": TRANSLATED,
-    "description": TRANSLATED,
-    "parameters": TRANSLATED,
-    "strict": TRANSLATED,
+FUNCTION_CROSSING: Mapping[str, FieldRule] = {
+    "name": TRANSLATE,
+    "description": TRANSLATE,
+    "parameters": TRANSLATE,
+    "strict": TRANSLATE,
 }
-CUSTOM_CROSSING: Mapping[str, Fate] = {
-    "name": TRANSLATED,
-    "description": TRANSLATED,
-    "format": refused_unless({"type": "text"}),
+CUSTOM_CROSSING: Mapping[str, FieldRule] = {
+    "name": TRANSLATE,
+    "description": TRANSLATE,
+    "format": reject_unless({"type": "text"}),
 }
-CALL_CROSSING: Mapping[str, Mapping[str, Fate]] = {
+CALL_CROSSING: Mapping[str, Mapping[str, FieldRule]] = {
     kind: {
-        "id": TRANSLATED,
-        "type": TRANSLATED,
-        kind: TRANSLATED,
-        "index": dropped_unless(*range(128)),  # a stream's, kept by clients that send back what they put together
+        "id": TRANSLATE,
+        "type": TRANSLATE,
+        kind: TRANSLATE,
+        "index": drop_unless(*range(128)),  # a stream's, kept by clients that send back what they put together
     }
     for kind in ("function", "custom")
 }

@@ -66,7 +66,7 @@ def usage_object(usage: Usage, cost_nanousd: int | None) -> dict[str, Any]:
     return written if usage.exact else {**written, "exact": False}
 
 
-def write_reply(call: Call, answer: Answer) -> dict[str, Any]:
+def write_answer(call: Call, answer: Answer) -> dict[str, Any]:
     """The reply's JSON object; a verbatim one is the vendor's own with ``usage.cost_usd`` added."""
     if answer.body is not None:
         return _with_cost(answer.body, answer.cost_nanousd)
@@ -126,7 +126,7 @@ def _with_cost(body: Mapping[str, Any], cost_nanousd: int | None) -> dict[str, A
     return {**body, "usage": {**usage, "cost_usd": as_dollars(cost_nanousd)}}
 
 
-class Frames:
+class StreamEncoder:
     """One stream as ``chat.completion.chunk`` events."""
 
     KEEP_ALIVE: ClassVar[bytes] = KEEP_ALIVE

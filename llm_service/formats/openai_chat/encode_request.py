@@ -242,7 +242,7 @@ class _Writer:
         if asked is None:
             return
         if asked.summary:
-            self.drop("thinking.display" if self._call.dialect == "messages" else "reasoning")  # chat shows none
+            self.drop("thinking.display" if self._call.format == "messages" else "reasoning")  # chat shows none
         effort = asked.effort
         if asked.budget is not None and effort is None:
             effort = reasoning.effort_of(asked.budget)

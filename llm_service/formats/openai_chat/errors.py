@@ -28,7 +28,7 @@ def error(failure: errors.ServiceError, request_id: str) -> dict[str, Any]:
     """The error's JSON object. OpenAI's own type and code are kept where OpenAI was asked."""
     code: str | None
     # Not for the service's own credentials: the caller would take them for its key.
-    ours = failure.vendor.get("dialect") == NAME and failure.code != "upstream_authentication"
+    ours = failure.vendor.get("format") == NAME and failure.code != "upstream_authentication"
     if ours and failure.vendor.get("type"):
         kind, code = failure.vendor["type"], failure.vendor.get("code")
     elif failure.code in _SPOKEN:

@@ -1,6 +1,6 @@
 """OpenAI Responses: ``POST /v1/responses``, both ends.
 
-One dialect in several files: the client's side (``responses_client``, ``_request``,
+One format in several files: the client's side (``responses_client``, ``_request``,
 ``_reply``, ``_frames``), the upstream's (``_write``, ``_upstream``, ``_stream``,
 ``_reader``), and what they share (``_parts``).
 """
@@ -11,13 +11,13 @@ from llm_service.formats.openai_responses.decode_answer import read_error as rea
 from llm_service.formats.openai_responses.decode_answer import read_verbatim as read_verbatim
 from llm_service.formats.openai_responses.decode_request import CROSSING as CROSSING
 from llm_service.formats.openai_responses.decode_request import read_request as read_request
-from llm_service.formats.openai_responses.decode_stream import Reader as Reader
-from llm_service.formats.openai_responses.decode_stream import read_reply as read_reply
-from llm_service.formats.openai_responses.encode_answer import write_reply as write_reply
+from llm_service.formats.openai_responses.decode_stream import StreamDecoder as StreamDecoder
+from llm_service.formats.openai_responses.decode_stream import read_answer as read_answer
+from llm_service.formats.openai_responses.encode_answer import write_answer as write_answer
 from llm_service.formats.openai_responses.encode_request import needed as needed
 from llm_service.formats.openai_responses.encode_request import write_request as write_request
-from llm_service.formats.openai_responses.encode_stream import Frames as Frames
-from llm_service.formats.openai_responses.passthrough import Tap as Tap
+from llm_service.formats.openai_responses.encode_stream import StreamEncoder as StreamEncoder
+from llm_service.formats.openai_responses.passthrough import Passthrough as Passthrough
 from llm_service.formats.openai_responses.schema import KEEP_ALIVE as KEEP_ALIVE
 from llm_service.formats.openai_responses.schema import NAME as NAME
 from llm_service.formats.openai_responses.schema import RequestSchema as RequestSchema

@@ -29,66 +29,66 @@ from llm_service.formats import storage
 from llm_service.formats.openai_responses.encode_answer import read_carried
 from llm_service.formats.openai_responses.parts import Dropped, read_parts
 from llm_service.formats.openai_responses.schema import NAME
-from llm_service.formats.schema_fields import REFUSED, TRANSLATED, Fate, dropped_unless, refused_unless
+from llm_service.formats.schema_fields import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
 from llm_service.formats.tool_calls import check_choice, check_names, check_pairs, invalid, read_arguments, text_at
 
 _NO_HEADERS: Mapping[str, str] = {}
 
 # A hint is dropped and named; what would change the answer is refused (translation rules of both vendors).
-CROSSING: Mapping[str, Fate] = {
-    **dict.fromkeys(("model", "input", "instructions", "max_output_tokens", "temperature", "top_p"), TRANSLATED),
-    **dict.fromkeys(("stream", "stream_options", "tools", "tool_choice", "parallel_tool_calls"), TRANSLATED),
-    **dict.fromkeys(("text", "reasoning", "include", "user", "safety_identifier", "service_tier"), TRANSLATED),
-    "max_tool_calls": dropped_unless(),
-    "metadata": dropped_unless({}),
-    "prompt_cache_key": dropped_unless(),
-    "prompt_cache_options": dropped_unless({}),
-    "prompt_cache_retention": dropped_unless(),
-    "access_programs": REFUSED,
-    "background": refused_unless(False),
-    "context_management": refused_unless([]),
-    "conversation": REFUSED,
-    "image": REFUSED,
-    "moderation": REFUSED,
-    "previous_response_id": REFUSED,
-    "prompt": REFUSED,
-    "store": refused_unless(False),
-    "top_logprobs": refused_unless(0),
-    "truncation": refused_unless("disabled"),
+CROSSING: Mapping[str, FieldRule] = {
+    **dict.fromkeys(("model", "input", "instructions", "max_output_tokens", "temperature", "top_p"), TRANSLATE),
+    **dict.fromkeys(("stream", "stream_options", "tools", "tool_choice", "parallel_tool_calls"), TRANSLATE),
+    **dict.fromkeys(("text", "reasoning", "include", "user", "safety_identifier", "service_tier"), TRANSLATE),
+    "max_tool_calls": drop_unless(),
+    "metadata": drop_unless({}),
+    "prompt_cache_key": drop_unless(),
+    "prompt_cache_options": drop_unless({}),
+    "prompt_cache_retention": drop_unless(),
+    "access_programs": REJECT,
+    "background": reject_unless(False),
+    "context_management": reject_unless([]),
+    "conversation": REJECT,
+    "image": REJECT,
+    "moderation": REJECT,
+    "previous_response_id": REJECT,
+    "prompt": REJECT,
+    "store": reject_unless(False),
+    "top_logprobs": reject_unless(0),
+    "truncation": reject_unless("disabled"),
 }
 # An item's own id and status are the vendor's bookkeeping: another vendor has no use for them.
-_EVERY_ITEM: Mapping[str, Fate] = {"type": TRANSLATED, "id": TRANSLATED, "status": TRANSLATED}
-ITEM_CROSSING: Mapping[str, Mapping[str, Fate]] = {
-    "message": {**_EVERY_ITEM, "role": TRANSLATED, "content": TRANSLATED, "phase": dropped_unless()},
+_EVERY_ITEM: Mapping[str, FieldRule] = {"type": TRANSLATE, "id": TRANSLATE, "status": TRANSLATE}
+ITEM_CROSSING: Mapping[str, Mapping[str, FieldRule]] = {
+    "message": {**_EVERY_ITEM, "role": TRANSLATE, "content": TRANSLATE, "phase": drop_unless()},
     "function_call": {
         **_EVERY_ITEM,
-        **dict.fromkeys(("call_id", "name", "arguments"), TRANSLATED),
-        "async": refused_unless(False),
-        "caller": refused_unless({"type": "direct"}),
-        "namespace": REFUSED,
+        **dict.fromkeys(("call_id", "name", "arguments"), TRANSLATE),
+        "async": reject_unless(False),
+        "caller": reject_unless({"type": "direct"}),
+        "namespace": REJECT,
     },
     "function_call_output": {
         **_EVERY_ITEM,
-        **dict.fromkeys(("call_id", "output"), TRANSLATED),
-        "name": dropped_unless(),
-        "caller": refused_unless({"type": "direct"}),
-        "namespace": REFUSED,
+        **dict.fromkeys(("call_id", "output"), TRANSLATE),
+        "name": drop_unless(),
+        "caller": reject_unless({"type": "direct"}),
+        "namespace": REJECT,
     },
-    "reasoning": {**_EVERY_ITEM, **dict.fromkeys(("summary", "encrypted_content", "content"), TRANSLATED)},
+    "reasoning": {**_EVERY_ITEM, **dict.fromkeys(("summary", "encrypted_content", "content"), TRANSLATE)},
 }
-TOOL_CROSSING: Mapping[str, Fate] = {
-    **dict.fromkeys(("type", "name", "parameters", "strict", "description"), TRANSLATED),
-    "allowed_callers": refused_unless(["direct"]),
-    "async": refused_unless(False),
-    "defer_loading": refused_unless(False),
-    "output_schema": dropped_unless(),
+TOOL_CROSSING: Mapping[str, FieldRule] = {
+    **dict.fromkeys(("type", "name", "parameters", "strict", "description"), TRANSLATE),
+    "allowed_callers": reject_unless(["direct"]),
+    "async": reject_unless(False),
+    "defer_loading": reject_unless(False),
+    "output_schema": drop_unless(),
 }
-TEXT_CROSSING: Mapping[str, Fate] = {"format": TRANSLATED, "verbosity": dropped_unless("medium")}
-FORMAT_CROSSING: Mapping[str, Fate] = dict.fromkeys(("type", "name", "schema", "strict", "description"), TRANSLATED)
-REASONING_CROSSING: Mapping[str, Fate] = {
-    **dict.fromkeys(("effort", "summary", "generate_summary"), TRANSLATED),
-    "context": dropped_unless("auto"),
-    "mode": refused_unless("standard"),
+TEXT_CROSSING: Mapping[str, FieldRule] = {"format": TRANSLATE, "verbosity": drop_unless("medium")}
+FORMAT_CROSSING: Mapping[str, FieldRule] = dict.fromkeys(("type", "name", "schema", "strict", "description"), TRANSLATE)
+REASONING_CROSSING: Mapping[str, FieldRule] = {
+    **dict.fromkeys(("effort", "summary", "generate_summary"), TRANSLATE),
+    "context": drop_unless("auto"),
+    "mode": reject_unless("standard"),
 }
 _EFFORTS: tuple[str, ...] = get_args(Effort)
 

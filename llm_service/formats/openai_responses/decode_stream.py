@@ -37,7 +37,7 @@ from llm_service.formats.openai_responses.schema import NAME
 _BETWEEN = "\n\n"
 
 
-def read_reply(body: Mapping[str, Any], call: Call | None = None) -> Answer:
+def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     """A plain answer. Raises UpstreamBroken when it is none, or has something that was not asked for."""
     check_answer(body)
     if body["status"] not in ("completed", "incomplete"):
@@ -117,7 +117,7 @@ class _Item:
         self.done = False
 
 
-class Reader(Stream):
+class StreamDecoder(Stream):
     """A stream that crosses."""
 
     __slots__ = ("_calls", "_order", "_places", "_sound")

@@ -199,7 +199,7 @@ def final_response(call: Call, model: str, answer: Answer, output: list[dict[str
     )
 
 
-def write_reply(call: Call, answer: Answer) -> dict[str, Any]:
+def write_answer(call: Call, answer: Answer) -> dict[str, Any]:
     """The reply's JSON object; a verbatim one is the vendor's own with ``usage.cost_usd`` added."""
     if answer.body is not None:
         return with_cost(answer.body, answer.cost_nanousd)

@@ -46,7 +46,7 @@ class _Item:
         self.pieces: list[str] = []  # of the open part, of the arguments or of the summary
 
 
-class Frames:
+class StreamEncoder:
     """One stream as ``response.*`` events."""
 
     KEEP_ALIVE: ClassVar[bytes] = responses_client.KEEP_ALIVE
@@ -245,18 +245,18 @@ def _part(kind: str, text: str) -> dict[str, Any]:
     return reply.text_part(text) if kind == "text" else reply.refusal_part(text)
 
 
-_WRITERS: dict[type, Callable[[Frames, Any], bytes]] = {
-    Relay: Frames._relay,
+_WRITERS: dict[type, Callable[[StreamEncoder, Any], bytes]] = {
+    Relay: StreamEncoder._relay,
     Delta: lambda frames, event: frames._say("text", event.text),
     RefusalDelta: lambda frames, event: frames._say("refusal", event.text),
-    ThinkingDelta: Frames._think,
-    ThinkingEnd: Frames._end_thinking,
-    RedactedThinking: Frames._redact,
-    ToolCallStart: Frames._call_tool,
-    ToolCallDelta: Frames._argue,
-    ToolCallEnd: Frames._end_call,
-    Started: Frames._start,
-    Finished: Frames._finish,
+    ThinkingDelta: StreamEncoder._think,
+    ThinkingEnd: StreamEncoder._end_thinking,
+    RedactedThinking: StreamEncoder._redact,
+    ToolCallStart: StreamEncoder._call_tool,
+    ToolCallDelta: StreamEncoder._argue,
+    ToolCallEnd: StreamEncoder._end_call,
+    Started: StreamEncoder._start,
+    Finished: StreamEncoder._finish,
 }
 
 

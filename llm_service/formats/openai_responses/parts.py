@@ -10,28 +10,28 @@ from typing import Any, TypeAlias
 from llm_service.core.content import Document, Image, Part, Refusal, Text
 from llm_service.formats import media
 from llm_service.formats import schema_fields as fields
-from llm_service.formats.schema_fields import REFUSED, TRANSLATED, Fate, dropped_unless
+from llm_service.formats.schema_fields import REJECT, TRANSLATE, FieldRule, drop_unless
 from llm_service.formats.tool_calls import invalid, text_at
 
 Dropped: TypeAlias = dict[str, None]
 
-_HINTS: Mapping[str, Fate] = {
-    "type": TRANSLATED,
-    "prompt_cache_breakpoint": TRANSLATED,
-    "detail": dropped_unless("auto"),
-    "annotations": dropped_unless([]),
-    "logprobs": dropped_unless([]),
+_HINTS: Mapping[str, FieldRule] = {
+    "type": TRANSLATE,
+    "prompt_cache_breakpoint": TRANSLATE,
+    "detail": drop_unless("auto"),
+    "annotations": drop_unless([]),
+    "logprobs": drop_unless([]),
 }
 # What becomes of the fields of each part; an unlisted one is refused, and so is an unlisted part.
-CROSSING: Mapping[str, Mapping[str, Fate]] = {
-    "input_text": {**_HINTS, "text": TRANSLATED},
-    "output_text": {**_HINTS, "text": TRANSLATED},
-    "refusal": {**_HINTS, "refusal": TRANSLATED},
-    "input_image": {**_HINTS, "image_url": TRANSLATED, "file_id": REFUSED},
+CROSSING: Mapping[str, Mapping[str, FieldRule]] = {
+    "input_text": {**_HINTS, "text": TRANSLATE},
+    "output_text": {**_HINTS, "text": TRANSLATE},
+    "refusal": {**_HINTS, "refusal": TRANSLATE},
+    "input_image": {**_HINTS, "image_url": TRANSLATE, "file_id": REJECT},
     "input_file": {
         **_HINTS,
-        **dict.fromkeys(("file_data", "file_url", "filename"), TRANSLATED),
-        "file_id": REFUSED,
+        **dict.fromkeys(("file_data", "file_url", "filename"), TRANSLATE),
+        "file_id": REJECT,
     },
 }
 

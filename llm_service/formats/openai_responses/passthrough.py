@@ -30,7 +30,7 @@ _FAILURES = ("response.failed", "response.cancelled", "error")
 
 
 class Stream(upstream.Stream):
-    """What ``Reader`` and ``Tap`` both learn from the events of one stream."""
+    """What ``Reader`` and ``Passthrough`` both learn from the events of one stream."""
 
     __slots__ = ("_begun", "_call", "_characters", "_model", "_response", "finished")
 
@@ -79,7 +79,7 @@ class Stream(upstream.Stream):
         )
 
 
-class Tap(Stream):
+class Passthrough(Stream):
     """A stream that is relayed as it is. Its terminal event is held back as the tail of ``Finished``, to be priced."""
 
     __slots__ = ("_held", "_told")

@@ -135,7 +135,7 @@ def error(failure: errors.ServiceError, request_id: str) -> dict[str, Any]:
     told = chat_errors.error(failure, request_id)
     vendor = failure.vendor
     # Not for the service's own credentials: the caller would take them for its key.
-    if vendor.get("dialect") == NAME and vendor.get("type") and failure.code != "upstream_authentication":
+    if vendor.get("format") == NAME and vendor.get("type") and failure.code != "upstream_authentication":
         told["error"] |= {"type": vendor["type"], "code": vendor.get("code")}
     return told
 

@@ -29,7 +29,7 @@ from llm_service.formats.openai_chat import read_error as read_error
 from llm_service.formats.openai_chat import status as status
 from llm_service.formats.openai_chat.decode_answer import STOP_REASONS, read_usage
 from llm_service.formats.openai_chat.decode_request import wants_usage
-from llm_service.formats.schema_fields import TRANSLATED, Fate, dropped_unless, refused_unless
+from llm_service.formats.schema_fields import TRANSLATE, FieldRule, drop_unless, reject_unless
 
 NAME = "completions"
 KEEP_ALIVE = sse.KEEP_ALIVE
@@ -87,18 +87,18 @@ class RequestSchema(fields.WireSchema):
 
 _SCHEMA = RequestSchema()
 
-CROSSING: Mapping[str, Fate] = {
-    **dict.fromkeys(("model", "prompt", "max_tokens", "temperature", "top_p"), TRANSLATED),
-    **dict.fromkeys(("stop", "stream", "stream_options", "user"), TRANSLATED),
-    "seed": dropped_unless(),
-    "best_of": refused_unless(0, 1),
-    "echo": refused_unless(False),
-    "frequency_penalty": refused_unless(0),
-    "logit_bias": refused_unless({}),
-    "logprobs": refused_unless(),
-    "n": refused_unless(1),
-    "presence_penalty": refused_unless(0),
-    "suffix": refused_unless(""),
+CROSSING: Mapping[str, FieldRule] = {
+    **dict.fromkeys(("model", "prompt", "max_tokens", "temperature", "top_p"), TRANSLATE),
+    **dict.fromkeys(("stop", "stream", "stream_options", "user"), TRANSLATE),
+    "seed": drop_unless(),
+    "best_of": reject_unless(0, 1),
+    "echo": reject_unless(False),
+    "frequency_penalty": reject_unless(0),
+    "logit_bias": reject_unless({}),
+    "logprobs": reject_unless(),
+    "n": reject_unless(1),
+    "presence_penalty": reject_unless(0),
+    "suffix": reject_unless(""),
 }
 
 
@@ -138,9 +138,9 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
 # ---- the client's side
 
 
-def write_reply(call: Call, answer: Answer) -> dict[str, Any]:
+def write_answer(call: Call, answer: Answer) -> dict[str, Any]:
     """The reply's JSON object; a verbatim one is the vendor's own with ``usage.cost_usd`` added."""
-    written = chat.write_reply(call, answer)
+    written = chat.write_answer(call, answer)
     if answer.body is not None:
         return written
     finish_reason = written["choices"][0]["finish_reason"]
@@ -155,7 +155,7 @@ def _choices(text: str, finish_reason: str | None) -> dict[str, Any]:
     return {"choices": [{"text": text, "index": 0, "logprobs": None, "finish_reason": finish_reason}]}
 
 
-class Frames:
+class StreamEncoder:
     """One stream as ``text_completion`` events, which have the shape of the reply."""
 
     KEEP_ALIVE: ClassVar[bytes] = KEEP_ALIVE
@@ -163,7 +163,7 @@ class Frames:
 
     def __init__(self, call: Call) -> None:
         self._call, self._model = call, call.model
-        self._chat = chat.Frames(call)  # for what the two formats have in common
+        self._chat = chat.StreamEncoder(call)  # for what the two formats have in common
         self._usage: dict[str, Any] = {"usage": None} if wants_usage(call.body) else {}
         self._verbatim = False
 
@@ -186,7 +186,7 @@ class Frames:
         return self._chat.error(failure, request_id)
 
     def _closing(self, answer: Answer) -> bytes:
-        written = write_reply(self._call, answer)
+        written = write_answer(self._call, answer)
         closing = self._chunk("", written["choices"][0]["finish_reason"])
         if self._usage:
             usage = {**_head(self._call, self._model), "choices": [], "usage": written["usage"]}
@@ -225,7 +225,7 @@ def _characters(choice: Mapping[str, Any]) -> int:
     return len(text) if isinstance(text, str) else 0
 
 
-class Tap(chat.Tap):
+class Passthrough(chat.Passthrough):
     """As chat's: chunks differ only in where their text is."""
 
     __slots__ = ()

@@ -20,9 +20,9 @@ from llm_service.formats import anthropic_messages as messages
 from llm_service.formats import decoding as upstream
 from llm_service.formats import schema_fields as fields
 from llm_service.formats.anthropic_messages import KEEP_ALIVE as KEEP_ALIVE
-from llm_service.formats.anthropic_messages import Frames as Frames
-from llm_service.formats.anthropic_messages import Reader as Reader
-from llm_service.formats.anthropic_messages import Tap as Tap
+from llm_service.formats.anthropic_messages import Passthrough as Passthrough
+from llm_service.formats.anthropic_messages import StreamDecoder as StreamDecoder
+from llm_service.formats.anthropic_messages import StreamEncoder as StreamEncoder
 from llm_service.formats.anthropic_messages import error as error
 from llm_service.formats.anthropic_messages import error_headers as error_headers
 from llm_service.formats.anthropic_messages import prompt as prompt
@@ -59,7 +59,7 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
     return messages.read_request({**body, "max_tokens": _MAX_TOKENS}, headers)
 
 
-def write_reply(call: Call, answer: Answer) -> dict[str, Any]:
+def write_answer(call: Call, answer: Answer) -> dict[str, Any]:
     """The reply's JSON object."""
     return dict(answer.body or {})
 
@@ -77,10 +77,10 @@ def forward(call: Call, target: Target) -> dict[str, Any]:
 
 def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     """The answer as it is. Raises UpstreamBroken when it has no count."""
-    return replace(read_reply(body), body=body)
+    return replace(read_answer(body), body=body)
 
 
-def read_reply(body: Mapping[str, Any], call: Call | None = None) -> Answer:
+def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     """The count alone. Raises UpstreamBroken when there is none."""
     tokens = body.get("input_tokens")
     if type(tokens) is not int or not 0 <= tokens <= upstream.MOST_TOKENS:

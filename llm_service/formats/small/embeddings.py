@@ -24,12 +24,12 @@ from llm_service.formats.decoding import Counts, broken
 
 # Errors are OpenAI's on all its routes. A call of this kind never streams: its frames could only be an error.
 from llm_service.formats.openai_chat import KEEP_ALIVE as KEEP_ALIVE
-from llm_service.formats.openai_chat import Frames as Frames
+from llm_service.formats.openai_chat import StreamEncoder as StreamEncoder
 from llm_service.formats.openai_chat import error as error
 from llm_service.formats.openai_chat import error_headers as error_headers
 from llm_service.formats.openai_chat import read_error as read_error
 from llm_service.formats.openai_chat import status as status
-from llm_service.formats.openai_chat import write_reply as write_reply
+from llm_service.formats.openai_chat import write_answer as write_answer
 
 NAME = "embeddings"
 # The vendor's limits of one request.

@@ -15,10 +15,10 @@ from llm_service.core.target import Target
 from llm_service.formats import anthropic_messages as messages
 from llm_service.formats import openai_responses as responses
 from llm_service.formats.openai_responses import KEEP_ALIVE as KEEP_ALIVE
-from llm_service.formats.openai_responses import Frames as Frames
-from llm_service.formats.openai_responses import Reader as Reader
+from llm_service.formats.openai_responses import Passthrough as Passthrough
 from llm_service.formats.openai_responses import RequestSchema as RequestSchema
-from llm_service.formats.openai_responses import Tap as Tap
+from llm_service.formats.openai_responses import StreamDecoder as StreamDecoder
+from llm_service.formats.openai_responses import StreamEncoder as StreamEncoder
 from llm_service.formats.openai_responses import check as check
 from llm_service.formats.openai_responses import error as error
 from llm_service.formats.openai_responses import error_headers as error_headers
@@ -27,7 +27,7 @@ from llm_service.formats.openai_responses import read_error as read_error
 from llm_service.formats.openai_responses import read_request as read_request
 from llm_service.formats.openai_responses import status as status
 from llm_service.formats.small import count_tokens
-from llm_service.formats.small.count_tokens import read_reply as read_reply
+from llm_service.formats.small.count_tokens import read_answer as read_answer
 from llm_service.formats.small.count_tokens import read_verbatim as read_verbatim
 
 NAME = "input_tokens"
@@ -50,7 +50,7 @@ FIELDS: Final = frozenset(
 )
 
 
-def write_reply(call: Call, answer: Answer) -> dict[str, Any]:
+def write_answer(call: Call, answer: Answer) -> dict[str, Any]:
     """The reply's JSON object."""
     return {"object": "response.input_tokens", **(answer.body or {})}
 
@@ -65,7 +65,7 @@ def forward(call: Call, target: Target) -> dict[str, Any]:
 
 def write_request(call: Call, conversation: Conversation, target: Target) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The conversation as a request to ``target``; what does not count is not sent. Raises UnsupportedParameter."""
-    if call.dialect == count_tokens.NAME:
-        call = replace(call, dialect=messages.NAME)  # whose fields have the same names
+    if call.format == count_tokens.NAME:
+        call = replace(call, format=messages.NAME)  # whose fields have the same names
     body, dropped = responses.write_request(call, conversation, target)
     return {name: value for name, value in body.items() if name in FIELDS}, dropped

@@ -1,4 +1,4 @@
-"""Our own small format: ``POST /v1/complete`` and ``/v1/stream``. A client's dialect only.
+"""Our own small format: ``POST /v1/complete`` and ``/v1/stream``. A client's format only.
 
 A request has either ``prompt`` or ``messages``. A plain reply is one flat object,
 a stream is ``data:`` lines: ``{"delta"}`` ..., ``{"done": true, ...}``, ``[DONE]``.
@@ -104,7 +104,7 @@ def _outcome(call: Call, answer: Answer) -> dict[str, Any]:
     }
 
 
-def write_reply(call: Call, answer: Answer) -> dict[str, Any]:
+def write_answer(call: Call, answer: Answer) -> dict[str, Any]:
     """The reply's JSON object."""
     return {**_outcome(call, answer), "text": answer.text}
 
@@ -132,7 +132,7 @@ def error_headers(failure: errors.ServiceError, now: datetime) -> dict[str, str]
     return {}
 
 
-class Frames:
+class StreamEncoder:
     """One stream as ``data:`` lines."""
 
     KEEP_ALIVE: ClassVar[bytes] = KEEP_ALIVE

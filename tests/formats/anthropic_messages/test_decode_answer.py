@@ -171,7 +171,7 @@ def test_a_body_is_forwarded_as_it_is_but_for_the_model() -> None:
 
 def test_recorded_replies_are_read() -> None:
     plain = recorded("test_messages-TestSyncParse-bd7029d5-d8d4-4e06-be3a-2ac9c60803a6.json")
-    answer = messages.read_reply(plain)
+    answer = messages.read_answer(plain)
     assert answer.text == plain["content"][0]["text"]
     assert (answer.usage, answer.stop_reason) == (Usage(406, 50), "end_turn")
     assert answer.model == "claude-sonnet-4-5-20250929"
@@ -179,12 +179,12 @@ def test_recorded_replies_are_read() -> None:
     assert messages.read_verbatim(tools).body is tools
     assert messages.read_verbatim(tools).usage == Usage(11306, 163, web_searches=1)
     with pytest.raises(errors.UpstreamBroken):
-        messages.read_reply(tools)
+        messages.read_answer(tools)
 
 
 def test_thinking_and_texts_are_read() -> None:
     parts = (Thinking("1234", "s", "messages"), Text("12345"), Text("678"))
-    assert messages.read_reply(reply_of()).parts == parts
+    assert messages.read_answer(reply_of()).parts == parts
 
 
 FIVE = {"input_tokens": 5, "output_tokens": 2}
@@ -229,7 +229,7 @@ FIVE = {"input_tokens": 5, "output_tokens": 2}
     ],
 )
 def test_counts_include_the_cache_and_are_estimated_when_they_cannot_be_believed(usage: Any, expected: Usage) -> None:
-    assert messages.read_reply(reply_of(usage=usage), messages_call()).usage == expected
+    assert messages.read_answer(reply_of(usage=usage), messages_call()).usage == expected
     assert messages.read_verbatim(reply_of(usage=usage), messages_call()).usage == expected
 
 
@@ -246,7 +246,7 @@ def test_counts_include_the_cache_and_are_estimated_when_they_cannot_be_believed
 )
 def test_what_is_no_answer_is_broken(reply: dict[str, Any]) -> None:
     with pytest.raises(errors.UpstreamBroken):
-        messages.read_reply(reply)
+        messages.read_answer(reply)
 
 
 def test_an_error_with_status_200_is_an_error() -> None:

@@ -12,7 +12,7 @@ import pytest
 from llm_service.core import errors
 from llm_service.core.content import Message, Reasoning, Text, Thinking, ToolChoice
 from llm_service.core.conversation import Conversation
-from llm_service.core.events import SILENCE, Answer, Attempt, Delta, Event, Finished, Started
+from llm_service.core.events import IDLE, Answer, Attempt, Delta, Event, Finished, Started
 from llm_service.core.usage import Usage
 from llm_service.formats import anthropic_messages as messages
 from tests.formats.anthropic_messages.wire import body, messages_call, reply_of
@@ -196,7 +196,7 @@ def test_sampling_is_refused_under_the_api_version_without_it(field: str) -> Non
 
 
 def test_the_sdk_reads_a_reply_of_ours() -> None:
-    reply = messages.write_reply(messages_call(), ANSWER)
+    reply = messages.write_answer(messages_call(), ANSWER)
     message = anthropic_client(orjson.dumps(reply)).messages.create(model="m", max_tokens=5, messages=[])
     assert message.id == f"msg_{messages_call().id}"
     assert message.model == "gpt-x"
@@ -210,16 +210,16 @@ def test_the_sdk_reads_a_reply_of_ours() -> None:
 
 
 def test_a_refusal_and_a_stop_sequence_are_told_in_anthropic_s_words() -> None:
-    refused = messages.write_reply(messages_call(), Answer(Usage(), stop_reason="refusal"))
+    refused = messages.write_answer(messages_call(), Answer(Usage(), stop_reason="refusal"))
     assert refused["stop_details"] == {"type": "refusal", "category": None, "explanation": None}
     assert refused["content"] == []
-    stopped = messages.write_reply(messages_call(), Answer(Usage(), stop_reason="stop_sequence", stop_sequence="END"))
+    stopped = messages.write_answer(messages_call(), Answer(Usage(), stop_reason="stop_sequence", stop_sequence="END"))
     assert (stopped["stop_reason"], stopped["stop_sequence"]) == ("stop_sequence", "END")
-    assert messages.write_reply(messages_call(), Answer(Usage(), stop_reason="other"))["stop_reason"] == "end_turn"
+    assert messages.write_answer(messages_call(), Answer(Usage(), stop_reason="other"))["stop_reason"] == "end_turn"
 
 
 def test_a_verbatim_reply_is_the_vendor_s_own() -> None:
-    assert messages.write_reply(messages_call(), Answer(Usage(), body=reply_of(), cost_nanousd=5)) == reply_of()
+    assert messages.write_answer(messages_call(), Answer(Usage(), body=reply_of(), cost_nanousd=5)) == reply_of()
 
 
 def test_the_sdk_s_accumulator_reads_a_stream_of_ours() -> None:
@@ -227,12 +227,12 @@ def test_the_sdk_s_accumulator_reads_a_stream_of_ours() -> None:
     events: list[Event] = [
         Attempt("a", "m"),
         Started("gpt-x"),
-        SILENCE,
+        IDLE,
         Delta("Hel"),
         Delta("lo"),
         Finished(ANSWER),
     ]
-    stream = messages.KEEP_ALIVE + written(messages.Frames(asked), events)
+    stream = messages.KEEP_ALIVE + written(messages.StreamEncoder(asked), events)
     with anthropic_client(stream).messages.stream(model="m", max_tokens=5, messages=[]) as helper:
         assert "".join(helper.text_stream) == "Hello"
         message = helper.get_final_message()
@@ -256,7 +256,7 @@ def test_the_sdk_s_accumulator_reads_a_stream_of_ours() -> None:
 
 def test_an_answer_without_text_is_a_stream_without_blocks() -> None:
     answer = Answer(Usage(3, 0), stop_reason="refusal")
-    stream = written(messages.Frames(messages_call(stream=True)), [Started("m", Usage(3, 1)), Finished(answer)])
+    stream = written(messages.StreamEncoder(messages_call(stream=True)), [Started("m", Usage(3, 1)), Finished(answer)])
     told = data_of(stream)
     assert [event["type"] for event in told] == ["message_start", "message_delta", "message_stop"]
     assert told[0]["message"]["usage"]["input_tokens"] == 3
@@ -266,7 +266,7 @@ def test_an_answer_without_text_is_a_stream_without_blocks() -> None:
 
 
 def test_the_sdk_raises_for_a_failure_in_a_stream() -> None:
-    frames = messages.Frames(messages_call(stream=True))
+    frames = messages.StreamEncoder(messages_call(stream=True))
     failure = errors.UpstreamOverloaded("It is overloaded.")
     stream = frames.feed(Started("m")) + frames.feed(Delta("x")) + frames.error(failure, "req-7")
     assert b"message_stop" not in stream
@@ -285,7 +285,7 @@ def test_the_sdk_raises_for_a_failure_in_a_stream() -> None:
         (errors.InvalidRequest("x", param="n"), 400, "invalid_request_error", anthropic.BadRequestError),
         (errors.UnsupportedParameter("x"), 400, "invalid_request_error", anthropic.BadRequestError),
         (errors.Unauthenticated("x"), 401, "authentication_error", anthropic.AuthenticationError),
-        (errors.Refusal("x", status=402), 402, "billing_error", anthropic.APIStatusError),
+        (errors.Rejected("x", status=402), 402, "billing_error", anthropic.APIStatusError),
         (errors.Forbidden("x"), 403, "permission_error", anthropic.PermissionDeniedError),
         (errors.ModelNotFound("x"), 404, "not_found_error", anthropic.NotFoundError),
         (errors.MethodNotAllowed("x"), 405, "invalid_request_error", anthropic.APIStatusError),
@@ -316,12 +316,12 @@ def test_the_sdk_raises_its_own_class_for_each_failure(
 
 
 def test_anthropic_s_own_words_are_kept_but_nobody_else_s() -> None:
-    vendor = {"dialect": "messages", "status": 400, "type": "novel_error", "code": "novel_code"}
+    vendor = {"format": "messages", "status": 400, "type": "novel_error", "code": "novel_code"}
     told = messages.error(errors.UpstreamRejected("x", vendor=vendor), "r")["error"]
     assert (told["type"], told["details"]["error_code"]) == ("novel_error", "novel_code")
     overloaded = errors.UpstreamOverloaded("x", vendor={**vendor, "status": 503, "type": "api_error"})
     assert messages.error(overloaded, "r")["error"]["type"] == "overloaded_error"
-    foreign = errors.UpstreamRejected("x", vendor={**vendor, "dialect": "chat"})
+    foreign = errors.UpstreamRejected("x", vendor={**vendor, "format": "chat"})
     assert messages.error(foreign, "r")["error"]["type"] == "invalid_request_error"
     ours = errors.UpstreamRejected("x", vendor=vendor, code="upstream_authentication", status=502)
     assert messages.error(ours, "r")["error"]["type"] == "api_error"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_service.core import errors
-from llm_service.core.events import SILENCE, Answer, Delta, Event, Finished, Relay, Started
+from llm_service.core.events import IDLE, Answer, Delta, Event, Finished, Relay, Started
 from llm_service.core.usage import Usage
 from llm_service.formats import anthropic_messages as messages
 from tests.formats.anthropic_messages.wire import BLOCK_STOP, END, block_start, event, messages_call, start, stop, text
@@ -36,10 +36,10 @@ CROSSING_STREAMS = {
 @pytest.mark.parametrize("name", CROSSING_STREAMS)
 def test_a_recorded_stream_split_at_every_byte_crosses_the_same(name: str) -> None:
     stream = fixture(name)
-    whole = read(messages.Reader(messages_call()), stream)
+    whole = read(messages.StreamDecoder(messages_call()), stream)
     assert isinstance(whole[0], Started)
     assert isinstance(whole[-1], Finished)
-    assert read(messages.Reader(messages_call()), *(bytes([byte]) for byte in stream)) == whole
+    assert read(messages.StreamDecoder(messages_call()), *(bytes([byte]) for byte in stream)) == whole
     with anthropic_client(stream).messages.stream(model="m", max_tokens=5, messages=[]) as helper:
         final = helper.get_final_message()
     answer = whole[-1].answer
@@ -88,7 +88,7 @@ def test_a_recorded_stream_split_at_every_byte_crosses_the_same(name: str) -> No
 )
 def test_a_stream_that_is_not_the_format_is_broken(stream: bytes) -> None:
     with pytest.raises(errors.UpstreamBroken):
-        read(messages.Reader(messages_call()), stream)
+        read(messages.StreamDecoder(messages_call()), stream)
 
 
 @pytest.mark.parametrize(
@@ -97,37 +97,39 @@ def test_a_stream_that_is_not_the_format_is_broken(stream: bytes) -> None:
 )
 def test_a_relayed_stream_out_of_order_is_broken(stream: bytes) -> None:
     with pytest.raises(errors.UpstreamBroken):
-        read(messages.Tap(messages_call()), stream)
+        read(messages.Passthrough(messages_call()), stream)
 
 
 def test_unknown_events_are_borne_and_pings_are_silence() -> None:
     stream = start() + event("novel") + event("ping") + block_start(type="text", text="a") + text("b") + stop() + END
-    events = read(messages.Reader(messages_call()), event("ping") + stream)
-    assert [type(event).__name__ for event in events] == ["Started", "Silence", "Delta", "Delta", "Finished"]
+    events = read(messages.StreamDecoder(messages_call()), event("ping") + stream)
+    assert [type(event).__name__ for event in events] == ["Started", "Idle", "Delta", "Delta", "Finished"]
 
 
 def test_an_answer_cut_inside_a_block_by_max_tokens_is_whole() -> None:
-    events = read(messages.Reader(messages_call()), start() + block_start() + text("x") + stop("max_tokens") + END)
+    events = read(
+        messages.StreamDecoder(messages_call()), start() + block_start() + text("x") + stop("max_tokens") + END
+    )
     assert isinstance(events[-1], Finished)
     assert events[-1].answer.stop_reason == "max_tokens"
 
 
 def test_a_stop_sequence_is_told() -> None:
     closing = event("message_delta", delta={"stop_reason": "stop_sequence", "stop_sequence": "END"}, usage={})
-    finished = read(messages.Reader(messages_call()), start() + closing + END)[-1]
+    finished = read(messages.StreamDecoder(messages_call()), start() + closing + END)[-1]
     assert isinstance(finished, Finished)
     assert (finished.answer.stop_reason, finished.answer.stop_sequence) == ("stop_sequence", "END")
 
 
 def test_a_stream_that_ends_early_is_not_finished() -> None:
-    for reader in (messages.Reader(messages_call()), messages.Tap(messages_call())):
+    for reader in (messages.StreamDecoder(messages_call()), messages.Passthrough(messages_call())):
         read(reader, start() + block_start() + text("x") + BLOCK_STOP + stop())
         assert not reader.finished
 
 
 def test_what_follows_the_end_is_ignored() -> None:
     stream = start() + block_start() + text("x") + BLOCK_STOP + stop() + END
-    for reader in (messages.Reader, messages.Tap):
+    for reader in (messages.StreamDecoder, messages.Passthrough):
         assert read(reader(messages_call()), stream + text("y"), b"data: {\n\n") == read(
             reader(messages_call()), stream
         )
@@ -146,7 +148,7 @@ def test_what_follows_the_end_is_ignored() -> None:
 )
 def test_the_last_word_on_usage_wins(first: dict[str, Any], last: dict[str, Any], expected: Usage) -> None:
     stream = start(**first) + block_start() + text("12345") + BLOCK_STOP + stop(**last) + END
-    for reader in (messages.Reader(messages_call()), messages.Tap(messages_call())):
+    for reader in (messages.StreamDecoder(messages_call()), messages.Passthrough(messages_call())):
         finished = read(reader, stream)[-1]
         assert isinstance(finished, Finished)
         assert finished.answer.usage == expected
@@ -166,7 +168,7 @@ def test_the_last_word_on_usage_wins(first: dict[str, Any], last: dict[str, Any]
 )
 def test_an_error_in_the_stream_is_raised_after_what_came_before_it(kind: str, raised: type[Exception]) -> None:
     pieces = [start(), block_start(), text("x"), event("error", error={"type": kind, "message": "secret"})]
-    for reader in (messages.Reader(messages_call()), messages.Tap(messages_call())):
+    for reader in (messages.StreamDecoder(messages_call()), messages.Passthrough(messages_call())):
         events = []
         with pytest.raises(raised) as failure:
             for seen in reader.feed_many(pieces):
@@ -182,13 +184,13 @@ def test_an_error_in_the_stream_is_raised_after_what_came_before_it(kind: str, r
 def test_a_recorded_stream_is_relayed_byte_for_byte(name: str) -> None:
     stream = fixture(name).rstrip(b"\n") + b"\n\n"
     asked = messages_call(stream=True)
-    whole = read(messages.Tap(asked), stream)
+    whole = read(messages.Passthrough(asked), stream)
     assert isinstance(whole[0], Started)
     assert whole[0].usage is not None
     assert isinstance(whole[-1], Finished)
     assert b"message_stop" in whole[-1].tail
-    assert written(messages.Frames(asked), whole) == stream
-    pieces = read(messages.Tap(asked), *(bytes([byte]) for byte in stream))
+    assert written(messages.StreamEncoder(asked), whole) == stream
+    pieces = read(messages.Passthrough(asked), *(bytes([byte]) for byte in stream))
     assert relayed(pieces) == relayed(whole)
     assert (pieces[0], pieces[-1]) == (whole[0], whole[-1])
     counts = [sum(event.characters for event in events if isinstance(event, Relay)) for events in (pieces, whole)]
@@ -197,9 +199,9 @@ def test_a_recorded_stream_is_relayed_byte_for_byte(name: str) -> None:
 
 def test_blocks_before_the_start_are_relayed_with_it() -> None:
     stream = event("novel") + start() + stop() + END
-    events = read(messages.Tap(messages_call()), *(part + b"\n\n" for part in stream.split(b"\n\n") if part))
+    events = read(messages.Passthrough(messages_call()), *(part + b"\n\n" for part in stream.split(b"\n\n") if part))
     assert [type(event).__name__ for event in events] == ["Started", "Relay", "Relay", "Finished"]
-    assert written(messages.Frames(messages_call()), events) == stream
+    assert written(messages.StreamEncoder(messages_call()), events) == stream
 
 
 @settings(deadline=None)  # the machine may be busy
@@ -208,15 +210,15 @@ def test_a_stream_that_was_written_is_read_back_the_same(texts: list[str], usage
     asked = messages_call(stream=True)
     answer = Answer(usage, stop_reason="max_tokens", model="m")
     events: list[Event] = [Started("m", Usage()), *map(Delta, texts), Finished(answer)]
-    stream = written(messages.Frames(asked), events)
+    stream = written(messages.StreamEncoder(asked), events)
     # The ping after the block's start is read as a silence.
-    assert [event for event in read(messages.Reader(asked), stream) if event is not SILENCE] == events
+    assert [event for event in read(messages.StreamDecoder(asked), stream) if event is not IDLE] == events
 
 
 @settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from('ab"\\\n')), max_size=12))
 def test_what_is_relayed_is_counted_to_the_character_before_an_error(texts: list[str]) -> None:
-    tap, events = messages.Tap(messages_call()), list[Event]()
+    tap, events = messages.Passthrough(messages_call()), list[Event]()
     blocks = [start(), block_start(type="text", text=""), *map(text, texts)]
     with pytest.raises(errors.UpstreamOverloaded):
         for told in tap.feed_many([*blocks, event("error", error={"type": "overloaded_error"})]):
@@ -234,4 +236,4 @@ def test_a_piece_after_the_end_of_its_block_is_noticed_however_plain() -> None:
         event("content_block_stop", index=0),
     ]
     with pytest.raises(errors.UpstreamBroken, match="outside a content block"):
-        list(messages.Tap(messages_call()).feed_many([*pieces, text("late")]))
+        list(messages.Passthrough(messages_call()).feed_many([*pieces, text("late")]))

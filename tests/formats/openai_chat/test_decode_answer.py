@@ -136,7 +136,7 @@ def test_a_recorded_reply_is_read(name: str) -> None:
     assert verbatim.usage.input_tokens == reply["usage"]["prompt_tokens"]
     assert verbatim.usage.exact
     message = reply["choices"][0]["message"]
-    answer = chat.read_reply(reply)
+    answer = chat.read_answer(reply)
     assert answer.text == (message["content"] or message["refusal"] or "")
     assert answer.stop_reason == {"length": "max_tokens", "tool_calls": "tool_use"}.get(
         reply["choices"][0]["finish_reason"], "refusal" if message.get("refusal") else "end_turn"
@@ -190,7 +190,7 @@ def test_a_recorded_reply_is_read(name: str) -> None:
 )
 def test_counts_that_cannot_be_believed_are_estimated(usage: Any, expected: Usage) -> None:
     reply = reply_of(usage=usage)
-    assert chat.read_reply(reply, chat_call()).usage == expected
+    assert chat.read_answer(reply, chat_call()).usage == expected
     assert chat.read_verbatim(reply, chat_call()).usage == expected
 
 
@@ -208,7 +208,7 @@ def test_counts_that_cannot_be_believed_are_estimated(usage: Any, expected: Usag
 )
 def test_what_is_no_answer_is_broken(reply: dict[str, Any]) -> None:
     with pytest.raises(errors.UpstreamBroken):
-        chat.read_reply(reply)
+        chat.read_answer(reply)
 
 
 def test_an_error_with_status_200_is_an_error() -> None:
@@ -219,8 +219,8 @@ def test_an_error_with_status_200_is_an_error() -> None:
 
 
 def test_a_model_that_is_no_name_is_not_believed() -> None:
-    assert chat.read_reply(reply_of(model="a sentence of content")).model == ""
-    assert chat.read_reply(reply_of(model=["x"])).model == ""
+    assert chat.read_answer(reply_of(model="a sentence of content")).model == ""
+    assert chat.read_answer(reply_of(model=["x"])).model == ""
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ TIERS = [
 @pytest.mark.parametrize(("told", "tier"), TIERS)
 def test_the_tier_an_answer_was_served_in_is_kept(told: Any, tier: str) -> None:
     reply = reply_of(service_tier=told)
-    assert chat.read_reply(reply, chat_call()).usage.tier == tier
+    assert chat.read_answer(reply, chat_call()).usage.tier == tier
     assert chat.read_verbatim(reply, chat_call()).usage.tier == tier
 
 
@@ -274,7 +274,7 @@ def test_the_tier_a_stream_was_served_in_is_kept(told: Any) -> None:
     chunk = {"id": "x", "model": "m", "choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}
     stream = b"data: " + orjson.dumps({**chunk, "service_tier": told}) + b"\n\n"
     stream += b"data: " + orjson.dumps({**chunk, "choices": [], "usage": USAGE}) + b"\n\ndata: [DONE]\n\n"
-    for reader in (chat.Reader(asked), chat.Tap(asked)):
+    for reader in (chat.StreamDecoder(asked), chat.Passthrough(asked)):
         finished = read(reader, stream)[-1]
         assert isinstance(finished, Finished)
         assert finished.answer.usage == Usage(7, 2, tier=told or "")

@@ -12,7 +12,7 @@ import pytest
 from llm_service.core import errors
 from llm_service.core.content import Message, Refusal, Text
 from llm_service.core.conversation import Conversation
-from llm_service.core.events import SILENCE, Answer, Attempt, Delta, Event, Finished, Started
+from llm_service.core.events import IDLE, Answer, Attempt, Delta, Event, Finished, Started
 from llm_service.core.usage import Usage
 from llm_service.formats import openai_chat as chat
 from tests.formats.examples import TURN, data_of, openai_client, written
@@ -175,7 +175,7 @@ def test_what_cannot_cross_is_refused_by_its_path(extra: dict[str, Any], param: 
 
 
 def test_the_sdk_reads_a_reply_of_ours() -> None:
-    reply = chat.write_reply(chat_call(), ANSWER)
+    reply = chat.write_answer(chat_call(), ANSWER)
     completion = openai_client(orjson.dumps(reply)).chat.completions.create(model="m", messages=[])
     assert completion.id == f"chatcmpl-{chat_call().id}"
     assert completion.created == 1_700_000_000
@@ -206,31 +206,31 @@ def test_the_sdk_reads_a_reply_of_ours() -> None:
     ],
 )
 def test_stop_reasons_become_openai_s(stop_reason: Any, finish_reason: str) -> None:
-    reply = chat.write_reply(chat_call(), Answer(Usage(), stop_reason=stop_reason))
+    reply = chat.write_answer(chat_call(), Answer(Usage(), stop_reason=stop_reason))
     assert reply["choices"][0]["finish_reason"] == finish_reason
 
 
 def test_a_verbatim_reply_only_gains_its_cost() -> None:
     given = reply_of(novel=[1])
     answer = Answer(Usage(7, 2), body=given, cost_nanousd=None)
-    assert chat.write_reply(chat_call(), answer) == {**given, "usage": {**USAGE, "cost_usd": None}}
+    assert chat.write_answer(chat_call(), answer) == {**given, "usage": {**USAGE, "cost_usd": None}}
     assert "cost_usd" not in given["usage"]
     unusual = reply_of(usage=None)
-    assert chat.write_reply(chat_call(), Answer(Usage(), body=unusual)) == unusual
+    assert chat.write_answer(chat_call(), Answer(Usage(), body=unusual)) == unusual
 
 
 def test_the_sdk_s_accumulator_reads_a_stream_of_ours() -> None:
     asked = chat_call(stream=True, **ASKED)
     events: list[Event] = [
         Attempt("a", "m"),
-        SILENCE,
+        IDLE,
         Started("claude-x"),
         Delta("Hel"),
-        SILENCE,
+        IDLE,
         Delta("lo"),
         Finished(ANSWER),
     ]
-    stream = chat.KEEP_ALIVE + written(chat.Frames(asked), events)
+    stream = chat.KEEP_ALIVE + written(chat.StreamEncoder(asked), events)
     with openai_client(stream).chat.completions.stream(model="m", messages=[], **ASKED) as helper:
         for _ in helper:
             pass
@@ -252,19 +252,19 @@ def test_the_sdk_s_accumulator_reads_a_stream_of_ours() -> None:
 
 
 def test_without_include_usage_there_is_no_word_of_usage() -> None:
-    stream = written(chat.Frames(chat_call(stream=True)), [Started("m"), Delta("x"), Finished(ANSWER)])
+    stream = written(chat.StreamEncoder(chat_call(stream=True)), [Started("m"), Delta("x"), Finished(ANSWER)])
     assert b"usage" not in stream
     assert data_of(stream)[-1] == "[DONE]"
 
 
 def test_an_estimate_says_so() -> None:
-    usage = chat.write_reply(chat_call(), Answer(Usage(1, 2, exact=False)))["usage"]
+    usage = chat.write_answer(chat_call(), Answer(Usage(1, 2, exact=False)))["usage"]
     assert usage["exact"] is False
     assert usage["cost_usd"] is None
 
 
 def test_the_sdk_raises_for_a_failure_in_a_stream() -> None:
-    frames = chat.Frames(chat_call(stream=True))
+    frames = chat.StreamEncoder(chat_call(stream=True))
     stream = frames.feed(Started("m")) + frames.feed(Delta("x")) + frames.error(errors.UpstreamBroken("It broke."))
     assert b"[DONE]" not in stream
     with pytest.raises(openai.APIError, match="It broke") as failure:
@@ -292,7 +292,7 @@ _UNSUPPORTED, _QUOTA, _UNAVAILABLE = "unsupported_parameter", "insufficient_quot
         (errors.MethodNotAllowed("x"), 405, "invalid_request_error", "method_not_allowed", openai.APIStatusError),
         (errors.PayloadTooLarge("x"), 413, "invalid_request_error", "request_too_large", openai.APIStatusError),
         (errors.RateLimited("x"), 429, "requests", "rate_limit_exceeded", openai.RateLimitError),
-        (errors.Refusal("x", status=402, code="budget"), 429, _QUOTA, _QUOTA, openai.RateLimitError),
+        (errors.Rejected("x", status=402, code="budget"), 429, _QUOTA, _QUOTA, openai.RateLimitError),
         (errors.Unavailable("x"), 503, "server_error", "unavailable", openai.InternalServerError),
         (errors.UpstreamRejected("x"), 400, "invalid_request_error", None, openai.BadRequestError),
         (errors.UpstreamRateLimited("x"), 429, "rate_limit_error", "rate_limit_exceeded", openai.RateLimitError),
@@ -315,10 +315,10 @@ def test_the_sdk_raises_its_own_class_for_each_failure(
 
 
 def test_openai_s_own_words_are_kept_but_nobody_else_s() -> None:
-    vendor = {"dialect": "chat", "status": 400, "type": "invalid_request_error", "code": "context_length_exceeded"}
+    vendor = {"format": "chat", "status": 400, "type": "invalid_request_error", "code": "context_length_exceeded"}
     told = chat.error(errors.UpstreamRejected("x", vendor=vendor), "r")["error"]
     assert told["code"] == "context_length_exceeded"
-    foreign = {**vendor, "dialect": "messages"}
+    foreign = {**vendor, "format": "messages"}
     assert chat.error(errors.UpstreamRejected("x", vendor=foreign), "r")["error"]["code"] is None
     ours = errors.UpstreamRejected("x", vendor={**vendor, "code": "invalid_api_key"}, code="upstream_authentication")
     assert chat.error(ours, "r")["error"]["code"] == "upstream_authentication"
@@ -346,6 +346,6 @@ def test_the_prompt_of_a_body_is_all_that_holds_content() -> None:
 
 
 def test_silence_and_attempts_send_nothing() -> None:
-    frames = chat.Frames(chat_call())
-    assert frames.feed(SILENCE) == b""
+    frames = chat.StreamEncoder(chat_call())
+    assert frames.feed(IDLE) == b""
     assert frames.feed(Attempt("a", "m")) == b""

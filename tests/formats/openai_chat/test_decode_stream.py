@@ -25,10 +25,10 @@ TEXT_STREAMS = [name for name in STREAMS if "tool" not in name and "n3" not in n
 @pytest.mark.parametrize("name", TEXT_STREAMS)
 def test_a_recorded_stream_split_at_every_byte_crosses_the_same(name: str) -> None:
     stream = fixture(name)
-    whole = read(chat.Reader(chat_call()), stream)
+    whole = read(chat.StreamDecoder(chat_call()), stream)
     assert isinstance(whole[0], Started)
     assert isinstance(whole[-1], Finished)
-    assert read(chat.Reader(chat_call()), *(bytes([byte]) for byte in stream)) == whole
+    assert read(chat.StreamDecoder(chat_call()), *(bytes([byte]) for byte in stream)) == whole
     with openai_client(stream).chat.completions.stream(model="m", messages=[]) as helper:
         for _ in helper:
             pass
@@ -66,11 +66,11 @@ def test_a_recorded_stream_split_at_every_byte_crosses_the_same(name: str) -> No
 )
 def test_a_stream_that_is_not_the_format_is_broken(stream: bytes) -> None:
     with pytest.raises(errors.UpstreamBroken):
-        read(chat.Reader(chat_call()), stream)
+        read(chat.StreamDecoder(chat_call()), stream)
 
 
 def test_a_stream_that_ends_early_is_not_finished() -> None:
-    reader = chat.Reader(chat_call())
+    reader = chat.StreamDecoder(chat_call())
     events = read(reader, chunk({"content": "x"}) + chunk({}, "stop"))
     assert not reader.finished
     assert not any(isinstance(event, Finished) for event in events)
@@ -78,22 +78,22 @@ def test_a_stream_that_ends_early_is_not_finished() -> None:
 
 def test_what_follows_the_mark_is_ignored() -> None:
     stream = chunk({"content": "x"}, "stop") + DONE
-    reader = chat.Reader(chat_call())
-    assert read(reader, stream + b"data: junk\n\n", b"data: junk\n\n") == read(chat.Reader(chat_call()), stream)
+    reader = chat.StreamDecoder(chat_call())
+    assert read(reader, stream + b"data: junk\n\n", b"data: junk\n\n") == read(chat.StreamDecoder(chat_call()), stream)
     assert reader.finished
-    tap = chat.Tap(chat_call())
-    assert read(tap, stream + b"data: junk\n\n", b"data: junk\n\n") == read(chat.Tap(chat_call()), stream)
+    tap = chat.Passthrough(chat_call())
+    assert read(tap, stream + b"data: junk\n\n", b"data: junk\n\n") == read(chat.Passthrough(chat_call()), stream)
 
 
 def test_comments_of_the_upstream_become_silence() -> None:
     stream = b": hi\n\n" + chunk({"content": "x"}) + b": still here\n\n" + chunk({}, "stop") + DONE
-    events = read(chat.Reader(chat_call()), stream)
-    assert [type(event).__name__ for event in events] == ["Started", "Delta", "Silence", "Finished"]
+    events = read(chat.StreamDecoder(chat_call()), stream)
+    assert [type(event).__name__ for event in events] == ["Started", "Delta", "Idle", "Finished"]
 
 
 def test_usage_is_estimated_when_the_server_never_tells() -> None:
     stream = chunk({"content": "12345"}) + chunk({"reasoning_content": "1234"}) + chunk({}, "stop") + DONE
-    for reader in (chat.Reader(chat_call()), chat.Tap(chat_call())):
+    for reader in (chat.StreamDecoder(chat_call()), chat.Passthrough(chat_call())):
         finished = read(reader, stream)[-1]
         assert isinstance(finished, Finished)
         assert finished.answer.usage == Usage(100, 3, exact=False)
@@ -101,7 +101,7 @@ def test_usage_is_estimated_when_the_server_never_tells() -> None:
 
 def test_usage_in_the_finish_chunk_counts() -> None:
     stream = chunk({"content": "12345"}) + chunk({}, "stop", usage=USAGE) + DONE
-    finished = read(chat.Reader(chat_call()), stream)[-1]
+    finished = read(chat.StreamDecoder(chat_call()), stream)[-1]
     assert isinstance(finished, Finished)
     assert finished.answer.usage == Usage(7, 2)
 
@@ -120,7 +120,7 @@ def test_usage_in_the_finish_chunk_counts() -> None:
 )
 def test_an_error_in_the_stream_is_raised_after_what_came_before_it(error: Any, kind: type[Exception]) -> None:
     stream = chunk({"content": "x"}) + b"data: " + orjson.dumps({"error": error}) + b"\n\n"
-    for reader in (chat.Reader(chat_call()), chat.Tap(chat_call())):
+    for reader in (chat.StreamDecoder(chat_call()), chat.Passthrough(chat_call())):
         events = []
         with pytest.raises(kind) as failure:
             for event in reader.feed_many([block + b"\n\n" for block in stream.split(b"\n\n")[:-1]]):
@@ -130,17 +130,17 @@ def test_an_error_in_the_stream_is_raised_after_what_came_before_it(error: Any, 
         told = failure.value
         assert isinstance(told, errors.UpstreamError)
         assert "secret" not in f"{told.message}{told.vendor}"
-        assert told.vendor["dialect"] == "chat"
+        assert told.vendor["format"] == "chat"
 
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_recorded_stream_is_relayed_byte_for_byte_but_for_its_usage(name: str) -> None:
     stream = fixture(name)
     asked = chat_call(stream=True, **ASKED)
-    events = read(chat.Tap(asked), stream)
+    events = read(chat.Passthrough(asked), stream)
     assert isinstance(events[0], Started)
     assert isinstance(events[-1], Finished)
-    sent = written(chat.Frames(asked), events)
+    sent = written(chat.StreamEncoder(asked), events)
     assert sent.split(b"\n\n")[:-3] == stream.split(b"\n\n")[:-3]
     received, expected = data_of(sent), data_of(stream)
     assert received[-2]["usage"].pop("cost_usd", "missing") is None
@@ -151,8 +151,8 @@ def test_a_recorded_stream_is_relayed_byte_for_byte_but_for_its_usage(name: str)
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_recorded_stream_split_at_every_byte_is_relayed_the_same(name: str) -> None:
     stream = fixture(name)
-    whole = read(chat.Tap(chat_call()), stream)
-    pieces = read(chat.Tap(chat_call()), *(bytes([byte]) for byte in stream))
+    whole = read(chat.Passthrough(chat_call()), stream)
+    pieces = read(chat.Passthrough(chat_call()), *(bytes([byte]) for byte in stream))
     assert relayed(pieces) == relayed(whole)
     assert pieces[-1] == whole[-1]
     assert pieces[0] == whole[0]
@@ -172,8 +172,8 @@ def test_a_client_that_did_not_ask_sees_no_word_of_usage(space: str) -> None:
         + DONE
     )
     asked = chat_call(stream=True)
-    events = read(chat.Tap(asked), stream)
-    received = data_of(written(chat.Frames(asked), events))
+    events = read(chat.Passthrough(asked), stream)
+    received = data_of(written(chat.StreamEncoder(asked), events))
     assert received[0]["choices"][0]["delta"]["content"] == '"usage":null ,"usage":null'
     assert len(received) == 3
     assert all("usage" not in chunk for chunk in received[:2])
@@ -184,19 +184,19 @@ def test_a_client_that_did_not_ask_sees_no_word_of_usage(space: str) -> None:
 def test_the_usage_chunk_is_priced_where_the_vendor_put_it() -> None:
     asked = chat_call(stream=True, **ASKED)
     stream = chunk({"content": "x"}, "stop", usage=None) + chunk(usage={**USAGE, "novel": 1}) + DONE
-    events = read(chat.Tap(asked), stream)
+    events = read(chat.Passthrough(asked), stream)
     finished = events[-1]
     assert isinstance(finished, Finished)
     priced = Finished(Answer(finished.answer.usage, cost_nanousd=3_000), finished.tail)
-    received = data_of(written(chat.Frames(asked), [*events[:-1], priced]))
+    received = data_of(written(chat.StreamEncoder(asked), [*events[:-1], priced]))
     assert received[1]["usage"] == {**USAGE, "novel": 1, "cost_usd": 3e-6}
     assert received[2] == "[DONE]"
 
 
 def test_a_client_that_asked_gets_usage_even_from_a_server_that_tells_none() -> None:
     asked = chat_call(stream=True, **ASKED)
-    events = read(chat.Tap(asked), chunk({"content": "12345"}, "stop") + DONE)
-    received = data_of(written(chat.Frames(asked), events))
+    events = read(chat.Passthrough(asked), chunk({"content": "12345"}, "stop") + DONE)
+    received = data_of(written(chat.StreamEncoder(asked), events))
     assert received[1]["choices"] == []
     assert received[1]["id"] == "c"
     assert (received[1]["usage"]["prompt_tokens"], received[1]["usage"]["completion_tokens"]) == (100, 2)
@@ -205,7 +205,7 @@ def test_a_client_that_asked_gets_usage_even_from_a_server_that_tells_none() -> 
 
 def test_events_without_data_are_relayed_as_comments() -> None:
     stream = chunk({"content": "x"}, "stop") + b"event: ping\n\nid: 3\n\n: hi\n\n" + DONE
-    assert relayed(read(chat.Tap(chat_call()), stream)) == chunk({"content": "x"}, "stop") + chat.KEEP_ALIVE * 3
+    assert relayed(read(chat.Passthrough(chat_call()), stream)) == chunk({"content": "x"}, "stop") + chat.KEEP_ALIVE * 3
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_events_without_data_are_relayed_as_comments() -> None:
 )
 def test_a_relayed_stream_that_is_not_the_format_is_broken(stream: bytes) -> None:
     with pytest.raises(errors.UpstreamBroken):
-        read(chat.Tap(chat_call()), stream)
+        read(chat.Passthrough(chat_call()), stream)
 
 
 @settings(deadline=None)  # the machine may be busy
@@ -223,14 +223,14 @@ def test_a_stream_that_was_written_is_read_back_the_same(texts: list[str], usage
     asked = chat_call(stream=True, **ASKED)
     answer = Answer(usage, stop_reason="max_tokens", model="m")
     events: list[Event] = [Started("m"), *map(Delta, texts), Finished(answer)]
-    stream = written(chat.Frames(asked), events)
-    assert read(chat.Reader(asked), stream) == events
+    stream = written(chat.StreamEncoder(asked), events)
+    assert read(chat.StreamDecoder(asked), stream) == events
 
 
 @settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from('ab"\\\n')), max_size=12))
 def test_what_is_relayed_is_counted_to_the_character_before_an_error(texts: list[str]) -> None:
-    tap, events = chat.Tap(chat_call()), list[Event]()
+    tap, events = chat.Passthrough(chat_call()), list[Event]()
     said = [chunk({"content": text}) for text in texts]
     with pytest.raises(errors.UpstreamFailed):
         for event in tap.feed_many([chunk({"role": "assistant"}), *said, b'data: {"error": {"message": "x"}}\n\n']):

@@ -300,7 +300,7 @@ def test_hints_are_dropped_and_named() -> None:
     }
 
 
-REFUSED: list[tuple[dict[str, Any], str]] = [
+REJECT: list[tuple[dict[str, Any], str]] = [
     ({"store": True}, "store"),
     ({"background": True}, "background"),
     ({"previous_response_id": "resp_1"}, "previous_response_id"),
@@ -358,7 +358,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("given", "path"), REFUSED)
+@pytest.mark.parametrize(("given", "path"), REJECT)
 def test_what_cannot_cross_is_refused_by_its_place(given: dict[str, Any], path: str) -> None:
     with pytest.raises(errors.UnsupportedParameter) as refused:
         read(**given)

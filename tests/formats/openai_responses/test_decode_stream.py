@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llm_service.core import errors
 from llm_service.core.content import RedactedThinking
 from llm_service.core.events import (
-    SILENCE,
+    IDLE,
     Delta,
     Event,
     Finished,
@@ -96,7 +96,7 @@ def frames_of(events: list[dict[str, Any]]) -> bytes:
 @pytest.mark.parametrize("stream", [TEXT, RICH], ids=["text", "rich"])
 def test_a_relayed_stream_keeps_its_bytes_and_tells_its_cost_at_the_end(stream: list[bytes]) -> None:
     terminal = completed(*WHOLE)
-    events = read(responses.Tap(CALL), b"".join([*stream, terminal]))
+    events = read(responses.Passthrough(CALL), b"".join([*stream, terminal]))
     assert isinstance(events[0], Started) and events[0].verbatim and events[0].model == "gpt-5"
     assert relayed(events) == b"".join(stream).replace(b": still here\n\n", b": keep-alive\n\n")
     finished = events[-1]
@@ -104,7 +104,7 @@ def test_a_relayed_stream_keeps_its_bytes_and_tells_its_cost_at_the_end(stream: 
     assert finished.tail == terminal
     assert finished.answer.usage == COUNTED
     assert finished.answer.stop_reason == "tool_use"
-    frames = responses.Frames(CALL)
+    frames = responses.StreamEncoder(CALL)
     sent = data_of(written(frames, events))
     assert sent[-1].pop("response")["usage"] == {**USAGE, "cost_usd": None}
     assert sent[-1] == {"type": "response.completed"}
@@ -112,8 +112,8 @@ def test_a_relayed_stream_keeps_its_bytes_and_tells_its_cost_at_the_end(stream: 
 
 def test_a_relayed_stream_split_at_every_byte_is_the_same() -> None:
     stream = b"".join([*RICH, completed(*WHOLE)])
-    whole = read(responses.Tap(CALL), stream)
-    split = read(responses.Tap(CALL), *(bytes([byte]) for byte in stream))
+    whole = read(responses.Passthrough(CALL), stream)
+    split = read(responses.Passthrough(CALL), *(bytes([byte]) for byte in stream))
     assert relayed(split) == relayed(whole)
     assert split[-1] == whole[-1]
     assert sum(getattr(item, "characters", 0) for item in split) == len("WellnowHi there") + len('{"q":1}')
@@ -126,9 +126,9 @@ def test_the_sdk_s_own_sequences_are_relayed(name: str) -> None:
     last = events[-1]
     if last["type"] == "response.failed":
         with pytest.raises(errors.UpstreamFailed):
-            read(responses.Tap(CALL), stream)
+            read(responses.Passthrough(CALL), stream)
         return
-    told = read(responses.Tap(CALL), stream)
+    told = read(responses.Passthrough(CALL), stream)
     assert relayed(told) + told[-1].tail == stream  # type: ignore[union-attr]
     answer = told[-1].answer  # type: ignore[union-attr]
     assert not answer.usage.exact
@@ -148,7 +148,7 @@ FAILURES: list[tuple[dict[str, Any], type[errors.UpstreamError]]] = [
 ]
 
 
-@pytest.mark.parametrize("make", [responses.Tap, responses.Reader])
+@pytest.mark.parametrize("make", [responses.Passthrough, responses.StreamDecoder])
 @pytest.mark.parametrize(("failing", "kind"), FAILURES)
 def test_a_failure_in_the_stream_comes_after_what_was_said(
     make: Any, failing: dict[str, Any], kind: type[errors.UpstreamError]
@@ -158,7 +158,7 @@ def test_a_failure_in_the_stream_comes_after_what_was_said(
         for item in reader.feed_many([*TEXT[:3], b"data: " + orjson.dumps(failing) + b"\n\n"]):
             told.append(item)
     assert type(failure.value) is kind
-    assert relayed(told) == b"".join(TEXT[:3]) if make is responses.Tap else Delta("Hi") in told
+    assert relayed(told) == b"".join(TEXT[:3]) if make is responses.Passthrough else Delta("Hi") in told
     assert not reader.finished
 
 
@@ -191,7 +191,7 @@ BROKEN_CROSSING = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-@pytest.mark.parametrize("make", [responses.Tap, responses.Reader])
+@pytest.mark.parametrize("make", [responses.Passthrough, responses.StreamDecoder])
 def test_what_is_not_the_format_is_told_as_broken(make: Any, name: str) -> None:
     with pytest.raises(errors.UpstreamBroken):
         read(make(CALL), *BROKEN[name])
@@ -200,11 +200,11 @@ def test_what_is_not_the_format_is_told_as_broken(make: Any, name: str) -> None:
 @pytest.mark.parametrize("name", BROKEN_CROSSING)
 def test_what_cannot_be_read_faithfully_is_told_as_broken(name: str) -> None:
     with pytest.raises(errors.UpstreamBroken):
-        read(responses.Reader(CALL), *BROKEN_CROSSING[name])
+        read(responses.StreamDecoder(CALL), *BROKEN_CROSSING[name])
 
 
 def test_a_stream_that_is_cut_is_not_finished() -> None:
-    for make in (responses.Tap, responses.Reader):
+    for make in (responses.Passthrough, responses.StreamDecoder):
         reader = make(CALL)
         assert not any(isinstance(item, Finished) for item in read(reader, *RICH))
         assert not reader.finished
@@ -214,7 +214,7 @@ def test_a_stream_that_is_cut_is_not_finished() -> None:
 
 
 def test_reasoning_text_and_tool_calls_cross() -> None:
-    events = read(responses.Reader(CALL), *RICH, completed(*WHOLE))
+    events = read(responses.StreamDecoder(CALL), *RICH, completed(*WHOLE))
     assert events[:-1] == [
         Started(model="gpt-5"),
         ThinkingDelta("Well"),
@@ -234,19 +234,19 @@ def test_reasoning_text_and_tool_calls_cross() -> None:
 @pytest.mark.parametrize("stream", [TEXT, RICH], ids=["text", "rich"])
 def test_a_stream_split_at_every_byte_crosses_the_same(stream: list[bytes]) -> None:
     data = b"".join([*stream, completed(*WHOLE)])
-    whole = read(responses.Reader(CALL), data)
-    assert read(responses.Reader(CALL), *(bytes([byte]) for byte in data)) == whole
+    whole = read(responses.StreamDecoder(CALL), data)
+    assert read(responses.StreamDecoder(CALL), *(bytes([byte]) for byte in data)) == whole
 
 
 def test_comments_are_told_as_silence() -> None:
-    assert SILENCE in read(responses.Reader(CALL), *TEXT)
+    assert IDLE in read(responses.StreamDecoder(CALL), *TEXT)
 
 
 def test_refusals_and_reasoning_that_only_openai_can_read_cross() -> None:
     refused = message()
     refused["content"] = [{"type": "refusal", "refusal": "I will not"}]
     events = read(
-        responses.Reader(CALL),
+        responses.StreamDecoder(CALL),
         CREATED,
         added(0, reasoning(encrypted=None)),
         done(0, reasoning()),
@@ -262,7 +262,7 @@ def test_refusals_and_reasoning_that_only_openai_can_read_cross() -> None:
 def test_what_is_told_only_as_a_whole_is_not_lost() -> None:
     items = [reasoning("Hm"), message(), tool_call()]
     pieces = [piece for at, item in enumerate(items) for piece in (added(at, item), done(at, item))]
-    events = read(responses.Reader(CALL), CREATED, *pieces, completed(*items))
+    events = read(responses.StreamDecoder(CALL), CREATED, *pieces, completed(*items))
     assert events[1:-1] == [
         ThinkingDelta("Hm"),
         ThinkingEnd("rs_1:gAAAA", "responses"),
@@ -275,11 +275,11 @@ def test_what_is_told_only_as_a_whole_is_not_lost() -> None:
 
 def test_a_tool_that_was_not_offered_is_not_called() -> None:
     with pytest.raises(errors.UpstreamBroken):
-        read(responses.Reader(responses_call()), CREATED, added(0, tool_call("")))
+        read(responses.StreamDecoder(responses_call()), CREATED, added(0, tool_call("")))
     with pytest.raises(errors.UpstreamBroken):
-        responses.read_reply(response(tool_call()), responses_call())
+        responses.read_answer(response(tool_call()), responses_call())
     with pytest.raises(errors.UpstreamBroken):
-        responses.read_reply(response(tool_call("[]")), CALL)
+        responses.read_answer(response(tool_call("[]")), CALL)
 
 
 @given(st.lists(st.integers(0, 2), max_size=12))
@@ -290,7 +290,7 @@ def test_interleaved_items_come_one_after_the_other(order: list[int]) -> None:
     stream = [CREATED, *(added(at, item) for at, item in enumerate(items))]
     stream += [arguments(at, " ") for at in order]
     stream += [done(at, ends[at]) for at in (2, 0, 1)]
-    events = read(responses.Reader(CALL), *stream, completed(*ends))[1:-1]
+    events = read(responses.StreamDecoder(CALL), *stream, completed(*ends))[1:-1]
     expected: list[Event] = []
     for at in range(3):
         expected += [
@@ -304,14 +304,14 @@ def test_interleaved_items_come_one_after_the_other(order: list[int]) -> None:
 def test_a_cut_answer_says_so_and_leaves_nothing_open() -> None:
     stream = [CREATED, added(0, message("")), delta(0, "Hi"), done(0, message("Hi")), added(1, tool_call(""))]
     ending = completed(status="incomplete", incomplete_details={"reason": "max_output_tokens"})
-    events = read(responses.Reader(CALL), *stream, arguments(1, '{"q'), ending)
+    events = read(responses.StreamDecoder(CALL), *stream, arguments(1, '{"q'), ending)
     assert events[-3:-1] == [ToolCallDelta(0, '{"q'), ToolCallEnd(0)]
     assert events[-1].answer.stop_reason == "max_tokens"  # type: ignore[union-attr]
 
 
 def test_what_was_read_is_written_as_a_ladder_that_the_sdk_climbs() -> None:
-    events = read(responses.Reader(CALL), *RICH, completed(*WHOLE))
-    with openai_client(written(responses.Frames(CALL), events)).responses.stream(model="m", input="x") as helper:
+    events = read(responses.StreamDecoder(CALL), *RICH, completed(*WHOLE))
+    with openai_client(written(responses.StreamEncoder(CALL), events)).responses.stream(model="m", input="x") as helper:
         final = helper.get_final_response()
     assert final.output_text == "Hi there"
     assert [item.type for item in final.output] == ["reasoning", "message", "function_call"]
@@ -323,7 +323,7 @@ def test_what_was_read_is_written_as_a_ladder_that_the_sdk_climbs() -> None:
 @pytest.mark.parametrize("name", ["recorded_L0038", "text_input_L16574", "functions_L17508", "reasoning_L17646"])
 def test_a_recorded_answer_crosses(name: str) -> None:
     sent = json.loads(fixture(f"openai/responses_json/{name}.json"))
-    answer = responses.read_reply(sent, CALL)
+    answer = responses.read_answer(sent, CALL)
     with openai_client(json.dumps(sent).encode()) as client:
         typed = client.responses.create(model="m", input="x")
     assert answer.text == typed.output_text
@@ -341,7 +341,7 @@ def test_searches_are_counted_and_other_vendors_tools_do_not_cross() -> None:
     sent = json.loads(fixture("openai/responses_json/web_search_L16972.json"))
     assert responses.read_verbatim(sent, CALL).usage.web_searches == 1
     with pytest.raises(errors.UpstreamBroken):
-        responses.read_reply(sent, CALL)
+        responses.read_answer(sent, CALL)
 
 
 @pytest.mark.parametrize("sent", [{}, {"output": []}, {"output": [1], "status": "completed"}, {"output": "x"}])
@@ -361,7 +361,7 @@ def test_an_answer_to_come_is_passed_on_and_not_billed_as_if_it_were_told() -> N
     answer = responses.read_verbatim(response(status="queued", usage=None), CALL)
     assert not answer.usage.exact and answer.usage.output_tokens == 0
     with pytest.raises(errors.UpstreamBroken):
-        responses.read_reply(response(status="queued"), CALL)
+        responses.read_answer(response(status="queued"), CALL)
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=3), lambda inner: st.lists(inner)))

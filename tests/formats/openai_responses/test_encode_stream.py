@@ -14,7 +14,7 @@ from openai.types.responses import Response
 from llm_service.core import errors
 from llm_service.core.content import Part, RedactedThinking, Refusal, Text, Thinking, ToolCall
 from llm_service.core.events import (
-    SILENCE,
+    IDLE,
     Answer,
     Attempt,
     Delta,
@@ -58,8 +58,10 @@ MADE: list[tuple[Part, list[Event]]] = [
 
 def stream_of(made: Sequence[tuple[Part, list[Event]]], stop: Any = "end_turn") -> bytes:
     ending = Finished(Answer(usage=USAGE, stop_reason=stop, model="claude"))
-    started: list[Event] = [Attempt("p", "m"), Started(model="claude"), SILENCE]
-    return written(responses.Frames(CALL), [*started, *(event for _, events in made for event in events), ending])
+    started: list[Event] = [Attempt("p", "m"), Started(model="claude"), IDLE]
+    return written(
+        responses.StreamEncoder(CALL), [*started, *(event for _, events in made for event in events), ending]
+    )
 
 
 def climbed(stream: bytes) -> Any:
@@ -72,7 +74,7 @@ def climbed(stream: bytes) -> Any:
 def test_a_stream_and_a_plain_answer_of_the_same_parts_are_the_same(made: list[tuple[Part, list[Event]]]) -> None:
     stream = stream_of(made)
     answer = Answer(usage=USAGE, stop_reason="end_turn", parts=tuple(part for part, _ in made), model="claude")
-    plain = responses.write_reply(CALL, answer)
+    plain = responses.write_answer(CALL, answer)
     assert data_of(stream)[-1]["response"] == plain
     assert climbed(stream).output_text == Response.model_validate(plain).output_text
     assert Response.model_validate(plain).output_text == "".join(part.text for part, _ in made if type(part) is Text)
@@ -141,7 +143,7 @@ def test_text_and_a_refusal_are_two_parts_of_one_message() -> None:
 def test_stop_reasons_become_a_status(stop: Any, status: str, reason: str | None) -> None:
     last = data_of(stream_of([MADE[3]], stop))[-1]
     answer = Answer(usage=USAGE, stop_reason=stop, parts=(Text("Hello"),), model="claude")
-    plain = responses.write_reply(CALL, answer)
+    plain = responses.write_answer(CALL, answer)
     assert last["type"] == f"response.{status}"
     assert last["response"] == plain
     assert plain["status"] == plain["output"][-1]["status"] == status
@@ -161,7 +163,7 @@ def test_a_call_keeps_its_vendor_s_id() -> None:
 
 @given(USAGES)
 def test_usage_is_told_in_openai_s_terms(usage: Usage) -> None:
-    reply = responses.write_reply(CALL, Answer(usage=usage, cost_nanousd=1_500_000_000))
+    reply = responses.write_answer(CALL, Answer(usage=usage, cost_nanousd=1_500_000_000))
     told = reply["usage"]
     assert told["total_tokens"] == usage.input_tokens + usage.output_tokens
     assert told["input_tokens_details"] == {
@@ -171,11 +173,11 @@ def test_usage_is_told_in_openai_s_terms(usage: Usage) -> None:
     assert told["output_tokens_details"] == {"reasoning_tokens": usage.reasoning_tokens}
     assert told["cost_usd"] == 1.5
     assert "exact" not in told
-    assert responses.write_reply(CALL, Answer(usage=Usage(exact=False)))["usage"]["exact"] is False
+    assert responses.write_answer(CALL, Answer(usage=Usage(exact=False)))["usage"]["exact"] is False
 
 
 def test_a_failure_ends_the_stream_as_an_error_that_the_sdk_raises() -> None:
-    frames = responses.Frames(CALL)
+    frames = responses.StreamEncoder(CALL)
     stream = written(frames, [Started(model="claude"), Delta("Hi")])
     stream += frames.error(errors.UpstreamOverloaded("The provider is overloaded."), "req-1")
     last = data_of(stream)[-1]
@@ -190,13 +192,13 @@ def test_a_failure_ends_the_stream_as_an_error_that_the_sdk_raises() -> None:
 
 
 def test_a_failure_after_relayed_frames_has_a_later_number() -> None:
-    frames = responses.Frames(CALL)
+    frames = responses.StreamEncoder(CALL)
     written(frames, [Started(verbatim=True), Relay(b"event: a\ndata: {}\n\nevent: b\ndata: {}\n\n")])
     assert data_of(frames.error(errors.UpstreamBroken("Broken.")))[0]["sequence_number"] == 2
 
 
 def test_openai_s_own_error_words_are_kept_and_those_about_our_key_are_not() -> None:
-    vendor = {"dialect": "responses", "status": 400, "type": "image_parse_error", "code": "bad_image"}
+    vendor = {"format": "responses", "status": 400, "type": "image_parse_error", "code": "bad_image"}
     told = responses.error(errors.UpstreamRejected("No.", vendor=vendor), "r")["error"]
     assert (told["type"], told["code"]) == ("image_parse_error", "bad_image")
     ours = errors.UpstreamRejected("No.", code="upstream_authentication", status=401, vendor=vendor)

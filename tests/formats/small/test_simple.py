@@ -10,7 +10,7 @@ import pytest
 from llm_service.core import errors
 from llm_service.core.content import Message, Text
 from llm_service.core.conversation import Conversation
-from llm_service.core.events import SILENCE, Answer, Attempt, Delta, Event, Finished, Started
+from llm_service.core.events import IDLE, Answer, Attempt, Delta, Event, Finished, Started
 from llm_service.core.usage import Usage
 from llm_service.formats.small import simple
 from tests.formats.examples import call, data_of, written
@@ -95,7 +95,7 @@ def test_a_reply_is_one_flat_object() -> None:
         cost_nanousd=1_500_000,
     )
     simple_call = call("simple", {"prompt": "x"})
-    assert simple.write_reply(simple_call, answer) == {
+    assert simple.write_answer(simple_call, answer) == {
         "id": simple_call.id,
         "model": "gpt-x",
         "provider": "openai",
@@ -106,7 +106,7 @@ def test_a_reply_is_one_flat_object() -> None:
 
 
 def test_an_unknown_price_is_null_and_an_estimate_says_so() -> None:
-    usage = simple.write_reply(call("simple", {"prompt": "x"}), Answer(Usage(1, 2, exact=False)))["usage"]
+    usage = simple.write_answer(call("simple", {"prompt": "x"}), Answer(Usage(1, 2, exact=False)))["usage"]
     assert usage["cost_usd"] is None
     assert usage["exact"] is False
 
@@ -116,14 +116,14 @@ def test_a_stream_is_deltas_then_done_then_the_mark() -> None:
     answer = Answer(Usage(1, 2), stop_reason="max_tokens", model="m", provider="p", cost_nanousd=0)
     events: list[Event] = [
         Attempt("p", "m"),
-        SILENCE,
+        IDLE,
         Started("m"),
         Delta("Hé"),
-        SILENCE,
+        IDLE,
         Delta("\n"),
         Finished(answer),
     ]
-    stream = written(simple.Frames(simple_call), events)
+    stream = written(simple.StreamEncoder(simple_call), events)
     assert stream.startswith('data: {"delta":"Hé"}\n\n'.encode())
     usage = {"input_tokens": 1, "output_tokens": 2, "cached_tokens": 0, "cost_usd": 0.0, "exact": True}
     assert data_of(stream) == [
@@ -142,7 +142,7 @@ def test_a_stream_is_deltas_then_done_then_the_mark() -> None:
 
 
 def test_a_failure_in_a_stream_has_no_mark_after_it() -> None:
-    frames = simple.Frames(call("simple", {"prompt": "x"}, stream=True))
+    frames = simple.StreamEncoder(call("simple", {"prompt": "x"}, stream=True))
     stream = frames.feed(Delta("x")) + frames.error(errors.UpstreamBroken("The answer broke off."))
     assert data_of(stream)[-1] == {"error": {"type": "upstream_broken", "message": "The answer broke off."}}
 

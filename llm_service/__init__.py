@@ -1,6 +1,6 @@
 """llm_service: a self-hosted LLM gateway for WSGI applications.
 
-``create_app`` is handed on lazily so that importing a dialect or a value does
+``create_app`` is handed on lazily so that importing a wire format or a value does
 not import Flask, SQLAlchemy and the vendors' SDKs.
 """
 
@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from llm_service.core.version import __version__
+
 if TYPE_CHECKING:
     from llm_service.app import create_app
 
 __all__ = ["__version__", "create_app"]
-
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,7 @@
-"""Who may import whom, and that nothing is open by omission. Each rule with its reason."""
+"""Which wing may import which, and that nothing is open by omission. Each rule has its reason.
+
+CONTRIBUTING.md prints the table ``WINGS``; a test compares the two.
+"""
 
 from __future__ import annotations
 
@@ -8,78 +11,164 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent / "llm_service"
+PROJECT = Path(__file__).parent.parent
+ROOT = PROJECT / "llm_service"
 FRAMEWORKS = {"flask", "sqlalchemy", "flask_sqlalchemy", "flask_limiter", "redis", "limits", "alembic"}
 SDKS = {"anthropic", "openai", "httpx2"}
 
+# A wing is a folder of the package, or a file beside the folders. Each may import the wings listed, and itself.
+WINGS: dict[str, tuple[tuple[str, ...], str]] = {
+    "core": ((), "values: everybody imports them, so they import nothing of ours"),
+    "settings": ((), "every setting is read in one place, before anything else is built"),
+    "extensions": ((), "unbound objects: they are bound in app"),
+    "catalog": (("core", "settings"), "reads models.toml into values of core"),
+    "formats": (("core",), "wire formats are pure: they can be tested and reused without a server"),
+    "store": (("core", "settings", "extensions", "catalog"), "may serve a dashboard or a command without the gateway"),
+    "observability": (("core",), "records calls; what it writes to is given to it"),
+    "providers": (("core", "catalog", "formats", "observability"), "ask a vendor in its format; scrub its errors"),
+    "json_answers": (("core", "formats"), "checks answers in whichever format they are"),
+    "billing": (
+        ("core", "settings", "catalog", "formats", "store", "observability", "providers"),
+        "holds and settles calls; webhooks go out by the transport of providers",
+    ),
+    "gateway": (("core", "billing", "json_answers", "observability", "providers"), "the path of a call"),
+    "service": (
+        ("core", "settings", "catalog", "store", "observability", "billing", "gateway"),
+        "the running parts and their end",
+    ),
+    "api": (
+        ("core", "extensions", "catalog", "formats", "store", "observability", "json_answers", "billing", "service"),
+        "the HTTP edge: it asks the gateway through service and never an SDK",
+    ),
+    "cli": (("core", "settings", "extensions", "catalog", "store"), "commands read and write the store"),
+    "server": (
+        ("core", "settings", "extensions", "catalog", "store", "providers"),
+        "starts and stops processes around the application",
+    ),
+    "app": (
+        (
+            "settings", "catalog", "formats", "store", "observability", "providers",
+            "billing", "gateway", "service", "api", "cli", "server",
+        ),
+        "the inventory: only it imports api and cli",
+    ),
+}  # fmt: skip
 
-def imports(path: Path) -> Iterator[str]:
-    """Top-level and inner imports alike; ``llm_service.x`` for ours, the top name for others."""
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    found = {}
+    for path in ROOT.rglob("*.py"):
+        parts = path.relative_to(PROJECT).with_suffix("").parts
+        if "migrations" not in parts:
+            found[".".join(parts).removesuffix(".__init__")] = path
+    return found
+
+
+def imports_of_ours(path: Path, known: dict[str, Path]) -> Iterator[str]:
+    """The modules of ours that ``path`` imports, at its top and inside, for type checking too."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            yield from (alias.name for alias in node.names if alias.name.startswith("llm_service."))
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("llm_service"):
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in known else node.module or ""
+
+
+def wing_of(module: str) -> str:
+    """The name of the wing, "" for the package's own ``__init__``."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def test_every_file_belongs_to_a_wing() -> None:
+    assert {wing_of(module) for module in modules()} - {""} == set(WINGS)
+
+
+@pytest.mark.parametrize("wing", WINGS)
+def test_a_wing_imports_only_the_wings_of_its_row(wing: str) -> None:
+    known = modules()
+    allowed = {*WINGS[wing][0], wing, ""}  # the package's own __init__ holds the version
+    offences = [
+        f"{module}: {name}"
+        for module, path in known.items()
+        if wing_of(module) == wing
+        for name in imports_of_ours(path, known)
+        if wing_of(name) not in allowed
+    ]
+    assert offences == [], WINGS[wing][1]
+
+
+def test_no_row_of_the_table_is_wider_than_the_code() -> None:
+    known = modules()
+    used: dict[str, set[str]] = {wing: set() for wing in WINGS}
+    for module, path in known.items():
+        if wing_of(module):
+            used[wing_of(module)] |= {wing_of(name) for name in imports_of_ours(path, known)} - {""}
+    unused = {wing: set(allowed) - used[wing] for wing, (allowed, _) in WINGS.items()}
+    assert {wing: names for wing, names in unused.items() if names} == {}
+
+
+def test_wings_and_modules_import_each_other_in_no_circle() -> None:
+    known = modules()
+    edges = {module: set(imports_of_ours(path, known)) - {module} for module, path in known.items()}
+    done: set[str] = set()
+
+    def visit(module: str, way: tuple[str, ...]) -> None:
+        assert module not in way, " -> ".join([*way[way.index(module) :], module])
+        if module not in done:
+            for name in sorted(edges.get(module, ())):
+                visit(name, (*way, module))
+            done.add(module)
+
+    for module in known:
+        visit(module, ())
+
+
+def test_contributing_prints_the_table() -> None:
+    printed = "\n".join(
+        f"| `{wing}` | {', '.join(f'`{name}`' for name in allowed) or '-'} | {reason} |"
+        for wing, (allowed, reason) in WINGS.items()
+    )
+    assert printed in (PROJECT / "CONTRIBUTING.md").read_text(encoding="utf-8"), printed
+
+
+def foreign_imports(path: Path) -> Iterator[str]:
+    """The top-level names of the packages of others that ``path`` imports."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        for name in names:
-            yield ".".join(name.split(".")[:2]) if name.startswith("llm_service") else name.split(".")[0]
+            yield node.module.split(".")[0]
 
 
 def files(*patterns: str) -> list[Path]:
     return sorted(path for pattern in patterns for path in ROOT.glob(pattern))
 
 
-def offences(paths: list[Path], forbidden: set[str]) -> list[str]:
-    assert paths
-    return [f"{path.relative_to(ROOT)}: {name}" for path in paths for name in sorted(set(imports(path)) & forbidden)]
-
-
-def ours(*names: str) -> set[str]:
-    return {f"llm_service.{name}" for name in names}
-
-
-RULES = {
-    "formats are pure: formats can be tested and reused without a server": (
+PACKAGES = {
+    "values know no framework": (files("core/*.py"), FRAMEWORKS | SDKS),
+    "formats do no I/O, have no clock and know no framework": (
         files("formats/**/*.py"),
-        FRAMEWORKS
-        | SDKS
-        | {"time", "socket", "os", "threading", "gevent"}
-        | ours("api", "gateway", "providers", "observability", "store", "settings", "service", "app", "extensions"),
+        FRAMEWORKS | SDKS | {"socket", "gevent", "time", "threading", "os"},
     ),
-    "values know nothing of ours but each other": (
-        files("core/*.py"),
-        FRAMEWORKS | SDKS | ours("api", "gateway", "providers", "observability", "store", "settings", "formats"),
+    "the edge knows no SDK: a vendor is a provider's business": (files("api/**/*.py", "cli/*.py"), SDKS),
+    "within the edge only Flask-Limiter's file knows Redis": (
+        [path for path in files("api/**/*.py") if path.name != "limits.py"],
+        {"limits", "redis"},
     ),
-    "settings and extensions import nothing of ours: everybody imports them": (
-        files("settings.py", "extensions.py"),
-        ours("api", "gateway", "providers", "observability", "store", "formats", "catalog", "service", "app"),
-    ),
-    "the edge knows no SDK: a vendor is a provider's business": (files("api/*.py"), SDKS),
-    "providers know no framework: they answer calls, not requests": (
-        files("providers/*.py"),
-        FRAMEWORKS | ours("api", "store", "service", "app", "extensions"),
-    ),
-    "routing and gateway know no framework": (
-        files("providers/routing.py", "gateway.py"),
-        FRAMEWORKS | SDKS | ours("api", "service", "app", "extensions"),
-    ),
-    "the store is a leaf: it may serve a dashboard or a command without the gateway": (
-        files("store/*.py"),
-        SDKS | ours("api", "gateway", "providers", "formats", "service", "app"),
-    ),
+    "providers know no framework: they answer calls, not requests": (files("providers/**/*.py"), FRAMEWORKS),
+    "the gateway knows no framework": (files("gateway.py"), FRAMEWORKS | SDKS),
+    "the store knows no vendor": (files("store/**/*.py"), SDKS),
 }
 
 
-@pytest.mark.parametrize("reason", RULES)
-def test_imports_follow_the_architecture(reason: str) -> None:
-    paths, forbidden = RULES[reason]
-    assert offences(paths, forbidden) == [], reason
-
-
-def test_only_the_factory_imports_the_edge() -> None:
-    outside = [path for path in ROOT.rglob("*.py") if path.parent.name != "api" and path.name != "app.py"]
-    assert offences(outside, ours("api")) == []
+@pytest.mark.parametrize("reason", PACKAGES)
+def test_packages_of_others_stay_where_they_belong(reason: str) -> None:
+    paths, forbidden = PACKAGES[reason]
+    assert paths
+    offences = [f"{path.relative_to(ROOT)}: {name}" for path in paths for name in {*foreign_imports(path)} & forbidden]
+    assert offences == [], reason
 
 
 def test_only_settings_reads_the_environment() -> None:

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
-from redis import RedisError
 
 from llm_service.api import limits
 from llm_service.api.authentication import caller, require_key
@@ -62,7 +61,7 @@ def _requests(holder: Caller) -> dict[str, Any] | None:
     if allowed is None:
         return None
     remaining = reset = None
-    with suppress(RedisError, OSError):  # null: not known while Redis is away
+    with suppress(*limits.REDIS_FAILURES):  # null: not known while Redis is away
         remaining, reset = limits.look(limits.Window("key", holder.key_id, allowed))
     return {"limit": allowed, "window_seconds": limits.WINDOW, "remaining": remaining, "reset_seconds": reset}
 

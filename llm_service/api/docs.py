@@ -12,9 +12,9 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Blueprint, Flask, Response, current_app, jsonify, send_from_directory
 from marshmallow import Schema
 
-from llm_service import __version__
 from llm_service.api import schemas
 from llm_service.api.authentication import open_to_all
+from llm_service.core.version import __version__
 from llm_service.formats import anthropic_messages as messages
 from llm_service.formats import openai_chat as chat
 from llm_service.formats import openai_responses as responses

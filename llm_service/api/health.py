@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify
-from limits.errors import StorageError
-from redis import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from llm_service.api import limits
 from llm_service.api.authentication import open_to_all
 from llm_service.extensions import db
 from llm_service.service import current
@@ -62,6 +61,6 @@ def _database() -> str:
 def _redis() -> str:
     try:
         reachable = current_app.extensions["llm_service_limiter"].storage.check()
-    except (RedisError, StorageError, OSError):
+    except limits.REDIS_FAILURES:
         reachable = False
     return "ok" if reachable else "unreachable"

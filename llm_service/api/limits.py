@@ -38,6 +38,8 @@ from llm_service.service import current
 from llm_service.store.redis_pipe import Pipe
 
 WINDOW = 60
+# What a look at the counters raises while Redis is away.
+REDIS_FAILURES: Final = (RedisError, StorageError, OSError)
 # Kinds of scopes that Flask-Limiter itself counts.
 KINDS: Final = ("key", "ip", "user", "org", "network", "service")
 
@@ -280,7 +282,7 @@ def breach(error: RateLimitExceeded) -> RateLimited:
         try:
             reset = min(WINDOW, max(1, math.ceil(breached.window.reset_time - time.time())))
             remaining = max(0, breached.window.remaining)
-        except (RedisError, StorageError, OSError):
+        except REDIS_FAILURES:
             pass  # the refusal stands; only the time of the reset is the longest possible
     return _refusal(window, remaining, reset)
 
@@ -289,7 +291,7 @@ def _left(window: Window) -> tuple[int, int]:
     """(remaining, seconds until there is more) of one that has refused."""
     try:
         remaining, reset = look(window)
-    except (RedisError, StorageError, OSError):
+    except REDIS_FAILURES:
         return 0, WINDOW
     return remaining, min(WINDOW, max(1, reset))
 

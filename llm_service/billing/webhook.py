@@ -17,11 +17,11 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 
-from llm_service import __version__
 from llm_service.core.cancellation import Cancel
 from llm_service.core.errors import ServiceError
 from llm_service.core.money import NANO_PER_DOLLAR
 from llm_service.core.target import Timeouts
+from llm_service.core.version import __version__
 from llm_service.store.alerts import Alert
 
 TIMEOUTS = Timeouts(connect=5.0, first_byte=10.0, idle=10.0, total=10.0)

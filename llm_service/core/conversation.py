@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from llm_service.core.content import JsonFormat, Message, Reasoning, Text, Tool, ToolChoice
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """A field of the client's request that not every format knows. ``path`` is its path in the client's body."""
+
+    value: Any
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +26,10 @@ class Conversation:
     the whole prompt. ``tier``: ``auto``, ``standard``, or a dearer or cheaper way by the client's
     name for it. ``dropped`` names request fields that the reader
     left out because no other format can express them; the edge tells the
-    caller in ``X-Dropped-Parameters``.
+    caller in ``X-Dropped-Parameters``. ``extras`` holds, by a name that all formats
+    share, what only some formats know: the target's format decides what happens to
+    it. ``field_names`` is what the client's format calls a field of this class, where
+    its word is another one.
     """
 
     messages: tuple[Message, ...]
@@ -35,3 +48,5 @@ class Conversation:
     tier: str | None = None
     cache: int | None = None
     dropped: tuple[str, ...] = ()
+    extras: Mapping[str, Extra] = field(default_factory=dict)
+    field_names: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)

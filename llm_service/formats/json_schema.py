@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from llm_service.formats import schema_fields as fields
-from llm_service.formats import tool_calls as tools
+from llm_service.formats import validation
 
 _TYPES: Final = ("object", "array", "string", "integer", "number", "boolean", "null")
 _FORMATS: Final = (
@@ -22,7 +21,7 @@ _FORMATS: Final = (
 def for_anthropic(schema: Any, path: str) -> dict[str, Any]:
     """``schema`` as Anthropic takes it. Raises InvalidRequest or UnsupportedParameter naming the place in it."""
     if not isinstance(schema, dict):
-        tools.invalid(path, "must be an object")
+        validation.invalid(path, "must be an object")
     left = dict(schema)
     written: dict[str, Any] = {}
     definitions = left.pop("$defs", None)
@@ -83,7 +82,9 @@ def _kind(left: dict[str, Any], written: dict[str, Any], path: str) -> str | Non
     if literal:
         return None
     if kind not in _TYPES:
-        fields.unsupported(path, "a schema there needs a type, anyOf, oneOf, allOf, a const or an enum of plain values")
+        validation.unsupported(
+            path, "a schema there needs a type, anyOf, oneOf, allOf, a const or an enum of plain values"
+        )
     written["type"] = kind
     return str(kind)
 
@@ -98,8 +99,8 @@ def _with_variants(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _each(schemas: Any, path: str) -> dict[str, Any]:
     if not isinstance(schemas, dict):
-        tools.invalid(path, "must be an object")
-    return {name: for_anthropic(schema, f"{path}.{fields.safe_name(name)}") for name, schema in schemas.items()}
+        validation.invalid(path, "must be an object")
+    return {name: for_anthropic(schema, f"{path}.{validation.safe_name(name)}") for name, schema in schemas.items()}
 
 
 def _primitive(value: object) -> bool:

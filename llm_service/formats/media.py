@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from llm_service.formats import schema_fields as fields
-from llm_service.formats import tool_calls as tools
+from llm_service.formats import validation
 
 IMAGE_TYPES: Final = ("image/jpeg", "image/png", "image/gif", "image/webp")
 PDF: Final = "application/pdf"
@@ -17,7 +16,7 @@ def read_data_url(url: str, path: str) -> tuple[str, str]:
     head, comma, data = url.partition(",")
     kind, _, encoding = head.removeprefix("data:").partition(";")
     if not comma or encoding != "base64" or not data:
-        tools.invalid(path, "must be a URL, or a data URL in base64")
+        validation.invalid(path, "must be a URL, or a data URL in base64")
     return kind.lower(), data
 
 
@@ -27,13 +26,13 @@ def data_url(media_type: str, data: str) -> str:
 
 def check_image(media_type: str, path: str) -> str:
     if media_type not in IMAGE_TYPES:
-        tools.invalid(path, f"must be an image of type {', '.join(IMAGE_TYPES)}")
+        validation.invalid(path, f"must be an image of type {', '.join(IMAGE_TYPES)}")
     return media_type
 
 
 def check_url(url: str, path: str) -> str:
     if not url.startswith(("https://", "http://")):
-        tools.invalid(path, "must be a URL that begins with https:// or http://")
+        validation.invalid(path, "must be a URL that begins with https:// or http://")
     return url
 
 
@@ -50,15 +49,15 @@ def read_cache(hint: Any, kind: tuple[str, str], ttls: Mapping[str, int], path: 
     if hint is None:
         return None
     if not isinstance(hint, dict) or hint.get(kind[0]) != kind[1]:
-        tools.invalid(path, f'must be {{"{kind[0]}": "{kind[1]}"}}')
+        validation.invalid(path, f'must be {{"{kind[0]}": "{kind[1]}"}}')
     for name in hint:
         if name not in (kind[0], "ttl"):
-            fields.unsupported(f"{path}.{fields.safe_name(name)}")
+            validation.unsupported(f"{path}.{validation.safe_name(name)}")
     ttl = hint.get("ttl")
     if ttl is None:
         return 0
     if ttl not in ttls:
-        tools.invalid(f"{path}.ttl", f"must be {' or '.join(ttls)}")
+        validation.invalid(f"{path}.ttl", f"must be {' or '.join(ttls)}")
     return ttls[ttl]
 
 

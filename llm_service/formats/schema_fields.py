@@ -9,15 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Literal, NoReturn
+from typing import Any, Final
 
 from marshmallow import INCLUDE, RAISE, Schema, ValidationError
 from marshmallow import fields as base
 
-from llm_service.core.call import Call
-from llm_service.core.conversation import Conversation
-from llm_service.core.errors import InvalidRequest, UnsupportedParameter
 from llm_service.formats.json_body import load_json as load_json
 
 MAX_TOKENS: Final = 1_000_000_000
@@ -233,132 +229,3 @@ class Messages(_Strict, base.Raw):
         if not self.parts:
             return " must be a string"
         return _not_parts(content)
-
-
-def check(schema: Schema, body: Any) -> dict[str, Any]:
-    """``body`` itself, once ``schema`` finds nothing wrong with it.
-
-    Raises InvalidRequest naming the first wrong field and its rule.
-    """
-    if not isinstance(body, dict):
-        raise InvalidRequest("The request body must be a JSON object.")
-    errors = schema.validate(body)
-    if not errors:
-        return body
-    # Listed fields first, in their order; marshmallow reports unknown ones in no order.
-    name = next((name for name in schema.fields if name in errors), None)
-    if name is None:
-        name = safe_name(next(name for name in body if name in errors))
-        raise InvalidRequest(f"{name} is not a field of this route.", param=name)
-    path, _, rule = f"{name}{_first(errors[name])}".partition(" ")
-    raise InvalidRequest(f"{path} {rule}.", param=path)
-
-
-def _first(problems: Any) -> str:
-    """The first problem as the rest of a path and a rule: ``[2].role must be ...``, `` is required``."""
-    problem = str(problems[0])
-    return problem if problem.startswith(("[", " ", ".")) else f" {problem}"
-
-
-def safe_name(name: str) -> str:
-    """``name`` if it is an identifier: a field's name is the caller's text and could be anything."""
-    return name if _NAME.match(name) else "(unnamed)"
-
-
-# Crossing: what happens to each field of a request when another vendor is to answer it.
-
-
-@dataclass(frozen=True, slots=True)
-class FieldRule:
-    """What becomes of a field. ``neutral`` values mean the same as leaving it out, and are left out."""
-
-    how: Literal["translated", "dropped", "refused"]
-    neutral: tuple[Any, ...] = ()
-
-
-TRANSLATE = FieldRule("translated")
-REJECT = FieldRule("refused")
-
-
-def drop_unless(*neutral: Any) -> FieldRule:
-    """A hint: the answer is the same in kind without it. Dropped and named, unless it says nothing."""
-    return FieldRule("dropped", neutral)
-
-
-def reject_unless(*neutral: Any) -> FieldRule:
-    return FieldRule("refused", neutral)
-
-
-def cross(given: Mapping[str, Any], fates: Mapping[str, FieldRule], path: str = "") -> list[str]:
-    """The names of the fields of ``given`` that are dropped.
-
-    ``path`` is the place of ``given`` in the body, with its dot, and empty at the
-    top. Raises UnsupportedParameter for a field that cannot cross, an unlisted one
-    included.
-    """
-    dropped = []
-    for name, value in given.items():
-        fate = fates.get(name, REJECT)
-        if fate is TRANSLATE or value is None or value in fate.neutral:
-            continue
-        if fate.how == "dropped":
-            dropped.append(name)
-        else:
-            unsupported(path + safe_name(name))
-    return dropped
-
-
-def unsupported(path: str, why: str = "it has no counterpart there") -> NoReturn:
-    raise UnsupportedParameter(f"{path} is not supported for a model of another vendor: {why}.", param=path)
-
-
-def text_of(part: Mapping[str, Any], path: str, name: str = "text") -> str:
-    """The string a text part holds."""
-    text = part.get(name)
-    if not isinstance(text, str):
-        raise InvalidRequest(f"{path}.{name} must be a string.", param=f"{path}.{name}")
-    return text
-
-
-# What the formats call the fields of ``Conversation``, where it is not the same word.
-_CLIENT_NAMES: Mapping[str, Mapping[str, str]] = {
-    "messages": {
-        "stop": "stop_sequences",
-        "reasoning": "thinking",
-        "effort": "output_config.effort",
-        "thoughts": "messages[].thinking",
-        "cache": "cache_control",
-        "format": "output_config.format",
-        "user": "metadata.user_id",
-        "tier": "service_tier",
-        "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
-    },
-    "chat": {
-        "reasoning": "reasoning_effort",
-        "effort": "reasoning_effort",
-        "thoughts": "messages[].claude_thinking",
-        "cache": "prompt_cache_breakpoint",
-        "format": "response_format",
-        "tier": "service_tier",
-    },
-    "responses": {
-        "max_tokens": "max_output_tokens",
-        "effort": "reasoning.effort",
-        "thoughts": "input[].reasoning",
-        "cache": "prompt_cache_breakpoint",
-        "format": "text.format",
-        "tier": "service_tier",
-    },
-}
-
-
-def client_field(call: Call, name: str) -> str:
-    """What the client's format calls a field of ``Conversation``."""
-    return _CLIENT_NAMES.get(call.format, {}).get(name, name)
-
-
-def message_path(call: Call, conversation: Conversation, index: int) -> str:
-    """Where message ``index`` of the conversation is in the client's body: leading system messages are not in it."""
-    given = call.body.get("messages")
-    moved = len(given) - len(conversation.messages) if isinstance(given, list) else 0
-    return f"messages[{index + moved}]"

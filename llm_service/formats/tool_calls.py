@@ -7,18 +7,14 @@ written, so that no number and no order of theirs changes on the way.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NoReturn
+from typing import Any
 
 import orjson
 
 from llm_service.core.content import Message, Tool, ToolCall, ToolResult
 from llm_service.core.conversation import Conversation
-from llm_service.core.errors import InvalidRequest
 from llm_service.formats import decoding as upstream
-
-
-def invalid(path: str, rule: str) -> NoReturn:
-    raise InvalidRequest(f"{path} {rule}.", param=path)
+from llm_service.formats import validation
 
 
 def is_arguments(text: str) -> bool:
@@ -39,33 +35,17 @@ def as_object(arguments: str) -> Any:
 def read_arguments(value: Any, path: str) -> str:
     """Arguments a client sends as text. Raises InvalidRequest naming ``path``."""
     if not isinstance(value, str):
-        invalid(path, "must be a string")
+        validation.invalid(path, "must be a string")
     if not is_arguments(value):
-        invalid(path, "must be a JSON object written as a string")
+        validation.invalid(path, "must be a JSON object written as a string")
     return value
 
 
 def as_text(value: Any, path: str) -> str:
     """Arguments a client sends as an object. Raises InvalidRequest naming ``path``."""
     if not isinstance(value, dict):
-        invalid(path, "must be an object")
+        validation.invalid(path, "must be an object")
     return orjson.dumps(value).decode()
-
-
-def text_at(given: Any, path: str, name: str, *, filled: bool = True) -> str:
-    """The string ``given[name]``. Raises InvalidRequest naming its path."""
-    value = given.get(name)
-    if not isinstance(value, str) or (filled and not value):
-        invalid(f"{path}.{name}", "must be a non-empty string" if filled else "must be a string")
-    return value
-
-
-def object_at(given: Any, path: str, name: str) -> dict[str, Any]:
-    """The object ``given[name]``. Raises InvalidRequest naming its path."""
-    value = given.get(name)
-    if not isinstance(value, dict):
-        invalid(f"{path}.{name}", "must be an object")
-    return value
 
 
 def check_pairs(messages: Iterable[Message], id_field: str) -> None:
@@ -81,20 +61,22 @@ def check_pairs(messages: Iterable[Message], id_field: str) -> None:
             if type(part) is ToolResult:
                 results = True
                 if calls.pop(part.id, None) is None:
-                    invalid(f"{message.place(index)}.{id_field}", "must be the id of a tool call of the turn before")
+                    validation.invalid(
+                        f"{message.place(index)}.{id_field}", "must be the id of a tool call of the turn before"
+                    )
             elif type(part) is ToolCall:
                 if part.id in calls:
-                    invalid(f"{message.place(index)}.id", "must not be given twice")
+                    validation.invalid(f"{message.place(index)}.id", "must not be given twice")
                 if message.role != "assistant":
-                    invalid(message.place(index), "must be in a turn of the assistant's")
+                    validation.invalid(message.place(index), "must be in a turn of the assistant's")
         if calls:
             place = next(iter(calls.values()))
-            invalid(place, "has no result" if results else "has no result in the turn that follows")
+            validation.invalid(place, "has no result" if results else "has no result in the turn that follows")
         for index, part in enumerate(message.parts):
             if type(part) is ToolCall:
                 calls[part.id] = message.place(index)
     if calls:
-        invalid(next(iter(calls.values())), "has no result")
+        validation.invalid(next(iter(calls.values())), "has no result")
 
 
 def check_choice(conversation: Conversation, path: str) -> None:
@@ -104,10 +86,10 @@ def check_choice(conversation: Conversation, path: str) -> None:
         return
     names = {tool.name for tool in conversation.tools}
     if choice.mode == "required" and not names:
-        invalid(path, "must not ask for a tool when there are none")
+        validation.invalid(path, "must not ask for a tool when there are none")
     for name in (choice.name, *(choice.allowed or ())):
         if name is not None and name not in names:
-            invalid(path, "must name a tool of this request")
+            validation.invalid(path, "must name a tool of this request")
 
 
 def check_names(given: Iterable[Tool]) -> None:
@@ -115,7 +97,7 @@ def check_names(given: Iterable[Tool]) -> None:
     names: set[str] = set()
     for tool in given:
         if tool.name in names:
-            invalid(tool.place, "has the name of another tool")
+            validation.invalid(tool.place, "has the name of another tool")
         names.add(tool.name)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from llm_service.catalog.prices import Rates
 from llm_service.core.call import Call, Caller
+from llm_service.core.conversation import Conversation
 from llm_service.core.events import Event, Relay
 from llm_service.core.target import Provider, Target, Timeouts
 from llm_service.core.usage import Usage
@@ -45,6 +47,11 @@ def call(format: str, body: Mapping[str, Any], *, stream: bool = False, **facts:
         created=1_700_000_000,
         **{"body_bytes": 400, **facts},
     )
+
+
+def asked_by(format: Any, conversation: Conversation) -> Conversation:
+    """``conversation`` as a client of ``format`` asks it: with the names of that format."""
+    return replace(conversation, field_names=format.FIELD_NAMES)
 
 
 def target(kind: str = "openai", model: str = "gpt-4o-mini", **facts: Any) -> Target:

@@ -27,7 +27,7 @@ from llm_service.core.content import (
 from llm_service.core.conversation import Conversation
 from llm_service.formats import anthropic_messages as messages
 from llm_service.formats import openai_chat as chat
-from tests.formats.examples import call, target
+from tests.formats.examples import asked_by, call, target
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 ARGUMENTS = st.dictionaries(
@@ -107,7 +107,7 @@ def test_what_openai_is_asked_reads_the_same(conversation: Conversation, schema:
         | {"format": given_format, "reasoning": effort and Reasoning(effort)}
     )
     model = target(model="gpt-5", sampling=False, thinking="effort")
-    sent, dropped = chat.write_request(call("messages", {}), asked, model)
+    sent, dropped = chat.write_request(call("messages", {}), asked_by(messages, asked), model)
     assert dropped == ()
     assert chat.read_request(chat.check(orjson.loads(orjson.dumps(sent)))) == asked
 
@@ -122,7 +122,7 @@ def test_what_anthropic_is_asked_reads_the_same(
         | {"format": schema and JsonFormat(schema), "reasoning": effort and Reasoning(effort), "cache": cache}
     )
     model = target("anthropic", "claude-opus-4-8", sampling=False, thinking="adaptive")
-    sent, dropped = messages.write_request(call("chat", {}), asked, model)
+    sent, dropped = messages.write_request(call("chat", {}), asked_by(chat, asked), model)
     assert dropped == ()
     assert messages.read_request(messages.check(orjson.loads(orjson.dumps(sent)))) == asked
 
@@ -133,14 +133,14 @@ HINTS = [None, 0, 300, 1800, 3600, 43200]
 @pytest.mark.parametrize("seconds", HINTS)
 def test_a_hint_to_cache_is_kept_for_as_long_or_as_long_as_can_be(seconds: int | None) -> None:
     asked = Conversation((Message("user", (Text("x", seconds),)),))
-    sent, dropped = chat.write_request(call("messages", {}), asked, target(cache_breakpoints=True))
+    sent, dropped = chat.write_request(call("messages", {}), asked_by(messages, asked), target(cache_breakpoints=True))
     there: Any = chat.read_request(sent).messages[0].parts[0]
     assert there.cache == {None: None, 0: 0, 300: 1800, 1800: 1800, 3600: 43200, 43200: 43200}[seconds]
     assert dropped == ()
-    sent, _ = messages.write_request(call("chat", {}), asked, target("anthropic"))
+    sent, _ = messages.write_request(call("chat", {}), asked_by(chat, asked), target("anthropic"))
     here: Any = messages.read_request(sent).messages[0].parts[0]
     assert here.cache == {None: None, 0: 0, 300: 300, 1800: 3600, 3600: 3600, 43200: 3600}[seconds]
-    _, dropped = chat.write_request(call("messages", {}), asked, target())
+    _, dropped = chat.write_request(call("messages", {}), asked_by(messages, asked), target())
     assert dropped == (() if seconds is None else ("cache_control",))
 
 
@@ -151,7 +151,7 @@ def test_numbers_in_arguments_keep_every_digit() -> None:
         Message("assistant", (ToolCall("a", "t", exact),)),
         Message("user", (ToolResult("a"),)),
     )
-    sent, _ = messages.write_request(call("chat", {}), Conversation(turns), target("anthropic"))
+    sent, _ = messages.write_request(call("chat", {}), asked_by(chat, Conversation(turns)), target("anthropic"))
     assert exact.encode() in orjson.dumps(sent)
 
 
@@ -164,7 +164,7 @@ def test_pictures_from_tools_follow_all_of_the_tools_answers() -> None:
             "user", (ToolResult("a", (Text("see"), picture)), ToolResult("b", (picture,), is_error=True), Text("y"))
         ),
     )
-    sent, dropped = chat.write_request(call("messages", {}), Conversation(turns), target())
+    sent, dropped = chat.write_request(call("messages", {}), asked_by(messages, Conversation(turns)), target())
     roles = [message["role"] for message in sent["messages"]]
     assert roles == ["user", "assistant", "tool", "tool", "user", "user"]
     kinds = [part["type"] for part in sent["messages"][4]["content"]]
@@ -176,10 +176,10 @@ def test_pictures_from_tools_follow_all_of_the_tools_answers() -> None:
 def test_thoughts_of_another_vendor_stay_behind_by_name() -> None:
     thoughts = (Thinking("hm", "sig", "responses"), Thinking("hm"), RedactedThinking("x", "responses"), Text("said"))
     asked = Conversation((Message("user", (Text("x"),)), Message("assistant", thoughts), Message("user", (Text("y"),))))
-    sent, dropped = messages.write_request(call("chat", {}), asked, target("anthropic"))
+    sent, dropped = messages.write_request(call("chat", {}), asked_by(chat, asked), target("anthropic"))
     assert sent["messages"][1]["content"] == [{"type": "text", "text": "said"}]
     assert dropped == ("messages[].claude_thinking",)
-    sent, dropped = chat.write_request(call("messages", {}), asked, target())
+    sent, dropped = chat.write_request(call("messages", {}), asked_by(messages, asked), target())
     assert sent["messages"][1]["content"] == "said"
     assert dropped == ("messages[].thinking",)
 
@@ -194,7 +194,7 @@ def test_thoughts_of_another_vendor_stay_behind_by_name() -> None:
 def test_a_document_chat_cannot_carry_is_refused_by_its_place(part: Document, place: str) -> None:
     said = Message("user", (Text("x"), part), ("messages[0].content[0]", "messages[0].content[1]"))
     with pytest.raises(errors.UnsupportedParameter) as refusal:
-        chat.write_request(call("messages", {}), Conversation((said,)), target())
+        chat.write_request(call("messages", {}), asked_by(messages, Conversation((said,))), target())
     assert refusal.value.param == place
 
 
@@ -203,8 +203,10 @@ def test_a_document_chat_cannot_carry_is_refused_by_its_place(part: Document, pl
 )
 def test_a_budget_stands_for_an_effort(budget: int, effort: str) -> None:
     asked = Conversation((Message("user", (Text("x"),)),), reasoning=Reasoning(budget=budget))
-    sent, _ = chat.write_request(call("messages", {}), asked, target(model="gpt-5", thinking="effort"))
+    sent, _ = chat.write_request(
+        call("messages", {}), asked_by(messages, asked), target(model="gpt-5", thinking="effort")
+    )
     assert sent["reasoning_effort"] == effort
-    sent, dropped = chat.write_request(call("messages", {}), asked, target())
+    sent, dropped = chat.write_request(call("messages", {}), asked_by(messages, asked), target())
     assert "reasoning_effort" not in sent
     assert dropped == ("thinking",)

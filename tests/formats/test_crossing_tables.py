@@ -36,7 +36,7 @@ from llm_service.formats.openai_chat import (
 from llm_service.formats.openai_chat import (
     decode_tools as chat_tools,
 )
-from llm_service.formats.schema_fields import FieldRule
+from llm_service.formats.rules import FieldRule
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "fields.md").read_text(encoding="utf-8")
 
@@ -79,7 +79,7 @@ def test_the_document_has_the_tables_of_the_code() -> None:
     told = documented()
     others = told.pop("Content of another kind")
     assert told == {name: {field: fate.how for field, fate in table.items()} for name, table in TABLES.items()}
-    assert set(others.values()) == {"refused"}
+    assert set(others.values()) == {"reject"}
     assert not set(others) & set(TABLES)
 
 

@@ -10,6 +10,7 @@ from llm_service.formats.anthropic_messages.decode_answer import read_answer as 
 from llm_service.formats.anthropic_messages.decode_answer import read_error as read_error
 from llm_service.formats.anthropic_messages.decode_answer import read_verbatim as read_verbatim
 from llm_service.formats.anthropic_messages.decode_request import CROSSING as CROSSING
+from llm_service.formats.anthropic_messages.decode_request import FIELD_NAMES as FIELD_NAMES
 from llm_service.formats.anthropic_messages.decode_request import KEEP_ALIVE as KEEP_ALIVE
 from llm_service.formats.anthropic_messages.decode_request import NAME as NAME
 from llm_service.formats.anthropic_messages.decode_request import RequestSchema as RequestSchema

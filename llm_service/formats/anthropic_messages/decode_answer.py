@@ -23,7 +23,6 @@ from llm_service.core.target import Target
 from llm_service.core.usage import Usage
 from llm_service.formats import decoding as upstream
 from llm_service.formats import reasoning
-from llm_service.formats import schema_fields as fields
 from llm_service.formats.anthropic_messages.decode_request import NAME
 from llm_service.formats.decoding import Counts, VendorError, broken
 
@@ -66,7 +65,7 @@ def forward(call: Call, target: Target) -> dict[str, Any]:
 def left_out(call: Call) -> tuple[str, ...]:
     """The names of what ``forward`` leaves out."""
     blocks = (block for turn in call.body["messages"] if isinstance(turn["content"], list) for block in turn["content"])
-    return (fields.client_field(call, "thoughts"),) if any(map(_is_foreign, blocks)) else ()
+    return ("messages[].thinking",) if any(map(_is_foreign, blocks)) else ()
 
 
 def _is_foreign(block: Mapping[str, Any]) -> bool:

@@ -22,10 +22,9 @@ from llm_service.core.content import (
     ToolChoice,
     ToolResult,
 )
-from llm_service.formats import media, reasoning
-from llm_service.formats import schema_fields as fields
+from llm_service.formats import media, reasoning, rules, validation
 from llm_service.formats import tool_calls as tools
-from llm_service.formats.schema_fields import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
+from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
 
 Dropped: TypeAlias = dict[str, None]
 
@@ -73,7 +72,7 @@ def read_messages(given: Iterable[Mapping[str, Any]], dropped: Dropped) -> tuple
     for index, message in enumerate(given):
         path = f"messages[{index}]"
         if len(message) > 2:
-            fields.cross(message, MESSAGE_CROSSING, f"{path}.")
+            rules.cross(message, MESSAGE_CROSSING, f"{path}.")
         role, content = message["role"], message["content"]
         if isinstance(content, str):
             messages.append(Message(role, (Text(content),), (f"{path}.content",)))
@@ -102,7 +101,7 @@ def _check_order(parts: Iterable[Part], places: tuple[str, ...]) -> None:
         if type(part) is not ToolResult:
             talking = True
         elif talking:
-            tools.invalid(place, "must come before all other content of its message")
+            validation.invalid(place, "must come before all other content of its message")
 
 
 Blocks: TypeAlias = Mapping[str, Callable[[Mapping[str, Any], str, Dropped, int | None], Part]]
@@ -116,9 +115,9 @@ def read_blocks(content: Any, path: str, known: Blocks, dropped: Dropped) -> tup
         kind = block["type"]
         read = known.get(kind)
         if read is None:
-            fields.unsupported(place)
+            validation.unsupported(place)
         if len(block) > 2:
-            lost = fields.cross(block, BLOCK_CROSSING[kind], f"{place}.")
+            lost = rules.cross(block, BLOCK_CROSSING[kind], f"{place}.")
             dropped.update((f"{kind}.{name}", None) for name in lost if name != "caller")
         hint = block.get("cache_control")
         cache = None
@@ -132,44 +131,44 @@ def read_blocks(content: Any, path: str, known: Blocks, dropped: Dropped) -> tup
 
 
 def _read_text(block: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
-    return Text(fields.text_of(block, place), cache)
+    return Text(validation.text_of(block, place), cache)
 
 
 def _read_image(block: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
-    source, path = tools.object_at(block, place, "source"), f"{place}.source"
+    source, path = validation.object_at(block, place, "source"), f"{place}.source"
     match source.get("type"):
         case "base64":
-            kind = media.check_image(tools.text_at(source, path, "media_type"), f"{path}.media_type")
-            return Image(data=tools.text_at(source, path, "data"), media_type=kind, cache=cache)
+            kind = media.check_image(validation.text_at(source, path, "media_type"), f"{path}.media_type")
+            return Image(data=validation.text_at(source, path, "data"), media_type=kind, cache=cache)
         case "url":
-            return Image(url=media.check_url(tools.text_at(source, path, "url"), f"{path}.url"), cache=cache)
+            return Image(url=media.check_url(validation.text_at(source, path, "url"), f"{path}.url"), cache=cache)
         case "file":
-            fields.unsupported(path, "only Anthropic has the file")
-    tools.invalid(f"{path}.type", "must be base64, url or file")
+            validation.unsupported(path, "only Anthropic has the file")
+    validation.invalid(f"{path}.type", "must be base64, url or file")
 
 
 def _read_document(block: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
-    source, path = tools.object_at(block, place, "source"), f"{place}.source"
+    source, path = validation.object_at(block, place, "source"), f"{place}.source"
     title, context = (
-        tools.text_at(block, place, name) if block.get(name) is not None else None for name in ("title", "context")
+        validation.text_at(block, place, name) if block.get(name) is not None else None for name in ("title", "context")
     )
     match source.get("type"):
         case "base64":
-            kind = tools.text_at(source, path, "media_type")
+            kind = validation.text_at(source, path, "media_type")
             if kind != media.PDF:
-                tools.invalid(f"{path}.media_type", f"must be {media.PDF}")
-            data = tools.text_at(source, path, "data")
+                validation.invalid(f"{path}.media_type", f"must be {media.PDF}")
+            data = validation.text_at(source, path, "data")
             return Document(data=data, media_type=kind, title=title, context=context, cache=cache)
         case "url":
-            url = media.check_url(tools.text_at(source, path, "url"), f"{path}.url")
+            url = media.check_url(validation.text_at(source, path, "url"), f"{path}.url")
             return Document(url=url, title=title, context=context, cache=cache)
         case "text":
-            return Document(text=tools.text_at(source, path, "data"), title=title, context=context, cache=cache)
+            return Document(text=validation.text_at(source, path, "data"), title=title, context=context, cache=cache)
         case "content":
             return Document(text=_content_text(source, path), title=title, context=context, cache=cache)
         case "file":
-            fields.unsupported(path, "only Anthropic has the file")
-    tools.invalid(f"{path}.type", "must be base64, url, text, content or file")
+            validation.unsupported(path, "only Anthropic has the file")
+    validation.invalid(f"{path}.type", "must be base64, url, text, content or file")
 
 
 def _content_text(source: Mapping[str, Any], path: str) -> str:
@@ -177,20 +176,20 @@ def _content_text(source: Mapping[str, Any], path: str) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
-        tools.invalid(f"{path}.content", "must be a string or a list of content blocks")
+        validation.invalid(f"{path}.content", "must be a string or a list of content blocks")
     texts = []
     for index, block in enumerate(content):
         place = f"{path}.content[{index}]"
         if not isinstance(block, dict) or block.get("type") != "text":
-            fields.unsupported(place, "a document made of blocks may only hold text")
-        fields.cross(block, BLOCK_CROSSING["text"], f"{place}.")
-        texts.append(fields.text_of(block, place))
+            validation.unsupported(place, "a document made of blocks may only hold text")
+        rules.cross(block, BLOCK_CROSSING["text"], f"{place}.")
+        texts.append(validation.text_of(block, place))
     return "\n".join(texts)
 
 
 def _read_call(block: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
     arguments = tools.as_text(block.get("input"), f"{place}.input")
-    return ToolCall(tools.text_at(block, place, "id"), tools.text_at(block, place, "name"), arguments, cache)
+    return ToolCall(validation.text_at(block, place, "id"), validation.text_at(block, place, "name"), arguments, cache)
 
 
 def _read_result(block: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
@@ -203,25 +202,25 @@ def _read_result(block: Mapping[str, Any], place: str, dropped: Dropped, cache: 
         parts, _ = read_blocks(content, f"{place}.content", _RESULT_BLOCKS, dropped)
     is_error = block.get("is_error")
     if not isinstance(is_error, bool | None):
-        tools.invalid(f"{place}.is_error", "must be true or false")
-    return ToolResult(tools.text_at(block, place, "tool_use_id"), parts, bool(is_error), cache)
+        validation.invalid(f"{place}.is_error", "must be true or false")
+    return ToolResult(validation.text_at(block, place, "tool_use_id"), parts, bool(is_error), cache)
 
 
 def _check_blocks(content: Any, path: str) -> None:
     if not isinstance(content, list):
-        tools.invalid(path, "must be a string or a list of content blocks")
+        validation.invalid(path, "must be a string or a list of content blocks")
     for index, block in enumerate(content):
         if not isinstance(block, dict) or not isinstance(block.get("type"), str):
-            tools.invalid(f"{path}[{index}]", "must be an object with a type")
+            validation.invalid(f"{path}[{index}]", "must be an object with a type")
 
 
 def _read_thinking(block: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
-    signature, vendor = reasoning.unsign(tools.text_at(block, place, "signature", filled=False))
-    return Thinking(tools.text_at(block, place, "thinking", filled=False), signature, vendor)
+    signature, vendor = reasoning.unsign(validation.text_at(block, place, "signature", filled=False))
+    return Thinking(validation.text_at(block, place, "thinking", filled=False), signature, vendor)
 
 
 def _read_redacted(block: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
-    data, vendor = reasoning.unsign(tools.text_at(block, place, "data"))
+    data, vendor = reasoning.unsign(validation.text_at(block, place, "data"))
     return RedactedThinking(data, vendor)
 
 
@@ -245,17 +244,17 @@ def read_tools(given: Any, dropped: Dropped) -> tuple[Tool, ...]:
     for index, tool in enumerate(given or ()):
         place = f"tools[{index}]"
         if not isinstance(tool, dict):
-            tools.invalid(place, "must be an object")
+            validation.invalid(place, "must be an object")
         if tool.get("type", "custom") not in ("custom", None):
-            fields.unsupported(f"{place}.type", "only Anthropic has this tool")
-        dropped.update((f"tools[].{name}", None) for name in fields.cross(tool, TOOL_CROSSING, f"{place}."))
-        about = tools.text_at(tool, place, "description", filled=False) if tool.get("description") else None
+            validation.unsupported(f"{place}.type", "only Anthropic has this tool")
+        dropped.update((f"tools[].{name}", None) for name in rules.cross(tool, TOOL_CROSSING, f"{place}."))
+        about = validation.text_at(tool, place, "description", filled=False) if tool.get("description") else None
         strict = tool.get("strict")
         if not isinstance(strict, bool | None):
-            tools.invalid(f"{place}.strict", "must be true or false")
+            validation.invalid(f"{place}.strict", "must be true or false")
         hint, path = tool.get("cache_control"), f"{place}.cache_control"
         cache = media.read_cache(hint, media.EPHEMERAL, media.ANTHROPIC_TTL, path)
-        schema, name = tools.object_at(tool, place, "input_schema"), tools.text_at(tool, place, "name")
+        schema, name = validation.object_at(tool, place, "input_schema"), validation.text_at(tool, place, "name")
         read.append(Tool(name, about, schema, strict, cache, place=f"{place}.input_schema"))
     tools.check_names(read)
     return tuple(read)
@@ -272,16 +271,16 @@ def read_choice(given: Any) -> tuple[ToolChoice | None, bool | None]:
     """The choice, and whether several tools may be called at once."""
     if given is None:
         return None, None
-    fields.cross(given, CHOICE_CROSSING, "tool_choice.")
+    rules.cross(given, CHOICE_CROSSING, "tool_choice.")
     alone = given.get("disable_parallel_tool_use")
     if not isinstance(alone, bool | None):
-        tools.invalid("tool_choice.disable_parallel_tool_use", "must be true or false")
+        validation.invalid("tool_choice.disable_parallel_tool_use", "must be true or false")
     parallel = None if alone is None else not alone
     if given.get("type") == "tool":
-        return ToolChoice("tool", tools.text_at(given, "tool_choice", "name")), parallel
+        return ToolChoice("tool", validation.text_at(given, "tool_choice", "name")), parallel
     choice = _MODES.get(given.get("type"))
     if choice is None:
-        tools.invalid("tool_choice.type", "must be auto, any, tool or none")
+        validation.invalid("tool_choice.type", "must be auto, any, tool or none")
     return choice, parallel
 
 
@@ -289,27 +288,27 @@ def read_output(given: Any) -> tuple[JsonFormat | None, Effort | None]:
     """``output_config``: the format of the answer and the effort."""
     if not given:
         return None, None
-    fields.cross(given, CONFIG_CROSSING, "output_config.")
+    rules.cross(given, CONFIG_CROSSING, "output_config.")
     effort, format = given.get("effort"), given.get("format")
     if effort is not None and effort not in reasoning.EFFORTS[2:]:
-        tools.invalid("output_config.effort", f"must be one of {', '.join(reasoning.EFFORTS[2:])}")
+        validation.invalid("output_config.effort", f"must be one of {', '.join(reasoning.EFFORTS[2:])}")
     if format is None:
         return None, effort
     path = "output_config.format"
     if not isinstance(format, dict) or format.get("type") != "json_schema":
-        tools.invalid(f"{path}.type", "must be json_schema")
-    fields.cross(format, FORMAT_CROSSING, f"{path}.")
-    return JsonFormat(tools.object_at(format, path, "schema"), place=f"{path}.schema"), effort
+        validation.invalid(f"{path}.type", "must be json_schema")
+    rules.cross(format, FORMAT_CROSSING, f"{path}.")
+    return JsonFormat(validation.object_at(format, path, "schema"), place=f"{path}.schema"), effort
 
 
 def read_thinking(given: Any, effort: Effort | None) -> Reasoning | None:
     """``thinking`` and the effort beside it."""
     if given is None:
         return None if effort is None else Reasoning(effort)
-    fields.cross(given, THINKING_CROSSING, "thinking.")
+    rules.cross(given, THINKING_CROSSING, "thinking.")
     display = given.get("display")
     if display not in (None, "summarized", "omitted"):
-        tools.invalid("thinking.display", "must be summarized or omitted")
+        validation.invalid("thinking.display", "must be summarized or omitted")
     summary = None if display is None else display == "summarized"
     match given.get("type"):
         case "disabled":
@@ -319,8 +318,8 @@ def read_thinking(given: Any, effort: Effort | None) -> Reasoning | None:
         case "enabled":
             budget = given.get("budget_tokens")
             if type(budget) is not int or budget < reasoning.LEAST_BUDGET:
-                tools.invalid("thinking.budget_tokens", f"must be an integer of at least {reasoning.LEAST_BUDGET}")
+                validation.invalid("thinking.budget_tokens", f"must be an integer of at least {reasoning.LEAST_BUDGET}")
             return Reasoning(effort, budget, summary)
         case "between_tools":
-            fields.unsupported("thinking.type")
-    tools.invalid("thinking.type", "must be adaptive, enabled, disabled or between_tools")
+            validation.unsupported("thinking.type")
+    validation.invalid("thinking.type", "must be adaptive, enabled, disabled or between_tools")

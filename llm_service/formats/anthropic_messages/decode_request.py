@@ -11,11 +11,11 @@ from typing import Any
 
 from llm_service.core import errors
 from llm_service.core.conversation import Conversation
-from llm_service.formats import media, sse
+from llm_service.formats import media, rules, sse, validation
 from llm_service.formats import schema_fields as fields
 from llm_service.formats import tool_calls as tools
 from llm_service.formats.anthropic_messages import decode_messages as messages_parts
-from llm_service.formats.schema_fields import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
+from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
 
 NAME = "messages"
 KEEP_ALIVE = sse.KEEP_ALIVE
@@ -68,12 +68,26 @@ _TIERS: Mapping[str, str] = {"auto": "auto", "standard_only": "standard"}
 
 def check(body: Any) -> dict[str, Any]:
     """``body`` if it is a well-formed request, else InvalidRequest naming the field."""
-    return fields.check(_SCHEMA, body)
+    return validation.check(_SCHEMA, body)
 
 
 def prompt(body: Mapping[str, Any]) -> list[Any]:
     """The JSON values that hold the prompt, for its keyed hash."""
     return [body.get("system"), body.get("messages")]
+
+
+# What this format calls the fields of ``Conversation``, where its word is another one.
+FIELD_NAMES: Mapping[str, str] = {
+    "stop": "stop_sequences",
+    "reasoning": "thinking",
+    "effort": "output_config.effort",
+    "thoughts": "messages[].thinking",
+    "cache": "cache_control",
+    "format": "output_config.format",
+    "user": "metadata.user_id",
+    "tier": "service_tier",
+    "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
+}
 
 
 def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADERS) -> Conversation:
@@ -83,14 +97,14 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
     without them included, and UnsupportedParameter naming what cannot cross.
     """
     _check_version(body, headers)
-    dropped = dict.fromkeys(fields.cross(body, CROSSING))
+    dropped = dict.fromkeys(rules.cross(body, CROSSING))
     if body["max_tokens"] == 0:
-        fields.unsupported("max_tokens", "0 only warms Anthropic's own cache")
+        validation.unsupported("max_tokens", "0 only warms Anthropic's own cache")
     metadata = body.get("metadata") or {}
-    fields.cross(metadata, messages_parts.METADATA_CROSSING, "metadata.")
+    rules.cross(metadata, messages_parts.METADATA_CROSSING, "metadata.")
     user, tier = metadata.get("user_id"), body.get("service_tier")
     if tier is not None and tier not in _TIERS:
-        tools.invalid("service_tier", f"must be {' or '.join(_TIERS)}")
+        validation.invalid("service_tier", f"must be {' or '.join(_TIERS)}")
     choice, parallel = messages_parts.read_choice(body.get("tool_choice"))
     format, effort = messages_parts.read_output(body.get("output_config"))
     hint = body.get("cache_control")
@@ -102,7 +116,7 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
         top_p=body.get("top_p"),
         top_k=body.get("top_k"),
         stop=tuple(body.get("stop_sequences") or ()),
-        user=None if user is None else fields.text_of(metadata, "metadata", "user_id"),
+        user=None if user is None else validation.text_of(metadata, "metadata", "user_id"),
         tools=messages_parts.read_tools(body.get("tools"), dropped),
         tool_choice=choice,
         parallel_tool_calls=parallel,
@@ -111,6 +125,7 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
         tier=None if tier is None else _TIERS[tier],
         cache=media.read_cache(hint, media.EPHEMERAL, media.ANTHROPIC_TTL, "cache_control"),
         dropped=tuple(dropped),
+        field_names=FIELD_NAMES,
     )
     tools.check_choice(conversation, "tool_choice")
     return conversation

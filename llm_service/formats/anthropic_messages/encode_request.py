@@ -20,11 +20,11 @@ from llm_service.core.content import (
 )
 from llm_service.core.conversation import Conversation
 from llm_service.core.target import Target
-from llm_service.formats import json_mode, media
+from llm_service.formats import json_mode, media, validation
 from llm_service.formats import json_schema as schemas
-from llm_service.formats import schema_fields as fields
 from llm_service.formats import tool_calls as tools
 from llm_service.formats.anthropic_messages import encode_thinking as messages_thinking
+from llm_service.formats.encoding import RequestWriter
 
 # Anthropic requires max_tokens; this is for a target whose own limit the catalogue does not know.
 DEFAULT_MAX_TOKENS: Final = 4096
@@ -47,7 +47,7 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
 
     Raises InvalidRequest and UnsupportedParameter naming what Anthropic cannot take.
     """
-    writer = _Writer(call, target)
+    writer = _Writer(call, conversation, target)
     body: dict[str, Any] = {
         "model": target.model,
         "max_tokens": conversation.max_tokens or target.max_output or DEFAULT_MAX_TOKENS,
@@ -57,7 +57,7 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
         body["system"] = system
     if conversation.stop:
         if any(not stop.strip() for stop in conversation.stop):
-            fields.unsupported(fields.client_field(call, "stop"), "a stop sequence there needs more than white space")
+            validation.unsupported(writer.client_name("stop"), "a stop sequence there needs more than white space")
         body["stop_sequences"] = list(conversation.stop)
     writer.tools(conversation, body)
     if conversation.format is not None and conversation.format.schema is not None:
@@ -78,15 +78,8 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
     return body, tuple(writer.dropped)
 
 
-class _Writer:
-    """One request; ``dropped`` gathers what is left out, in the client's words."""
-
-    def __init__(self, call: Call, target: Target) -> None:
-        self._call, self._target = call, target
-        self.dropped: dict[str, None] = {}
-
-    def drop(self, name: str) -> None:
-        self.dropped[fields.client_field(self._call, name)] = None
+class _Writer(RequestWriter):
+    """One request."""
 
     def system(self, conversation: Conversation) -> list[dict[str, Any]]:
         blocks = [_cached({"type": "text", "text": part.text}, part.cache) for part in conversation.system if part.text]
@@ -97,21 +90,21 @@ class _Writer:
     def messages(self, conversation: Conversation) -> list[dict[str, Any]]:
         said = conversation.messages
         if not said:
-            fields.unsupported("messages", "it needs at least one message of the user's")
+            validation.unsupported("messages", "it needs at least one message of the user's")
         if said[0].role == "assistant":
-            fields.unsupported(f"{said[0].path}.role", "a conversation begins with the user there")
+            validation.unsupported(f"{said[0].path}.role", "a conversation begins with the user there")
         if said[-1].role == "assistant":
             why = "the last message must be the user's, current models refuse a prefill"
-            fields.unsupported(f"{said[-1].path}.role", why)
+            validation.unsupported(f"{said[-1].path}.role", why)
         written: list[dict[str, Any]] = []
         for message in said:
             role = message.role
-            if role == "system" and not (self._target.system_turns and written and written[-1]["role"] == "user"):
+            if role == "system" and not (self.target.system_turns and written and written[-1]["role"] == "user"):
                 role = "user"
                 self.dropped[f"{message.path}.role"] = None
             blocks = [block for index, part in enumerate(message.parts) if (block := self._block(part, message, index))]
             if not blocks:
-                fields.unsupported(f"{message.path}.content", "a message must not be empty")
+                validation.unsupported(f"{message.path}.content", "a message must not be empty")
             if role != message.role:
                 blocks[0]["text"] = f"System: {blocks[0]['text']}"
             lone = len(message.parts) == 1 and blocks[0].keys() == {"type", "text"}
@@ -178,7 +171,7 @@ class _Writer:
             value = getattr(conversation, name)
             if value is None:
                 continue
-            if not self._target.sampling or thinks or (name == "top_p" and both):
+            if not self.target.sampling or thinks or (name == "top_p" and both):
                 self.drop(name)
             else:
                 body[name] = min(value, 1) if name == "temperature" else value
@@ -214,7 +207,7 @@ def _tool(tool: Tool) -> dict[str, Any]:
     schema: dict[str, Any] = dict(tool.schema or {})
     schema.setdefault("type", "object")
     if schema["type"] != "object":
-        tools.invalid(f"{tool.place}.type", "must be object: a tool's arguments are one")
+        validation.invalid(f"{tool.place}.type", "must be object: a tool's arguments are one")
     if tool.strict:
         schema = schemas.for_anthropic(schema, tool.place)
     else:

@@ -17,7 +17,6 @@ from llm_service.core.content import RedactedThinking, Thinking, ToolCall
 from llm_service.core.conversation import Conversation
 from llm_service.core.target import Target
 from llm_service.formats import reasoning
-from llm_service.formats import schema_fields as fields
 
 
 def write(
@@ -45,7 +44,7 @@ def write(
         if budget is not None and budget < body["max_tokens"]:
             thinking = {"type": "enabled", "budget_tokens": budget}
     if thinking is None:
-        dropped[fields.client_field(call, "reasoning")] = None
+        dropped[conversation.field_names.get("reasoning", "reasoning")] = None
         return False
     if asked.summary is not None:
         thinking["display"] = "summarized" if asked.summary else "omitted"

@@ -9,6 +9,7 @@ from llm_service.formats.openai_chat.decode_answer import read_answer as read_an
 from llm_service.formats.openai_chat.decode_answer import read_error as read_error
 from llm_service.formats.openai_chat.decode_answer import read_verbatim as read_verbatim
 from llm_service.formats.openai_chat.decode_request import CROSSING as CROSSING
+from llm_service.formats.openai_chat.decode_request import FIELD_NAMES as FIELD_NAMES
 from llm_service.formats.openai_chat.decode_request import KEEP_ALIVE as KEEP_ALIVE
 from llm_service.formats.openai_chat.decode_request import NAME as NAME
 from llm_service.formats.openai_chat.decode_request import RequestSchema as RequestSchema

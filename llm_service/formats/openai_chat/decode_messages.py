@@ -19,11 +19,10 @@ from llm_service.core.content import (
     Thinking,
     ToolResult,
 )
-from llm_service.formats import media, reasoning
-from llm_service.formats import schema_fields as fields
+from llm_service.formats import media, reasoning, rules, validation
 from llm_service.formats import tool_calls as tools
 from llm_service.formats.openai_chat import decode_tools as chat_tools
-from llm_service.formats.schema_fields import REJECT, TRANSLATE, FieldRule, drop_unless
+from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless
 
 ROLES = ("developer", "system", "user", "assistant", "tool", "function")
 _TURNS: Mapping[str, Role] = {
@@ -80,11 +79,11 @@ def read_messages(given: Sequence[Mapping[str, Any]], dropped: Dropped) -> tuple
         # A plain turn, the usual case, has nothing to look for.
         if len(message) > 2 or "content" not in message:
             crossing = FUNCTION_MESSAGE_CROSSING if role == "function" else MESSAGE_CROSSING
-            lost = fields.cross(message, crossing, f"{path}.")
+            lost = rules.cross(message, crossing, f"{path}.")
             dropped.update((f"messages[].{name}", None) for name in lost)
         if role in ("tool", "function"):
             older = role == "function"
-            id = chat_tools.answered_id(given, index) if older else tools.text_at(message, path, "tool_call_id")
+            id = chat_tools.answered_id(given, index) if older else validation.text_at(message, path, "tool_call_id")
             results.append(_read_result(message, path, id))
             places.append(path)
             continue
@@ -121,7 +120,7 @@ def _read_turn(message: Mapping[str, Any], path: str, role: Role, dropped: Dropp
     elif content is not None:
         _read_content(content, f"{path}.content", role, dropped, parts, places)
     if message.get("refusal") is not None:
-        parts.append(Refusal(fields.text_of(message, path, "refusal")))
+        parts.append(Refusal(validation.text_of(message, path, "refusal")))
         places.append(f"{path}.refusal")
     chat_tools.read_calls(message, path, parts, places)
     if not parts:
@@ -137,9 +136,9 @@ def _read_content(content: Any, path: str, role: Role, dropped: Dropped, parts: 
         place = f"{path}[{index}]"
         read = known.get(part["type"])
         if read is None:
-            fields.unsupported(place)
+            validation.unsupported(place)
         if len(part) > 2:
-            fields.cross(part, PART_CROSSING[part["type"]], f"{place}.")
+            rules.cross(part, PART_CROSSING[part["type"]], f"{place}.")
         hint = part.get("prompt_cache_breakpoint")
         cache = media.read_cache(hint, media.EXPLICIT, media.OPENAI_TTL, f"{place}.prompt_cache_breakpoint")
         parts.append(read(part, place, dropped, cache))
@@ -147,18 +146,18 @@ def _read_content(content: Any, path: str, role: Role, dropped: Dropped, parts: 
 
 
 def _read_text(part: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
-    return Text(fields.text_of(part, place), cache)
+    return Text(validation.text_of(part, place), cache)
 
 
 def _read_refusal(part: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
-    return Refusal(fields.text_of(part, place, "refusal"))
+    return Refusal(validation.text_of(part, place, "refusal"))
 
 
 def _read_image(part: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
     path = f"{place}.image_url"
-    image = tools.object_at(part, place, "image_url")
-    dropped.update((f"image_url.{name}", None) for name in fields.cross(image, IMAGE_CROSSING, f"{path}."))
-    url = tools.text_at(image, path, "url")
+    image = validation.object_at(part, place, "image_url")
+    dropped.update((f"image_url.{name}", None) for name in rules.cross(image, IMAGE_CROSSING, f"{path}."))
+    url = validation.text_at(image, path, "url")
     if not url.startswith("data:"):
         return Image(url=media.check_url(url, f"{path}.url"), cache=cache)
     kind, data = media.read_data_url(url, f"{path}.url")
@@ -167,15 +166,15 @@ def _read_image(part: Mapping[str, Any], place: str, dropped: Dropped, cache: in
 
 def _read_file(part: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
     path = f"{place}.file"
-    file = tools.object_at(part, place, "file")
-    fields.cross(file, FILE_CROSSING, f"{path}.")
-    data = tools.text_at(file, path, "file_data")
+    file = validation.object_at(part, place, "file")
+    rules.cross(file, FILE_CROSSING, f"{path}.")
+    data = validation.text_at(file, path, "file_data")
     kind = media.PDF
     if data.startswith("data:"):
         kind, data = media.read_data_url(data, f"{path}.file_data")
     if kind != media.PDF:
-        fields.unsupported(f"{path}.file_data", f"a file must be of type {media.PDF}")
-    title = tools.text_at(file, path, "filename") if file.get("filename") is not None else None
+        validation.unsupported(f"{path}.file_data", f"a file must be of type {media.PDF}")
+    title = validation.text_at(file, path, "filename") if file.get("filename") is not None else None
     return Document(data=data, media_type=kind, title=title, cache=cache)
 
 
@@ -198,11 +197,11 @@ def _read_result(message: Mapping[str, Any], path: str, id: str) -> ToolResult:
         for index, part in enumerate(content):
             place = f"{path}.content[{index}]"
             if part["type"] != "text":
-                fields.unsupported(place, "a tool's answer is text")
-            fields.cross(part, PART_CROSSING["text"], f"{place}.")
+                validation.unsupported(place, "a tool's answer is text")
+            rules.cross(part, PART_CROSSING["text"], f"{place}.")
             hint = part.get("prompt_cache_breakpoint")
             cache = media.read_cache(hint, media.EXPLICIT, media.OPENAI_TTL, f"{place}.prompt_cache_breakpoint")
-            parts.append(Text(fields.text_of(part, place), cache))
+            parts.append(Text(validation.text_of(part, place), cache))
     return ToolResult(id, tuple(parts))
 
 
@@ -210,18 +209,18 @@ def _read_thinking(given: Any, path: str, parts: list[Part], places: list[str]) 
     if given is None:
         return
     if not isinstance(given, list):
-        tools.invalid(path, "must be a list")
+        validation.invalid(path, "must be a list")
     for index, block in enumerate(given):
         place = f"{path}[{index}]"
         if not isinstance(block, dict):
-            tools.invalid(place, "must be an object")
+            validation.invalid(place, "must be an object")
         if block.get("type") == "redacted_thinking":
-            parts.append(RedactedThinking(tools.text_at(block, place, "data"), "messages"))
+            parts.append(RedactedThinking(validation.text_at(block, place, "data"), "messages"))
         elif block.get("type") == "thinking":
             signature, vendor = reasoning.unsign(str(block.get("signature") or ""))
-            parts.append(Thinking(tools.text_at(block, place, "thinking", filled=False), signature, vendor))
+            parts.append(Thinking(validation.text_at(block, place, "thinking", filled=False), signature, vendor))
         else:
-            tools.invalid(f"{place}.type", "must be thinking or redacted_thinking")
+            validation.invalid(f"{place}.type", "must be thinking or redacted_thinking")
         places.append(place)
 
 
@@ -232,15 +231,15 @@ def read_format(given: Any) -> JsonFormat | None:
     if given.get("type") == "json_object":
         return JsonFormat()
     if given.get("type") != "json_schema":
-        fields.unsupported("response_format.type")
-    fields.cross(given, FORMAT_CROSSING, "response_format.")
+        validation.unsupported("response_format.type")
+    rules.cross(given, FORMAT_CROSSING, "response_format.")
     path = "response_format.json_schema"
-    told = tools.object_at(given, "response_format", "json_schema")
-    fields.cross(told, SCHEMA_CROSSING, f"{path}.")
-    schema = tools.object_at(told, path, "schema")
+    told = validation.object_at(given, "response_format", "json_schema")
+    rules.cross(told, SCHEMA_CROSSING, f"{path}.")
+    schema = validation.object_at(told, path, "schema")
     return JsonFormat(
         schema,
-        tools.text_at(told, path, "name"),
+        validation.text_at(told, path, "name"),
         told.get("description"),
         told.get("strict"),
         place=f"{path}.schema",

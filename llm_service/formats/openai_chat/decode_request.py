@@ -11,12 +11,12 @@ from typing import Any
 
 from llm_service.core.content import Reasoning
 from llm_service.core.conversation import Conversation
-from llm_service.formats import reasoning, sse
+from llm_service.formats import reasoning, rules, sse, validation
 from llm_service.formats import schema_fields as fields
 from llm_service.formats import tool_calls as tools
 from llm_service.formats.openai_chat import decode_messages as chat_parts
 from llm_service.formats.openai_chat import decode_tools as chat_tools
-from llm_service.formats.schema_fields import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
+from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
 
 NAME = "chat"
 KEEP_ALIVE = sse.KEEP_ALIVE
@@ -84,10 +84,20 @@ CROSSING: Mapping[str, FieldRule] = {
     "web_search_options": REJECT,
 }
 
+# What this format calls the fields of ``Conversation``, where its word is another one.
+FIELD_NAMES: Mapping[str, str] = {
+    "reasoning": "reasoning_effort",
+    "effort": "reasoning_effort",
+    "thoughts": "messages[].claude_thinking",
+    "cache": "prompt_cache_breakpoint",
+    "format": "response_format",
+    "tier": "service_tier",
+}
+
 
 def check(body: Any) -> dict[str, Any]:
     """``body`` if it is a well-formed request, else InvalidRequest naming the field."""
-    return fields.check(_SCHEMA, body)
+    return validation.check(_SCHEMA, body)
 
 
 def prompt(body: Mapping[str, Any]) -> list[Any]:
@@ -100,11 +110,11 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
 
     Raises InvalidRequest naming what is wrong, and UnsupportedParameter naming what cannot cross.
     """
-    dropped = dict.fromkeys(fields.cross(body, CROSSING))
+    dropped = dict.fromkeys(rules.cross(body, CROSSING))
     system, messages = chat_parts.read_messages(body["messages"], dropped)
     stop, effort, tier = body.get("stop"), body.get("reasoning_effort"), body.get("service_tier")
     if effort is not None and effort not in reasoning.EFFORTS:
-        tools.invalid("reasoning_effort", f"must be one of {', '.join(reasoning.EFFORTS)}")
+        validation.invalid("reasoning_effort", f"must be one of {', '.join(reasoning.EFFORTS)}")
     conversation = Conversation(
         messages=tuple(messages),
         system=tuple(system),
@@ -120,6 +130,7 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
         reasoning=None if effort is None else Reasoning(effort),
         tier=None if tier is None else _TIERS.get(tier, tier),
         dropped=tuple(dropped),
+        field_names=FIELD_NAMES,
     )
     tools.check_choice(conversation, chat_tools.choice_field(body))
     return conversation

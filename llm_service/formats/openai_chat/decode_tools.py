@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_service.core.content import Part, Tool, ToolCall, ToolChoice
-from llm_service.formats import custom_tools
-from llm_service.formats import schema_fields as fields
+from llm_service.formats import custom_tools, rules, validation
 from llm_service.formats import tool_calls as tools
-from llm_service.formats.schema_fields import TRANSLATE, FieldRule, drop_unless, reject_unless
+from llm_service.formats.rules import TRANSLATE, FieldRule, drop_unless, reject_unless
 
 TOOL_CROSSING: Mapping[str, Mapping[str, FieldRule]] = {
     kind: {"type": TRANSLATE, kind: TRANSLATE} for kind in ("function", "custom")
@@ -45,10 +44,10 @@ def read_tools(body: Mapping[str, Any]) -> tuple[Tool, ...]:
     older = body.get("functions")
     if older:
         if not isinstance(older, list):
-            tools.invalid("functions", "must be a list")
+            validation.invalid("functions", "must be a list")
         for name in ("tools", "tool_choice", "parallel_tool_calls"):
             if body.get(name) not in (None, []):
-                tools.invalid(name, "must not be given beside functions")
+                validation.invalid(name, "must not be given beside functions")
         read = [_read_function(function, f"functions[{index}]") for index, function in enumerate(older)]
     else:
         read = [_read_tool(tool, f"tools[{index}]") for index, tool in enumerate(body.get("tools") or ())]
@@ -58,33 +57,33 @@ def read_tools(body: Mapping[str, Any]) -> tuple[Tool, ...]:
 
 def _read_tool(tool: Any, place: str) -> Tool:
     if not isinstance(tool, dict):
-        tools.invalid(place, "must be an object")
+        validation.invalid(place, "must be an object")
     kind = tool.get("type")
     if kind not in ("function", "custom"):
-        fields.unsupported(f"{place}.type", "only functions and custom tools can be offered there")
-    fields.cross(tool, TOOL_CROSSING[kind], f"{place}.")
+        validation.unsupported(f"{place}.type", "only functions and custom tools can be offered there")
+    rules.cross(tool, TOOL_CROSSING[kind], f"{place}.")
     path = f"{place}.{kind}"
     if kind == "function":
         return _read_function(tool.get("function"), path)
-    custom = tools.object_at(tool, place, "custom")
-    fields.cross(custom, CUSTOM_CROSSING, f"{path}.")
-    return Tool(tools.text_at(custom, path, "name"), _about(custom, path), custom_tools.SCHEMA, place=path)
+    custom = validation.object_at(tool, place, "custom")
+    rules.cross(custom, CUSTOM_CROSSING, f"{path}.")
+    return Tool(validation.text_at(custom, path, "name"), _about(custom, path), custom_tools.SCHEMA, place=path)
 
 
 def _read_function(function: Any, path: str) -> Tool:
     if not isinstance(function, dict):
-        tools.invalid(path, "must be an object")
-    fields.cross(function, FUNCTION_CROSSING, f"{path}.")
-    schema = tools.object_at(function, path, "parameters") if function.get("parameters") is not None else None
+        validation.invalid(path, "must be an object")
+    rules.cross(function, FUNCTION_CROSSING, f"{path}.")
+    schema = validation.object_at(function, path, "parameters") if function.get("parameters") is not None else None
     strict = function.get("strict")
     if not isinstance(strict, bool | None):
-        tools.invalid(f"{path}.strict", "must be true or false")
-    name = tools.text_at(function, path, "name")
+        validation.invalid(f"{path}.strict", "must be true or false")
+    name = validation.text_at(function, path, "name")
     return Tool(name, _about(function, path), schema, strict, place=f"{path}.parameters")
 
 
 def _about(given: Mapping[str, Any], path: str) -> str | None:
-    return tools.text_at(given, path, "description", filled=False) if given.get("description") else None
+    return validation.text_at(given, path, "description", filled=False) if given.get("description") else None
 
 
 def choice_field(body: Mapping[str, Any]) -> str:
@@ -109,18 +108,18 @@ def read_choice(body: Mapping[str, Any]) -> ToolChoice | None:
             "allowed_tools": {"mode": ("auto" | "required") as mode, "tools": list(allowed)},
         }:
             return ToolChoice(mode, allowed=tuple(_allowed(tool, index) for index, tool in enumerate(allowed)))
-    tools.invalid("tool_choice", "must be auto, none, required, a function, a custom tool or allowed_tools")
+    validation.invalid("tool_choice", "must be auto, none, required, a function, a custom tool or allowed_tools")
 
 
 def _read_older_choice(given: Any, body: Mapping[str, Any]) -> ToolChoice:
     if not body.get("functions"):
-        tools.invalid("function_call", "must not be given without functions")
+        validation.invalid("function_call", "must not be given without functions")
     match given:
         case "auto" | "none":
             return ToolChoice(given)
         case {"name": str(name)}:
             return ToolChoice("tool", name)
-    tools.invalid("function_call", "must be auto, none or an object with the name of a function")
+    validation.invalid("function_call", "must be auto, none or an object with the name of a function")
 
 
 def _allowed(tool: Any, index: int) -> str:
@@ -128,7 +127,7 @@ def _allowed(tool: Any, index: int) -> str:
         case {"type": "function", "function": {"name": str(name)}} | {"type": "custom", "custom": {"name": str(name)}}:
             return name
     path = f"tool_choice.allowed_tools.tools[{index}]"
-    return fields.unsupported(path, "only functions and custom tools can be offered there")
+    return validation.unsupported(path, "only functions and custom tools can be offered there")
 
 
 def one_at_a_time(body: Mapping[str, Any]) -> bool | None:
@@ -143,16 +142,16 @@ def read_calls(message: Mapping[str, Any], path: str, parts: list[Part], places:
         return
     field = "function_call" if older is not None else "tool_calls"
     if message["role"] != "assistant":
-        tools.invalid(f"{path}.{field}", "must be in a turn of the assistant's")
+        validation.invalid(f"{path}.{field}", "must be in a turn of the assistant's")
     if older is not None:
         if calls:
-            tools.invalid(f"{path}.function_call", "must not be given beside tool_calls")
-        function = tools.object_at(message, path, "function_call")
+            validation.invalid(f"{path}.function_call", "must not be given beside tool_calls")
+        function = validation.object_at(message, path, "function_call")
         parts.append(_called(function, f"{path}.function_call", invented_id(path)))
         places.append(f"{path}.function_call")
         return
     if not isinstance(calls, list):
-        tools.invalid(f"{path}.tool_calls", "must be a list")
+        validation.invalid(f"{path}.tool_calls", "must be a list")
     for index, call in enumerate(calls):
         place = f"{path}.tool_calls[{index}]"
         parts.append(_read_call(call, place))
@@ -161,20 +160,22 @@ def read_calls(message: Mapping[str, Any], path: str, parts: list[Part], places:
 
 def _read_call(call: Any, place: str) -> ToolCall:
     if not isinstance(call, dict):
-        tools.invalid(place, "must be an object")
+        validation.invalid(place, "must be an object")
     kind = call.get("type", "function")
     if kind not in ("function", "custom"):
-        fields.unsupported(f"{place}.type", "only functions and custom tools are called there")
-    fields.cross(call, CALL_CROSSING[kind], f"{place}.")
-    called, path = tools.object_at(call, place, kind), f"{place}.{kind}"
+        validation.unsupported(f"{place}.type", "only functions and custom tools are called there")
+    rules.cross(call, CALL_CROSSING[kind], f"{place}.")
+    called, path = validation.object_at(call, place, kind), f"{place}.{kind}"
     if kind == "function":
-        return _called(called, path, tools.text_at(call, place, "id"))
-    given = tools.text_at(called, path, "input", filled=False)
-    return ToolCall(tools.text_at(call, place, "id"), tools.text_at(called, path, "name"), custom_tools.wrap(given))
+        return _called(called, path, validation.text_at(call, place, "id"))
+    given = validation.text_at(called, path, "input", filled=False)
+    return ToolCall(
+        validation.text_at(call, place, "id"), validation.text_at(called, path, "name"), custom_tools.wrap(given)
+    )
 
 
 def _called(function: Mapping[str, Any], path: str, id: str) -> ToolCall:
-    name = tools.text_at(function, path, "name")
+    name = validation.text_at(function, path, "name")
     return ToolCall(id, name, tools.read_arguments(function.get("arguments"), f"{path}.arguments"))
 
 
@@ -189,8 +190,8 @@ def answered_id(given: Sequence[Mapping[str, Any]], index: int) -> str:
     Raises InvalidRequest when it is not of that name.
     """
     path = f"messages[{index}]"
-    name = tools.text_at(given[index], path, "name")
+    name = validation.text_at(given[index], path, "name")
     called = given[index - 1].get("function_call") if index else None
     if not isinstance(called, dict) or called.get("name") != name:
-        tools.invalid(f"{path}.name", "must be the name of the function that the turn before calls")
+        validation.invalid(f"{path}.name", "must be the name of the function that the turn before calls")
     return invented_id(f"messages[{index - 1}]")

@@ -23,8 +23,8 @@ from llm_service.core.content import (
 from llm_service.core.conversation import Conversation
 from llm_service.core.target import Target
 from llm_service.formats import json_schema as schemas
-from llm_service.formats import media, reasoning
-from llm_service.formats import schema_fields as fields
+from llm_service.formats import media, reasoning, validation
+from llm_service.formats.encoding import RequestWriter
 from llm_service.formats.openai_chat import decode_answer as chat_upstream
 
 _MOST_STOPS: Final = 4
@@ -44,12 +44,12 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
     Raises UnsupportedParameter naming what OpenAI cannot take.
     """
     _refuse_prefill(conversation)
-    writer = _Writer(call, target)
+    writer = _Writer(call, conversation, target)
     body: dict[str, Any] = {"model": target.model, "messages": writer.messages(conversation)}
     if conversation.max_tokens is not None:
         body[target.provider.max_tokens_field] = conversation.max_tokens
     if len(conversation.stop) > _MOST_STOPS:
-        fields.unsupported(fields.client_field(call, "stop"), f"it takes at most {_MOST_STOPS} stop sequences")
+        validation.unsupported(writer.client_name("stop"), f"it takes at most {_MOST_STOPS} stop sequences")
     sampling = {"temperature": conversation.temperature, "top_p": conversation.top_p, "stop": list(conversation.stop)}
     for name, value in sampling.items():
         if value is None or value == []:
@@ -86,23 +86,19 @@ def _refuse_prefill(conversation: Conversation) -> None:
     """OpenAI would begin a new turn after a last message of the assistant's, not continue it."""
     if conversation.messages and conversation.messages[-1].role == "assistant":
         path = conversation.messages[-1].path
-        fields.unsupported(f"{path}.role", "the last message must be the user's, an answer cannot be continued")
+        validation.unsupported(f"{path}.role", "the last message must be the user's, an answer cannot be continued")
 
 
-class _Writer:
-    """One request; ``dropped`` gathers what is left out, in the client's words."""
+class _Writer(RequestWriter):
+    """One request."""
 
-    def __init__(self, call: Call, target: Target) -> None:
-        self._call, self._target = call, target
-        self.dropped: dict[str, None] = {}
+    def __init__(self, call: Call, conversation: Conversation, target: Target) -> None:
+        super().__init__(call, conversation, target)
         # A server that still wants max_tokens may not know the newer fields either.
         self.current = target.provider.max_tokens_field == "max_completion_tokens"
 
-    def drop(self, name: str) -> None:
-        self.dropped[fields.client_field(self._call, name)] = None
-
     def messages(self, conversation: Conversation) -> list[dict[str, Any]]:
-        system = "system" if self._target.sampling else "developer"
+        system = "system" if self.target.sampling else "developer"
         written: list[dict[str, Any]] = []
         if conversation.system:
             written.append({"role": system, "content": self._content(conversation.system, ())})
@@ -128,7 +124,9 @@ class _Writer:
             else:
                 said.append(part)
         if not said and not calls:
-            fields.unsupported(f"{message.path}.content", "there is nothing in it another vendor's model could read")
+            validation.unsupported(
+                f"{message.path}.content", "there is nothing in it another vendor's model could read"
+            )
         content = self._content(tuple(said), message.places) if said else None
         written: dict[str, Any] = {"role": "assistant", "content": content}
         if calls:
@@ -187,17 +185,17 @@ class _Writer:
             case Refusal(text):
                 return {"type": "refusal", "refusal": text}
             case _:
-                fields.unsupported(place)
+                validation.unsupported(place)
         self._hint(cache)
         if cache is not None and self._kept(cache):
             written["prompt_cache_breakpoint"] = media.write_cache(cache, media.EXPLICIT, media.OPENAI_TTL)
         return written
 
     def _kept(self, cache: int | None) -> bool:
-        return cache is not None and self._target.cache_breakpoints
+        return cache is not None and self.target.cache_breakpoints
 
     def _hint(self, cache: int | None) -> None:
-        if cache is not None and not self._target.cache_breakpoints:
+        if cache is not None and not self.target.cache_breakpoints:
             self.drop("cache")
 
     def tools(self, conversation: Conversation, body: dict[str, Any]) -> None:
@@ -242,17 +240,17 @@ class _Writer:
         if asked is None:
             return
         if asked.summary:
-            self.drop("thinking.display" if self._call.format == "messages" else "reasoning")  # chat shows none
+            self.drop("thinking.display" if self.call.format == "messages" else "reasoning")  # chat shows none
         effort = asked.effort
         if asked.budget is not None and effort is None:
             effort = reasoning.effort_of(asked.budget)
         if effort is None:
             return
-        if self._target.thinking == "none":
+        if self.target.thinking == "none":
             if effort != "none":
                 self.drop("reasoning")
             return
-        body["reasoning_effort"] = reasoning.nearest(effort, self._target.efforts)
+        body["reasoning_effort"] = reasoning.nearest(effort, self.target.efforts)
 
 
 def _document(document: Document, place: str) -> dict[str, Any]:
@@ -260,9 +258,9 @@ def _document(document: Document, place: str) -> dict[str, Any]:
     if document.text is not None:
         return {"type": "text", "text": "\n".join([*about, document.text])}
     if document.data is None:
-        fields.unsupported(f"{place}.source", "a document must be sent along, not named by its URL")
+        validation.unsupported(f"{place}.source", "a document must be sent along, not named by its URL")
     if document.context is not None:
-        fields.unsupported(f"{place}.context")
+        validation.unsupported(f"{place}.context")
     data = media.data_url(document.media_type, document.data)
     return {"type": "file", "file": {"filename": document.title or "document.pdf", "file_data": data}}
 

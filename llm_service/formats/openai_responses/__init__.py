@@ -10,6 +10,7 @@ from llm_service.formats.openai_responses.decode_answer import left_out as left_
 from llm_service.formats.openai_responses.decode_answer import read_error as read_error
 from llm_service.formats.openai_responses.decode_answer import read_verbatim as read_verbatim
 from llm_service.formats.openai_responses.decode_request import CROSSING as CROSSING
+from llm_service.formats.openai_responses.decode_request import FIELD_NAMES as FIELD_NAMES
 from llm_service.formats.openai_responses.decode_request import read_request as read_request
 from llm_service.formats.openai_responses.decode_stream import StreamDecoder as StreamDecoder
 from llm_service.formats.openai_responses.decode_stream import read_answer as read_answer

@@ -22,7 +22,6 @@ from llm_service.core.events import Answer, StopReason
 from llm_service.core.target import Target
 from llm_service.core.usage import Usage
 from llm_service.formats import decoding as upstream
-from llm_service.formats import schema_fields as fields
 from llm_service.formats import storage
 from llm_service.formats.decoding import Counts, VendorError, broken
 from llm_service.formats.openai_chat import decode_answer as chat_upstream
@@ -63,7 +62,7 @@ def forward(call: Call, target: Target) -> dict[str, Any]:
 def left_out(call: Call) -> tuple[str, ...]:
     """The names of what ``forward`` leaves out."""
     given = call.body.get("input")
-    return (fields.client_field(call, "thoughts"),) if isinstance(given, list) and any(map(_is_foreign, given)) else ()
+    return ("input[].reasoning",) if isinstance(given, list) and any(map(_is_foreign, given)) else ()
 
 
 def _is_foreign(item: Mapping[str, Any]) -> bool:

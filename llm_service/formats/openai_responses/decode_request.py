@@ -24,13 +24,13 @@ from llm_service.core.content import (
     ToolResult,
 )
 from llm_service.core.conversation import Conversation
-from llm_service.formats import schema_fields as fields
-from llm_service.formats import storage
+from llm_service.formats import rules, storage, validation
 from llm_service.formats.openai_responses.encode_answer import read_carried
 from llm_service.formats.openai_responses.parts import Dropped, read_parts
 from llm_service.formats.openai_responses.schema import NAME
-from llm_service.formats.schema_fields import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
-from llm_service.formats.tool_calls import check_choice, check_names, check_pairs, invalid, read_arguments, text_at
+from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
+from llm_service.formats.tool_calls import check_choice, check_names, check_pairs, read_arguments
+from llm_service.formats.validation import invalid, text_at
 
 _NO_HEADERS: Mapping[str, str] = {}
 
@@ -92,6 +92,16 @@ REASONING_CROSSING: Mapping[str, FieldRule] = {
 }
 _EFFORTS: tuple[str, ...] = get_args(Effort)
 
+# What this format calls the fields of ``Conversation``, where its word is another one.
+FIELD_NAMES: Mapping[str, str] = {
+    "max_tokens": "max_output_tokens",
+    "effort": "reasoning.effort",
+    "thoughts": "input[].reasoning",
+    "cache": "prompt_cache_breakpoint",
+    "format": "text.format",
+    "tier": "service_tier",
+}
+
 
 def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADERS) -> Conversation:
     """A checked body as a conversation. ``instructions`` and leading system messages become its system prompt.
@@ -101,8 +111,8 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
     """
     field = storage.wanted(body)
     if field is not None:
-        fields.unsupported(field, "it needs an answer that OpenAI keeps")
-    dropped: Dropped = dict.fromkeys(fields.cross(body, CROSSING))
+        validation.unsupported(field, "it needs an answer that OpenAI keeps")
+    dropped: Dropped = dict.fromkeys(rules.cross(body, CROSSING))
     turns = _Turns(body.get("instructions"))
     given = body["input"]
     items = [{"role": "user", "content": given}] if isinstance(given, str) else given
@@ -128,6 +138,7 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
         reasoning=_read_reasoning(body.get("reasoning"), dropped),
         tier=_read_tier(body.get("service_tier")),
         dropped=tuple(dropped),
+        field_names=FIELD_NAMES,
     )
     check_names(conversation.tools)
     check_choice(conversation, "tool_choice")
@@ -158,7 +169,7 @@ class _Turns:
             return
         for part, where in parts:
             if type(part) is not Text:
-                fields.unsupported(where or place, "a system message holds text there")
+                validation.unsupported(where or place, "a system message holds text there")
             self.system.append(part)
 
     def answer(self, result: ToolResult, place: str) -> None:
@@ -180,8 +191,8 @@ def _read_item(turns: _Turns, item: Mapping[str, Any], place: str, dropped: Drop
     kind = item.get("type") or "message"
     fates = ITEM_CROSSING.get(kind)
     if fates is None:
-        fields.unsupported(place)
-    dropped.update((f"input[].{name}", None) for name in fields.cross(item, fates, f"{place}."))
+        validation.unsupported(place)
+    dropped.update((f"input[].{name}", None) for name in rules.cross(item, fates, f"{place}."))
     if kind == "message":
         where = f"{place}.content" if place != "input" else place
         turns.say(item["role"], read_parts(item["content"], where, dropped), where)
@@ -200,12 +211,12 @@ def _read_item(turns: _Turns, item: Mapping[str, Any], place: str, dropped: Drop
 def _read_thinking(item: Mapping[str, Any], place: str) -> Part:
     """Reasoning with its vendor's word beside it: another's as it was carried, or OpenAI's own."""
     text = "\n\n".join(
-        fields.text_of(part, f"{place}.{name}")
+        validation.text_of(part, f"{place}.{name}")
         for name in ("summary", "content")
         for part in item.get(name) or ()
         if isinstance(part, dict)
     )
-    encrypted = "" if item.get("encrypted_content") is None else fields.text_of(item, place, "encrypted_content")
+    encrypted = "" if item.get("encrypted_content") is None else validation.text_of(item, place, "encrypted_content")
     carried = read_carried(encrypted)
     if carried is not None:
         vendor, signature, redacted = carried
@@ -222,7 +233,7 @@ def _read_include(include: Any, dropped: Dropped) -> None:
     """Encrypted reasoning is always there, and the rest is about tools of OpenAI's own."""
     for index, name in enumerate(include or ()):
         if name == "message.output_text.logprobs":
-            fields.unsupported(f"include[{index}]")
+            validation.unsupported(f"include[{index}]")
         if name != "reasoning.encrypted_content":
             dropped["include"] = None
 
@@ -231,8 +242,8 @@ def _read_tool(tool: Any, place: str, dropped: Dropped) -> Tool:
     if not isinstance(tool, dict):
         invalid(place, "must be an object")
     if tool.get("type") != "function":
-        fields.unsupported(place, "only functions have a counterpart there")
-    dropped.update((f"tools[].{name}", None) for name in fields.cross(tool, TOOL_CROSSING, f"{place}."))
+        validation.unsupported(place, "only functions have a counterpart there")
+    dropped.update((f"tools[].{name}", None) for name in rules.cross(tool, TOOL_CROSSING, f"{place}."))
     schema, strict = tool.get("parameters"), tool.get("strict")
     if not isinstance(schema, dict | None):
         invalid(f"{place}.parameters", "must be an object")
@@ -252,7 +263,7 @@ def _read_choice(choice: Any) -> ToolChoice | None:
     if choice.get("type") == "function":
         return ToolChoice("tool", text_at(choice, "tool_choice", "name"))
     if choice.get("type") != "allowed_tools":
-        fields.unsupported("tool_choice")
+        validation.unsupported("tool_choice")
     mode, tools = choice.get("mode"), choice.get("tools")
     if mode not in ("auto", "required") or not isinstance(tools, list):
         invalid("tool_choice", "must have a mode, auto or required, and a list of tools")
@@ -260,20 +271,20 @@ def _read_choice(choice: Any) -> ToolChoice | None:
     for index, tool in enumerate(tools):
         place = f"tool_choice.tools[{index}]"
         if not isinstance(tool, dict) or tool.get("type") != "function":
-            fields.unsupported(place, "only functions have a counterpart there")
+            validation.unsupported(place, "only functions have a counterpart there")
         names.append(text_at(tool, place, "name"))
     return ToolChoice(mode, allowed=tuple(names))
 
 
 def _read_format(text: Mapping[str, Any], dropped: Dropped) -> JsonFormat | None:
     place = "text.format"
-    dropped.update((f"text.{name}", None) for name in fields.cross(text, TEXT_CROSSING, "text."))
+    dropped.update((f"text.{name}", None) for name in rules.cross(text, TEXT_CROSSING, "text."))
     given = text.get("format")
     if given is None:
         return None
     if not isinstance(given, dict):
         invalid(place, "must be an object")
-    fields.cross(given, FORMAT_CROSSING, f"{place}.")
+    rules.cross(given, FORMAT_CROSSING, f"{place}.")
     match given.get("type"):
         case "text":
             return None
@@ -293,7 +304,7 @@ def _read_format(text: Mapping[str, Any], dropped: Dropped) -> JsonFormat | None
 def _read_reasoning(given: Mapping[str, Any] | None, dropped: Dropped) -> Reasoning | None:
     if not given:
         return None
-    dropped.update((f"reasoning.{name}", None) for name in fields.cross(given, REASONING_CROSSING, "reasoning."))
+    dropped.update((f"reasoning.{name}", None) for name in rules.cross(given, REASONING_CROSSING, "reasoning."))
     effort = given.get("effort")
     if effort is not None and effort not in _EFFORTS:
         invalid("reasoning.effort", f"must be one of {', '.join(_EFFORTS)}")

@@ -25,8 +25,8 @@ from llm_service.core.content import (
 from llm_service.core.conversation import Conversation
 from llm_service.core.target import Target
 from llm_service.formats import json_schema as schemas
-from llm_service.formats import media, reasoning
-from llm_service.formats import schema_fields as fields
+from llm_service.formats import media, reasoning, validation
+from llm_service.formats.encoding import RequestWriter
 from llm_service.formats.openai_chat import decode_answer as chat_upstream
 from llm_service.formats.openai_responses.parts import write_part
 from llm_service.formats.openai_responses.schema import NAME
@@ -63,7 +63,7 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
     Raises UnsupportedParameter naming what OpenAI cannot take.
     """
     _refuse_prefill(conversation)
-    writer = _Writer(call, target)
+    writer = _Writer(call, conversation, target)
     body: dict[str, Any] = {"model": target.model, "input": writer.input(conversation), "store": False}
     writer.limits(conversation, body)
     if conversation.user is not None:
@@ -86,18 +86,11 @@ def _refuse_prefill(conversation: Conversation) -> None:
     """OpenAI would begin a new turn after a last message of the assistant's, not continue it."""
     if conversation.messages and conversation.messages[-1].role == "assistant":
         path = f"{conversation.messages[-1].path}.role"
-        fields.unsupported(path, "the last message must be the user's, an answer cannot be continued")
+        validation.unsupported(path, "the last message must be the user's, an answer cannot be continued")
 
 
-class _Writer:
-    """One request; ``dropped`` gathers what is left out, in the client's words."""
-
-    def __init__(self, call: Call, target: Target) -> None:
-        self._call, self._target = call, target
-        self.dropped: dict[str, None] = {}
-
-    def drop(self, name: str) -> None:
-        self.dropped[fields.client_field(self._call, name)] = None
+class _Writer(RequestWriter):
+    """One request."""
 
     def limits(self, conversation: Conversation, body: dict[str, Any]) -> None:
         if conversation.max_tokens is not None:
@@ -106,7 +99,7 @@ class _Writer:
                 self.drop("max_tokens")
         for name in ("temperature", "top_p"):
             value = getattr(conversation, name)
-            if value is not None and self._target.sampling:
+            if value is not None and self.target.sampling:
                 body[name] = value
             elif value is not None:
                 self.drop(name)
@@ -136,7 +129,7 @@ class _Writer:
 
     def reasoning(self, conversation: Conversation, body: dict[str, Any]) -> None:
         asked = conversation.reasoning
-        if self._target.thinking != "effort":
+        if self.target.thinking != "effort":
             if asked is not None and asked.effort != "none":
                 self.drop("reasoning")
             return
@@ -146,14 +139,14 @@ class _Writer:
         told: dict[str, Any] = {}
         effort = reasoning.effort_of(asked.budget) if asked.effort is None and asked.budget else asked.effort
         if effort is not None:
-            told["effort"] = reasoning.nearest(effort, self._target.efforts)
+            told["effort"] = reasoning.nearest(effort, self.target.efforts)
         if asked.summary:
             told["summary"] = "auto"
         if told:
             body["reasoning"] = told
 
     def input(self, conversation: Conversation) -> list[dict[str, Any]]:
-        system = "system" if self._target.sampling else "developer"
+        system = "system" if self.target.sampling else "developer"
         items: list[dict[str, Any]] = []
         if conversation.system:
             items.append(self._message(system, conversation.system))
@@ -178,7 +171,7 @@ class _Writer:
     def _part(self, part: Part) -> dict[str, Any]:
         cache = getattr(part, "cache", None)
         written = write_part(part)
-        if cache is not None and self._target.cache_breakpoints:
+        if cache is not None and self.target.cache_breakpoints:
             written["prompt_cache_breakpoint"] = media.write_cache(cache, media.EXPLICIT, media.OPENAI_TTL)
         elif cache is not None:
             self.drop("cache")
@@ -215,7 +208,9 @@ class _Writer:
             if type(part) in (Text, ToolCall) and getattr(part, "cache", None) is not None:
                 self.drop("cache")
         if not items:
-            fields.unsupported(f"{message.path}.content", "there is nothing in it another vendor's model could read")
+            validation.unsupported(
+                f"{message.path}.content", "there is nothing in it another vendor's model could read"
+            )
         return items
 
 

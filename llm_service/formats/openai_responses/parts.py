@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from llm_service.core.content import Document, Image, Part, Refusal, Text
-from llm_service.formats import media
-from llm_service.formats import schema_fields as fields
-from llm_service.formats.schema_fields import REJECT, TRANSLATE, FieldRule, drop_unless
-from llm_service.formats.tool_calls import invalid, text_at
+from llm_service.formats import media, rules, validation
+from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless
+from llm_service.formats.validation import invalid, text_at
 
 Dropped: TypeAlias = dict[str, None]
 
@@ -54,8 +53,8 @@ def _read(part: Any, place: str, dropped: Dropped) -> Part:
     kind = part.get("type")
     fates = CROSSING.get(kind) if isinstance(kind, str) else None
     if fates is None or not isinstance(kind, str):
-        fields.unsupported(place)
-    dropped.update((f"input[].content[].{name}", None) for name in fields.cross(part, fates, f"{place}."))
+        validation.unsupported(place)
+    dropped.update((f"input[].content[].{name}", None) for name in rules.cross(part, fates, f"{place}."))
     hint = part.get("prompt_cache_breakpoint")
     cache = media.read_cache(hint, media.EXPLICIT, media.OPENAI_TTL, f"{place}.prompt_cache_breakpoint")
     return _READERS[kind](part, place, cache)
@@ -94,9 +93,9 @@ def _decoded(data: str, path: str) -> str:
 
 
 _READERS: Mapping[str, Callable[[Mapping[str, Any], str, int | None], Part]] = {
-    "input_text": lambda part, place, cache: Text(fields.text_of(part, place), cache),
-    "output_text": lambda part, place, cache: Text(fields.text_of(part, place), cache),
-    "refusal": lambda part, place, cache: Refusal(fields.text_of(part, place, "refusal")),
+    "input_text": lambda part, place, cache: Text(validation.text_of(part, place), cache),
+    "output_text": lambda part, place, cache: Text(validation.text_of(part, place), cache),
+    "refusal": lambda part, place, cache: Refusal(validation.text_of(part, place, "refusal")),
     "input_image": _read_image,
     "input_file": _read_file,
 }

@@ -15,7 +15,7 @@ from marshmallow import fields as base
 
 from llm_service.core import errors
 from llm_service.formats import schema_fields as fields
-from llm_service.formats import sse
+from llm_service.formats import sse, validation
 from llm_service.formats.openai_chat import errors as chat_errors
 
 NAME = "responses"
@@ -114,7 +114,7 @@ _SCHEMA = RequestSchema()
 
 def check(body: Any) -> dict[str, Any]:
     """``body`` if it is a well-formed request, else InvalidRequest naming the field."""
-    fields.check(_SCHEMA, body)
+    validation.check(_SCHEMA, body)
     if body.get("input") is None and all(body.get(name) is None for name in _INSTEAD_OF_INPUT):
         raise errors.InvalidRequest("input is required.", param="input")
     checked: dict[str, Any] = body

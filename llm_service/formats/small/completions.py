@@ -20,8 +20,8 @@ from llm_service.core.events import Answer, Delta, Event, Finished, Relay, Start
 from llm_service.core.target import Target
 from llm_service.formats import decoding as upstream
 from llm_service.formats import openai_chat as chat
+from llm_service.formats import rules, sse, validation
 from llm_service.formats import schema_fields as fields
-from llm_service.formats import sse
 from llm_service.formats.decoding import broken
 from llm_service.formats.openai_chat import error as error
 from llm_service.formats.openai_chat import error_headers as error_headers
@@ -29,7 +29,7 @@ from llm_service.formats.openai_chat import read_error as read_error
 from llm_service.formats.openai_chat import status as status
 from llm_service.formats.openai_chat.decode_answer import STOP_REASONS, read_usage
 from llm_service.formats.openai_chat.decode_request import wants_usage
-from llm_service.formats.schema_fields import TRANSLATE, FieldRule, drop_unless, reject_unless
+from llm_service.formats.rules import TRANSLATE, FieldRule, drop_unless, reject_unless
 
 NAME = "completions"
 KEEP_ALIVE = sse.KEEP_ALIVE
@@ -104,7 +104,7 @@ CROSSING: Mapping[str, FieldRule] = {
 
 def check(body: Any) -> dict[str, Any]:
     """``body`` if it is a well-formed request, else InvalidRequest naming the field."""
-    return fields.check(_SCHEMA, body)
+    return validation.check(_SCHEMA, body)
 
 
 def prompt(body: Mapping[str, Any]) -> list[Any]:
@@ -114,15 +114,15 @@ def prompt(body: Mapping[str, Any]) -> list[Any]:
 
 def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADERS) -> Conversation:
     """A checked body as a conversation of one message. Raises UnsupportedParameter naming what cannot cross."""
-    dropped = fields.cross(body, CROSSING)
+    dropped = rules.cross(body, CROSSING)
     text = body.get("prompt")
     if isinstance(text, list) and len(text) == 1:
         text = text[0]
     if not isinstance(text, str) or not text:
-        fields.unsupported("prompt", "it takes one prompt, as text that is not empty")
+        validation.unsupported("prompt", "it takes one prompt, as text that is not empty")
     limit = body.get("max_tokens")
     if limit == 0:
-        fields.unsupported("max_tokens", "at least one token is generated there")
+        validation.unsupported("max_tokens", "at least one token is generated there")
     stop = body.get("stop")
     return Conversation(
         messages=(Message("user", (Text(text),)),),

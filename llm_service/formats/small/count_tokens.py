@@ -19,6 +19,7 @@ from llm_service.core.usage import Usage
 from llm_service.formats import anthropic_messages as messages
 from llm_service.formats import decoding as upstream
 from llm_service.formats import schema_fields as fields
+from llm_service.formats import validation
 from llm_service.formats.anthropic_messages import KEEP_ALIVE as KEEP_ALIVE
 from llm_service.formats.anthropic_messages import Passthrough as Passthrough
 from llm_service.formats.anthropic_messages import StreamDecoder as StreamDecoder
@@ -51,7 +52,7 @@ _SCHEMA = RequestSchema()
 
 def check(body: Any) -> dict[str, Any]:
     """``body`` if it is a well-formed request, else InvalidRequest naming the field."""
-    return fields.check(_SCHEMA, body)
+    return validation.check(_SCHEMA, body)
 
 
 def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADERS) -> Conversation:

@@ -20,6 +20,7 @@ from llm_service.core.target import Target
 from llm_service.core.usage import Usage
 from llm_service.formats import decoding as upstream
 from llm_service.formats import schema_fields as fields
+from llm_service.formats import validation
 from llm_service.formats.decoding import Counts, broken
 
 # Errors are OpenAI's on all its routes. A call of this kind never streams: its frames could only be an error.
@@ -88,7 +89,7 @@ _SCHEMA = RequestSchema()
 
 def check(body: Any) -> dict[str, Any]:
     """``body`` if it is a well-formed request, else InvalidRequest naming the field."""
-    return fields.check(_SCHEMA, body)
+    return validation.check(_SCHEMA, body)
 
 
 def prompt(body: Mapping[str, Any]) -> list[Any]:

@@ -19,7 +19,7 @@ from llm_service.core.conversation import Conversation
 from llm_service.core.events import Answer, Delta, Event, Finished, RefusalDelta
 from llm_service.core.money import as_dollars
 from llm_service.formats import schema_fields as fields
-from llm_service.formats import sse
+from llm_service.formats import sse, validation
 
 NAME = "simple"
 KEEP_ALIVE = sse.KEEP_ALIVE
@@ -52,7 +52,7 @@ _SCHEMA = RequestSchema()
 
 def check(body: Any) -> dict[str, Any]:
     """``body`` if it is a well-formed request, else InvalidRequest naming the field. ``model`` may be missing."""
-    checked = fields.check(_SCHEMA, body)
+    checked = validation.check(_SCHEMA, body)
     if checked.get("prompt") is None and checked.get("messages") is None:
         raise errors.InvalidRequest("prompt is required, or messages in its place.", param="prompt")
     if checked.get("prompt") is not None and checked.get("messages") is not None:

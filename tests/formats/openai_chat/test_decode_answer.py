@@ -69,6 +69,7 @@ def test_a_reasoning_model_gets_a_developer_message_and_no_sampling() -> None:
         top_k=5,
         stop=("END",),
         user="u" * 65,
+        field_names=messages.FIELD_NAMES,
     )
     asked = call("messages", {"messages": TURN}, stream=True)
     sent, dropped = chat.write_request(asked, conversation, target(model="gpt-5", sampling=False))

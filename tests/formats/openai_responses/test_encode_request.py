@@ -30,8 +30,9 @@ from llm_service.core.content import (
     ToolResult,
 )
 from llm_service.core.conversation import Conversation
+from llm_service.formats import anthropic_messages as messages
 from llm_service.formats import openai_responses as responses
-from tests.formats.examples import call, target
+from tests.formats.examples import asked_by, call, target
 from tests.formats.openai_responses.wire import body, responses_call
 
 GPT5 = target(model="gpt-5", sampling=False, thinking="effort")
@@ -49,7 +50,7 @@ def conversation(*messages: Message, **more: Any) -> Conversation:
 
 
 def write(given: Conversation, to: Any = GPT5, **more: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
-    return responses.write_request(replace(CALL, **more), given, to)
+    return responses.write_request(replace(CALL, **more), asked_by(messages, given), to)
 
 
 # ---- what is sent

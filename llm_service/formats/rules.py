@@ -1,0 +1,49 @@
+"""What happens to the fields of a request that is sent to another format: translate, drop and name, or reject."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from llm_service.formats import validation
+
+
+@dataclass(frozen=True, slots=True)
+class FieldRule:
+    """What becomes of a field. ``neutral`` values mean the same as leaving it out, and are left out."""
+
+    how: Literal["translate", "drop", "reject"]
+    neutral: tuple[Any, ...] = ()
+
+
+TRANSLATE = FieldRule("translate")
+REJECT = FieldRule("reject")
+
+
+def drop_unless(*neutral: Any) -> FieldRule:
+    """A hint: the answer is the same in kind without it. Dropped and named, unless it says nothing."""
+    return FieldRule("drop", neutral)
+
+
+def reject_unless(*neutral: Any) -> FieldRule:
+    return FieldRule("reject", neutral)
+
+
+def cross(given: Mapping[str, Any], fates: Mapping[str, FieldRule], path: str = "") -> list[str]:
+    """The names of the fields of ``given`` that are dropped.
+
+    ``path`` is the place of ``given`` in the body, with its dot, and empty at the
+    top. Raises UnsupportedParameter for a field that cannot cross, an unlisted one
+    included.
+    """
+    dropped = []
+    for name, value in given.items():
+        fate = fates.get(name, REJECT)
+        if fate is TRANSLATE or value is None or value in fate.neutral:
+            continue
+        if fate.how == "drop":
+            dropped.append(name)
+        else:
+            validation.unsupported(path + validation.safe_name(name))
+    return dropped

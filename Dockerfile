@@ -1,4 +1,4 @@
-# The same steps as `make install` and `make run`. Wheels only: neither stage needs a compiler.
+# The steps are the same as in `make install` and `make run`. Only wheels are installed, so neither stage needs a compiler.
 FROM python:3.13-slim AS builder
 WORKDIR /app
 ENV PIP_ONLY_BINARY=:all: \
@@ -10,7 +10,7 @@ COPY llm_service/ llm_service/
 RUN .venv/bin/python -m compileall -q llm_service
 
 FROM python:3.13-slim
-# The SDKs check certificates against the system's store, which the base image carries in ca-certificates.
+# The SDKs verify certificates with the system's store, which the base image has. The first line makes sure of that.
 RUN test -s /etc/ssl/certs/ca-certificates.crt \
     && groupadd --system --gid 10001 service \
     && useradd --system --uid 10001 --gid service --no-create-home --home-dir /data --shell /usr/sbin/nologin service \
@@ -32,5 +32,5 @@ EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f\"http://127.0.0.1:{os.environ['PORT']}/health\", timeout=2)"]
-# Exec form: gunicorn is process 1 and gets the stop signal itself.
+# In the exec form gunicorn is process 1 and gets the stop signal itself.
 CMD ["gunicorn", "-c", "gunicorn.conf.py", "wsgi:app"]

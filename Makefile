@@ -1,12 +1,12 @@
-# Needs git, make and Python >= 3.11 with venv; everything else is installed into .venv.
-#   make run                          serve on http://127.0.0.1:8000 (settings by environment: docs/settings.md)
-#   make test                         the whole suite; nothing has to be running
-#   make run PYTHON=python3.13        choose the Python
+# You need git, make and Python 3.11 or newer with venv. Everything else is installed into .venv.
+#   make run                          serve on http://127.0.0.1:8000; docs/settings.md lists the settings
+#   make test                         run the whole test suite; nothing has to be running
+#   make run PYTHON=python3.13        use another Python
 
 .DEFAULT_GOAL := help
 .PHONY: help run install install-dev test lint format bench lock package image compose-check clean
 
-# An existing .venv keeps its Python until another one is named.
+# An existing .venv keeps its Python until you name another one.
 ifeq ($(origin PYTHON),undefined)
 PYTHON := $(shell .venv/bin/python -c "" 2>/dev/null && echo .venv/bin/python || echo python3)
 endif
@@ -16,18 +16,19 @@ IMAGE ?= llm-service
 UV_VERSION := 0.13.8
 
 help:
-	@echo "make run      install what is needed and serve on http://127.0.0.1:8000"
-	@echo "make test     run the whole suite (ARGS='-k name' for a part)"
-	@echo "make install  what make run does before serving"
-	@echo "make lint     ruff, mypy, hadolint, compose file"
-	@echo "make format   let ruff rewrite the code"
-	@echo "make bench    requests/s and added latency, beside a bare Flask endpoint"
-	@echo "make lock     resolve requirements*.in again (LOCK=--upgrade for newer versions)"
-	@echo "make package  build the wheel and try it in a clean environment"
-	@echo "make image    docker build"
-	@echo "make clean    remove what make made; the instance folder stays"
+	@echo "make run          install what is needed and serve on http://127.0.0.1:8000"
+	@echo "make test         run the whole test suite (ARGS='-k name' for a part of it)"
+	@echo "make install      install what make run needs, without serving"
+	@echo "make install-dev  install what tests and linters need too"
+	@echo "make lint         run ruff, mypy and hadolint, and check the Compose file"
+	@echo "make format       let ruff format the code"
+	@echo "make bench        measure requests per second and added latency, compared with a bare Flask endpoint"
+	@echo "make lock         resolve requirements*.in again (LOCK=--upgrade for newer versions)"
+	@echo "make package      build the wheel and try it in a clean environment"
+	@echo "make image        build the container image with docker"
+	@echo "make clean        remove what make created; the instance folder stays"
 
-# exec: gunicorn is make's own child, so make hands it a SIGTERM and waits for its clean end.
+# With exec, gunicorn is the direct child of make, so make passes SIGTERM on to it and waits until it has ended.
 run: install
 	@exec $(BIN)/gunicorn -c gunicorn.conf.py wsgi:app
 
@@ -37,7 +38,7 @@ install:
 install-dev:
 	@$(PYTHON) scripts/install.py --dev
 
-# Most tests wait for a server more than they compute: four at a time, also on two cores.
+# Most tests spend more time waiting for a server than computing, so four run at a time, even on two cores.
 test: install-dev
 	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
@@ -47,7 +48,7 @@ lint: install-dev compose-check
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
 
-# The same check runs in tests/test_container_files.py; docker compose adds its own where it is installed.
+# The test checks the files without a container engine. If docker compose is installed, it checks the Compose file too.
 compose-check: install-dev
 	$(BIN)/python -m pytest tests/test_container_files.py -k "not health_check"
 	@if docker compose version >/dev/null 2>&1; then \
@@ -61,8 +62,8 @@ format: install-dev
 bench: install-dev
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-# A resolver of its own, so that a broken lock can still be remade. UV_* and configuration files of this
-# machine are left out: the lock must be what the public index serves.
+# The resolver has an environment of its own, so that a lock that cannot be installed can still be made again. The UV_*
+# variables and the configuration files of this machine are ignored, because the lock must describe the public index.
 UV_PLAIN := env -u UV_INDEX -u UV_INDEX_URL -u UV_EXTRA_INDEX_URL -u UV_DEFAULT_INDEX -u UV_FIND_LINKS build/lock/bin/uv --no-config
 COMPILE := $(UV_PLAIN) pip compile --quiet --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock" $(LOCK)
 

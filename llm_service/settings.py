@@ -1,10 +1,11 @@
-"""Every setting: name, type, default and one line of help, in one place.
+"""Every setting in one place: its name, type, default and one line of help.
 
-Settings come from the environment, are read once, and a wrong one stops the
-start with its name. This is the only module that reads the environment (a test
-enforces it); provider keys named in models.toml are read through
-``Settings.secret``. ``docs/settings.md`` lists the same table, and a test
-compares the two.
+Settings come from the environment and are read once. A wrong setting stops the
+start with a message that names it. This is the only module that reads the
+environment (a test enforces it). The variables that the catalogue names, such as
+providers' keys, are read through ``Settings.secret``. README.md and
+docs/settings.md print the table of settings, and a test compares them with this
+module.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ MEBIBYTE = 1024 * 1024
 
 
 class SettingsError(ValueError):
-    """A setting is wrong; the message names it."""
+    """A setting is wrong. The message names it and never quotes its value."""
 
 
 def _setting(env: str, default: Any, help: str, read: Callable[[str], Any] = str, *, shown: bool = True) -> Any:
-    """``shown``: whether the value may appear in ``repr``."""
+    """One field of ``Settings``. ``shown`` says whether the value may appear in ``repr``."""
     metadata = {"env": env, "help": help, "read": read}
     return field(default=default, metadata=metadata, repr=shown)
 
@@ -36,7 +37,7 @@ def _integer(low: int, high: int) -> Callable[[str], int]:
     def read(text: str) -> int:
         number = int(text)
         if not low <= number <= high:
-            raise ValueError(f"must be from {low} to {high}")
+            raise ValueError(f"must be a whole number from {low} to {high}")
         return number
 
     return read
@@ -46,7 +47,7 @@ def _seconds(low: float, high: float) -> Callable[[str], float]:
     def read(text: str) -> float:
         number = float(text)
         if not low <= number <= high:
-            raise ValueError(f"must be from {low} to {high} seconds")
+            raise ValueError(f"must be a number of seconds from {low:g} to {high:g}")
         return number
 
     return read
@@ -57,7 +58,7 @@ def _list(text: str) -> tuple[str, ...]:
 
 
 def _choice(*names: str) -> Callable[[str], str]:
-    """One of ``names``, typed in whichever case."""
+    """A reader that accepts one of ``names`` in upper or lower case."""
 
     def read(text: str) -> str:
         for name in names:
@@ -70,20 +71,20 @@ def _choice(*names: str) -> Callable[[str], str]:
 
 def _time_zone(text: str) -> str:
     try:
-        if text != "UTC":  # which needs no time zone database
+        if text != "UTC":  # UTC needs no time zone database
             ZoneInfo(text)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("is not a time zone such as UTC or Europe/Berlin") from None
+        raise ValueError("must be a time zone such as UTC or Europe/Berlin") from None
     return text
 
 
 def _database_url(text: str) -> str:
-    """``postgres://`` and ``postgresql://`` both mean psycopg 3."""
+    """An SQLAlchemy URL. ``postgres://`` and ``postgresql://`` both select the driver psycopg 3."""
     for prefix in ("postgres://", "postgresql://"):
         if text.startswith(prefix):
             return "postgresql+psycopg://" + text[len(prefix) :]
     if "://" not in text:
-        raise ValueError("must be an SQLAlchemy URL, like postgresql://user:password@host/name")
+        raise ValueError("must be an SQLAlchemy URL such as postgresql://user:password@host/name")
     return text
 
 
@@ -94,7 +95,7 @@ def _redis_url(text: str) -> str:
 
 
 def _webhook_url(text: str) -> str:
-    """As it goes on the wire: ASCII, without a fragment."""
+    """The URL as it is sent: in ASCII, without a fragment."""
     try:
         parts = urlsplit(text)
         good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -103,130 +104,158 @@ def _webhook_url(text: str) -> str:
     if not good or not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("must be a URL such as https://host/path")
     if "@" in parts.netloc:
-        raise ValueError("must not hold a user or a password")
+        raise ValueError("must not contain a user name or a password")
     return parts._replace(fragment="").geturl()
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The service's settings. Build with ``Settings.load()`` or, in tests, by keyword."""
+    """The service's settings. ``Settings.load()`` reads them; tests build them by keyword."""
 
-    host: str = _setting("HOST", "127.0.0.1", "address to listen on (0.0.0.0 in the image)")
+    host: str = _setting("HOST", "127.0.0.1", "address to listen on (the container image sets 0.0.0.0)")
     port: int = _setting("PORT", 8000, "port to listen on", _integer(0, 65535))
-    workers: int = _setting("WEB_CONCURRENCY", 2, "gunicorn worker processes", _integer(1, 256))
+    workers: int = _setting("WEB_CONCURRENCY", 2, "number of gunicorn worker processes", _integer(1, 256))
     database_url: str | None = _setting(
-        "DATABASE_URL", None, "SQLAlchemy URL; SQLite in the instance folder when unset", _database_url, shown=False
+        "DATABASE_URL",
+        None,
+        "SQLAlchemy URL of the database; when unset, SQLite in the instance folder",
+        _database_url,
+        shown=False,
     )
     redis_url: str | None = _setting(
         "REDIS_URL",
         None,
-        "Redis or Valkey; an embedded server in the instance folder when unset",
+        "URL of Redis or Valkey; when unset, an embedded server in the instance folder",
         _redis_url,
         shown=False,
     )
     instance: Path = _setting(
-        "LLM_SERVICE_INSTANCE", Path("instance"), "state folder: SQLite, embedded Redis, secret", Path
+        "LLM_SERVICE_INSTANCE", Path("instance"), "folder for state: SQLite database, embedded Redis, secret", Path
     )
     secret_text: str | None = _setting(
         "LLM_SERVICE_SECRET",
         None,
-        "HMAC key for key digests and prompt hashes; required with DATABASE_URL",
+        "HMAC key for key digests and prompt hashes; required if DATABASE_URL is not SQLite",
         shown=False,
     )
     models: Path | None = _setting(
-        "LLM_SERVICE_MODELS", None, "the catalogue file; the packaged models.toml when unset", Path
+        "LLM_SERVICE_MODELS", None, "path of the catalogue file; when unset, the packaged models.toml", Path
     )
-    anthropic_api_key: str | None = _setting("ANTHROPIC_API_KEY", None, "turns the provider anthropic on", shown=False)
-    anthropic_base_url: str | None = _setting("ANTHROPIC_BASE_URL", None, "as the Anthropic SDK reads it (no /v1)")
-    openai_api_key: str | None = _setting("OPENAI_API_KEY", None, "turns the provider openai on", shown=False)
-    openai_base_url: str | None = _setting("OPENAI_BASE_URL", None, "as the OpenAI SDK reads it (with /v1)")
+    anthropic_api_key: str | None = _setting(
+        "ANTHROPIC_API_KEY", None, "your Anthropic API key; turns the provider anthropic on", shown=False
+    )
+    anthropic_base_url: str | None = _setting(
+        "ANTHROPIC_BASE_URL", None, "base URL of Anthropic's API, as the Anthropic SDK takes it (without /v1)"
+    )
+    openai_api_key: str | None = _setting(
+        "OPENAI_API_KEY", None, "your OpenAI API key; turns the provider openai on", shown=False
+    )
+    openai_base_url: str | None = _setting(
+        "OPENAI_BASE_URL", None, "base URL of OpenAI's API, as the OpenAI SDK takes it (with /v1)"
+    )
     api_keys: tuple[str, ...] = _setting(
-        "API_KEYS", (), "comma-separated keys accepted without the database, for quick starts", _list, shown=False
+        "API_KEYS",
+        (),
+        "comma-separated API keys that are accepted without the database, for quick starts",
+        _list,
+        shown=False,
     )
     cors_origins: tuple[str, ...] = _setting(
-        "LLM_SERVICE_CORS_ORIGINS", (), "comma-separated origins allowed to call from a browser; * for any", _list
+        "LLM_SERVICE_CORS_ORIGINS", (), "comma-separated origins that may call from a browser; * means any", _list
     )
     log_level: str = _setting(
         "LLM_SERVICE_LOG_LEVEL",
         "INFO",
-        "JSON lines on stderr from this level; never any content",
+        "lowest level of the JSON log lines on stderr: DEBUG, INFO, WARNING or ERROR",
         _choice("DEBUG", "INFO", "WARNING", "ERROR"),
     )
     max_body_bytes: int = _setting(
-        "LLM_SERVICE_MAX_BODY_BYTES", 32 * MEBIBYTE, "largest request body; more is a 413", _integer(1024, 2**31)
+        "LLM_SERVICE_MAX_BODY_BYTES",
+        32 * MEBIBYTE,
+        "largest request body in bytes; a larger one gets 413",
+        _integer(1024, 2**31),
     )
     anonymous_rpm: int = _setting(
         "LLM_SERVICE_ANONYMOUS_RPM",
         30,
-        "requests per minute per client address without a valid key",
+        "requests per minute that one client address may send without a valid key",
         _integer(1, 1_000_000),
     )
     trusted_proxies: int = _setting(
         "LLM_SERVICE_TRUSTED_PROXIES",
         0,
-        "proxies in front whose X-Forwarded-For is believed, counted from this service",
+        "number of proxies in front of the service whose X-Forwarded-For is trusted",
         _integer(0, 16),
     )
     keep_alive: float = _setting(
-        "LLM_SERVICE_KEEP_ALIVE", 15.0, "seconds of silence before a stream gets a comment", _seconds(0.05, 300)
+        "LLM_SERVICE_KEEP_ALIVE",
+        15.0,
+        "seconds without an event after which a stream gets a comment line",
+        _seconds(0.05, 300),
     )
     send_timeout: float = _setting(
-        "LLM_SERVICE_SEND_TIMEOUT", 30.0, "seconds a client may leave a write unread", _seconds(1, 600)
+        "LLM_SERVICE_SEND_TIMEOUT",
+        30.0,
+        "seconds that a client may stall while it sends its request or receives its answer",
+        _seconds(1, 600),
     )
     graceful_timeout: float = _setting(
-        "LLM_SERVICE_GRACEFUL_TIMEOUT", 30.0, "seconds from SIGTERM to the end of the last call", _seconds(6, 3600)
+        "LLM_SERVICE_GRACEFUL_TIMEOUT", 30.0, "seconds from SIGTERM until the last call has ended", _seconds(6, 3600)
     )
     echo_delay: float = _setting(
-        "LLM_SERVICE_ECHO_DELAY", 0.05, "seconds between two words of the echo model", _seconds(0, 60)
+        "LLM_SERVICE_ECHO_DELAY", 0.05, "seconds between two words that the echo model streams", _seconds(0, 60)
     )
     embeddings_gather_ms: int = _setting(
         "LLM_SERVICE_EMBEDDINGS_GATHER_MS",
         3,
-        "milliseconds that a small embeddings request waits for others, to be sent together; 0 turns it off",
+        "milliseconds that a small embeddings request waits for others, to be sent with them; 0 turns this off",
         _integer(0, 1000),
     )
     time_zone: str = _setting(
-        "LLM_SERVICE_TIME_ZONE", "UTC", "IANA time zone in which budgets' days, weeks and months begin", _time_zone
+        "LLM_SERVICE_TIME_ZONE",
+        "UTC",
+        "IANA time zone in which the days, weeks and months of budgets begin",
+        _time_zone,
     )
     money_without_redis: Literal["closed", "open"] = _setting(
         "LLM_SERVICE_MONEY_WITHOUT_REDIS",
         "closed",
-        "calls of keys with budgets while Redis is away: closed refuses them, open lets them through",
+        "what happens to calls with a budget while Redis is away: closed rejects them, open admits them",
         _choice("closed", "open"),
     )
     log_retention_days: int | None = _setting(
         "LLM_SERVICE_LOG_RETENTION_DAYS",
         None,
-        "days the rows of the request log are kept; unset: for ever. Sums stay",
+        "days to keep the rows of the request log; when unset, for ever. The daily sums always stay",
         _integer(1, 36500),
     )
     webhook_url: str | None = _setting(
         "LLM_SERVICE_WEBHOOK_URL",
         None,
-        "where budgets' thresholds are announced; unset: they are only logged",
+        "where to announce that a budget passed a threshold; when unset, it is only logged",
         _webhook_url,
         shown=False,
     )
     webhook_secret: str | None = _setting(
         "LLM_SERVICE_WEBHOOK_SECRET",
         None,
-        "signs webhooks; whsec_ and base64, or any text; required with the URL",
+        "key that signs webhooks: whsec_ and base64, or any text; required with the URL",
         shown=False,
     )
     upstream_storage: Literal["refuse", "allow"] = _setting(
         "LLM_SERVICE_UPSTREAM_STORAGE",
         "refuse",
-        "whether callers may have OpenAI keep content, unless their key says: allow or refuse",
+        "whether callers may ask OpenAI to keep content, if neither key nor provider says: allow or refuse",
         _choice("refuse", "allow"),
     )
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read the environment once.
+        """Read the settings from ``environ``, or from the process environment.
 
         Raises:
-            SettingsError: naming the variable that is wrong.
+            SettingsError: a variable is wrong; the message names it.
         """
         environ = dict(os.environ if environ is None else environ)
         values: dict[str, Any] = {"environ": environ}
@@ -238,14 +267,14 @@ class Settings:
             try:
                 values[item.name] = item.metadata["read"](text.strip())
             except ValueError as error:
-                # The value may be a secret or a URL with a password: only the name is told.
+                # The value may be a secret or a URL with a password, so only the name is reported.
                 raise SettingsError(f"{env}: {_reason(error, text)}") from None
         settings = cls(**values)
         _ = settings.webhook_key
         return settings
 
     def secret(self, name: str) -> str | None:
-        """The value of an environment variable that models.toml names, such as a provider's key."""
+        """The value of an environment variable that the catalogue names, such as a provider's key."""
         return self.environ.get(name) or None
 
     @property
@@ -260,50 +289,55 @@ class Settings:
 
     @property
     def hmac_key(self) -> bytes:
-        """The HMAC key. Made once in the instance folder unless set.
+        """The HMAC key: LLM_SERVICE_SECRET, or a secret that is made once in the instance folder.
 
         Raises:
-            SettingsError: an external database without LLM_SERVICE_SECRET: digests in a
-                shared database must not depend on one machine's folder.
+            SettingsError: the secret is too short, or an external database is used without
+                LLM_SERVICE_SECRET. The digests in a shared database must not depend on one
+                machine's folder.
         """
         if self.secret_text:
             if len(self.secret_text) < 16:
                 raise SettingsError("LLM_SERVICE_SECRET: must have at least 16 characters")
             return self.secret_text.encode()
         if self.database_url and not self.database_url.startswith("sqlite"):
-            raise SettingsError("LLM_SERVICE_SECRET: required with an external DATABASE_URL")
+            raise SettingsError("LLM_SERVICE_SECRET: is required if DATABASE_URL is not SQLite")
         return _secret_file(self.instance_path / "secret")
 
     @property
     def webhook_key(self) -> bytes | None:
-        """What signs webhooks; None when there is no URL to send them to.
+        """The key that signs webhooks, or None if no webhook URL is set.
 
         Raises:
-            SettingsError: a URL without a secret, or with one that is too short or no base64.
+            SettingsError: there is a URL but no secret, or the secret is too short or not valid base64.
         """
         if self.webhook_url is None:
             return None
         if not self.webhook_secret:
-            raise SettingsError("LLM_SERVICE_WEBHOOK_SECRET: required with LLM_SERVICE_WEBHOOK_URL")
+            raise SettingsError("LLM_SERVICE_WEBHOOK_SECRET: is required with LLM_SERVICE_WEBHOOK_URL")
         key = self.webhook_secret.encode()
         if self.webhook_secret.startswith("whsec_"):
             try:
                 key = base64.b64decode(key[len("whsec_") :], validate=True)
             except ValueError:
-                raise SettingsError("LLM_SERVICE_WEBHOOK_SECRET: is not base64 after whsec_") from None
+                raise SettingsError("LLM_SERVICE_WEBHOOK_SECRET: must be valid base64 after whsec_") from None
         if len(key) < 16:
             raise SettingsError("LLM_SERVICE_WEBHOOK_SECRET: must have at least 16 bytes")
         return key
 
 
 def _reason(error: ValueError, text: str) -> str:
-    """Our own messages pass; int() and float() would quote the value."""
+    """Our own messages are shown. Those of int() and float() are not, because they quote the value."""
     message = str(error)
-    return "is not a number" if text.strip() and repr(text.strip()) in message else message
+    return "must be a number" if text.strip() and repr(text.strip()) in message else message
 
 
 def _secret_file(path: Path) -> bytes:
-    """Read the secret, or make it: written whole elsewhere, then linked, so two processes agree."""
+    """Read the secret, or make it first.
+
+    A new secret is written to a file of its own and then linked to ``path``, so that two processes that
+    start together use the same one.
+    """
     if not path.exists():
         draft = path.with_name(f"secret.{os.getpid()}.{secrets.token_hex(4)}")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -319,5 +353,5 @@ def _secret_file(path: Path) -> bytes:
 
 
 def documented() -> list[tuple[str, Any, str]]:
-    """(variable, default, help) of every setting, for the docs and their test."""
+    """(variable, default, help) of every setting, for the documents and the test that compares them."""
     return [(item.metadata["env"], item.default, item.metadata["help"]) for item in fields(Settings) if item.metadata]

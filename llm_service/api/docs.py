@@ -1,4 +1,4 @@
-"""``/openapi.json`` from the marshmallow schemas and the routes themselves, and Swagger UI from local files."""
+"""``/openapi.json``, made from the marshmallow schemas and the routes, and Swagger UI from local files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ blueprint = Blueprint("docs", __name__)
 blueprint.before_request(open_to_all)
 
 ASSETS = Path(__file__).with_name("static") / "swagger"
-# The page's only script of its own is a file too, so that the policy can forbid inline scripts.
+# The script that starts Swagger UI is a file of its own, so that the policy can forbid inline scripts.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'"
 )
@@ -47,32 +47,53 @@ REPLIES: dict[str, type[Schema]] = {
     "health.health": schemas.Health,
     "health.ready": schemas.Ready,
 }
-# Routes whose reply is a vendor's, or no JSON: described in words.
+# Routes whose reply is in a vendor's format or is not JSON. They are described in words.
 DESCRIBED = {
-    "streaming.stream": ("text/event-stream", 'data: {"delta": ...} lines, one with "done": true, then [DONE]'),
-    "openai.chat_completions": ("application/json", "a chat.completion, or text/event-stream of its chunks"),
-    "openai.input_tokens": ("application/json", "the count"),
-    "anthropic.count_tokens": ("application/json", "the count"),
-    "openai.completions": ("application/json", "a text_completion, or text/event-stream of them"),
-    "openai.embeddings": ("application/json", "a list of embeddings, as numbers or base64"),
-    "openai.responses": ("application/json", "a response, or text/event-stream of its events"),
-    "anthropic.messages": ("application/json", "a message, or text/event-stream of its events"),
-    "models.models": ("application/json", "the list in OpenAI's shape; in Anthropic's with anthropic-version"),
-    "models.model": ("application/json", "one model in OpenAI's shape; in Anthropic's with anthropic-version"),
-    "health.metrics": ("text/plain", "Prometheus text format"),
+    "streaming.stream": (
+        "text/event-stream",
+        'Lines data: {"delta": ...}, then one with "done": true and the usage, then data: [DONE].',
+    ),
+    "openai.chat_completions": (
+        "application/json",
+        "A chat.completion object. A streamed answer is text/event-stream with chat.completion.chunk objects.",
+    ),
+    "openai.input_tokens": ("application/json", "The number of input tokens."),
+    "anthropic.count_tokens": ("application/json", "The number of input tokens."),
+    "openai.completions": (
+        "application/json",
+        "A text_completion object. A streamed answer is text/event-stream with text_completion objects.",
+    ),
+    "openai.embeddings": ("application/json", "A list of embeddings, as numbers or base64."),
+    "openai.responses": (
+        "application/json",
+        "A response object. A streamed answer is text/event-stream with the events of the Responses API.",
+    ),
+    "anthropic.messages": (
+        "application/json",
+        "A message object. A streamed answer is text/event-stream with the events of the Messages API.",
+    ),
+    "models.models": (
+        "application/json",
+        "The list of models in OpenAI's format, or in Anthropic's if the request has the header anthropic-version.",
+    ),
+    "models.model": (
+        "application/json",
+        "One model in OpenAI's format, or in Anthropic's if the request has the header anthropic-version.",
+    ),
+    "health.metrics": ("text/plain", "Metrics in Prometheus' text format."),
 }
 _HIDDEN = {"docs.openapi", "docs.page", "docs.asset"}
 _ERRORS = {
-    "400": "the body is wrong; the error names the field",
-    "401": "no key, or not a valid one",
-    "402": "a budget does not cover what the call may cost; 429 on OpenAI's routes",
-    "403": "this key may not use this model, or not from this address",
-    "404": "unknown model",
-    "413": "the body is too large",
-    "429": "a rate limit, of this service or the provider; Retry-After says when",
-    "502": "the provider failed",
-    "503": "not now; Retry-After says when",
-    "504": "the provider timed out",
+    "400": "The body is wrong, or a field cannot be used with this model. The error names the field.",
+    "401": "The request has no API key, or the key is not valid.",
+    "402": "A budget does not cover what the call may cost. On OpenAI's routes the status is 429 instead.",
+    "403": "The key may not use this model, or may not be used from this address.",
+    "404": "The model is unknown, or its provider is not configured.",
+    "413": "The body is too large.",
+    "429": "A rate limit of this service or of the provider was reached. If waiting helps, Retry-After says how long.",
+    "502": "The provider failed.",
+    "503": "A part that this call needs is down, or the service is restarting. Retry-After says when to try again.",
+    "504": "The provider timed out.",
 }
 
 
@@ -102,13 +123,13 @@ def _file(name: str) -> Response:
 
 @cache
 def document(app: Flask) -> dict[str, Any]:
-    """OpenAPI 3.1."""
+    """The OpenAPI 3.1 document of ``app``."""
     spec = APISpec(
         title="llm_service",
         version=__version__,
         openapi_version="3.1.0",
         info={
-            "description": "A self-hosted LLM gateway: Claude and OpenAI behind one API.",
+            "description": "A self-hosted gateway to Claude, OpenAI and OpenAI-compatible servers.",
             "license": {"name": "MIT"},
         },
         plugins=[MarshmallowPlugin(schema_name_resolver=_schema_name)],
@@ -168,7 +189,7 @@ def _operation(app: Flask, rule: Any, is_open: bool) -> dict[str, Any]:
 
 def _reply(endpoint: str) -> dict[str, Any]:
     if endpoint in REPLIES:
-        return {"description": "done", "content": {"application/json": {"schema": REPLIES[endpoint]}}}
+        return {"description": "The call succeeded.", "content": {"application/json": {"schema": REPLIES[endpoint]}}}
     kind, words = DESCRIBED[endpoint]
     return {
         "description": words,

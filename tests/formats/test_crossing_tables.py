@@ -69,7 +69,7 @@ def documented() -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for section in DOCUMENT.split("\n## ")[1:]:
         heading, _, text = section.partition("\n")
-        rows = re.findall(r"^\| `([^`]+)` \| (translated|dropped|refused) \|", text, re.MULTILINE)
+        rows = re.findall(r"^\| `([^`]+)` \| (translate|drop|reject) \|", text, re.MULTILINE)
         if rows:
             found[heading] = dict(rows)
     return found

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from llm_service.core.conversation import Extra
 from llm_service.formats import validation
 
 
@@ -47,3 +48,35 @@ def cross(given: Mapping[str, Any], fates: Mapping[str, FieldRule], path: str = 
         else:
             validation.unsupported(path + validation.safe_name(name))
     return dropped
+
+
+@dataclass(frozen=True, slots=True)
+class ExtraField:
+    """A field of a client's format that not every format knows.
+
+    ``name`` is what all formats call it in ``Conversation.extras``; ``neutral``
+    values mean the same as leaving the field out.
+    """
+
+    name: str
+    neutral: tuple[Any, ...] = ()
+
+
+def read_extras(
+    given: Mapping[str, Any], common: Collection[str], table: Mapping[str, ExtraField], path: str = ""
+) -> dict[str, Extra]:
+    """The fields of ``given`` that are not ``common`` to all formats, for the target to translate, drop or reject.
+
+    A field that ``table`` does not list keeps its own name: the target's format may know it.
+    ``path`` is the path of ``given`` in the body, with its dot, and empty at the top.
+    """
+    extras: dict[str, Extra] = {}
+    for name, value in given.items():
+        if value is None or name in common:
+            continue
+        field = table.get(name)
+        if field is None:
+            extras[name] = Extra(value, path + validation.safe_name(name))
+        elif value not in field.neutral:
+            extras[field.name] = Extra(value, path + name)
+    return extras

@@ -79,7 +79,7 @@ class Rig:
         catalog = Catalog(CATALOGUE, self.settings)
         made = Accounts(catalog, writer, self.app.app_context, self.settings, self.redis_url, (), Metrics())
         made.start = lambda: None  # type: ignore[method-assign]
-        writer.tell(made.committed)
+        writer.subscribe(made.committed)
         self.made.append((made, writer))
         return made
 

@@ -28,7 +28,7 @@ from llm_service import ids, ledger, metering
 from llm_service.catalog import Catalog
 from llm_service.conversation import Call, Caller, Usage
 from llm_service.errors import ServiceError, Unavailable
-from llm_service.ledger import PATIENCE, TICK, Ledger, Reaped, Settlement, bounded
+from llm_service.ledger import REDIS_TIMEOUT, TICK, Ledger, Reaped, Settlement, bounded
 from llm_service.metering import Admission
 from llm_service.record import Record
 from llm_service.scopes import Budget
@@ -389,6 +389,6 @@ def _client(url: str) -> Redis:
         return ledger.client(url)
     from limits.storage import storage_from_string
 
-    storage: Any = storage_from_string(url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE)
+    storage: Any = storage_from_string(url, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT)
     client: Redis = storage.storage
     return client

@@ -1,6 +1,6 @@
 """What the commands ask of the budgets' counters in Redis.
 
-A command finds no Redis more often than the service does: the embedded server runs only while the service runs.
+Commands must often do without Redis: the embedded server runs only while the service runs.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def moment(text: str) -> datetime:
 
 
 def past(text: str) -> datetime:
-    """Parse a time, or a duration as how long ago it was."""
+    """Parse a time, or a duration that says how long ago it was."""
     if _DURATION.fullmatch(text.strip()):
         return datetime.now(UTC) - duration(text)
     return moment(text)

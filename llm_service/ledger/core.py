@@ -152,7 +152,7 @@ class Ledger:
         )
 
     def settle(self, call_id: str, cost_nanousd: int, tokens: int, record: bytes, *, claimed: bool = False) -> bool:
-        """Do as ``settle_many`` for one call."""
+        """``settle_many`` for one call."""
         return self.settle_many([Settlement(call_id, cost_nanousd, tokens, record, claimed)])[0]
 
     def settle_many(self, settlements: Sequence[Settlement]) -> list[bool]:

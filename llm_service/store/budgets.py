@@ -1,8 +1,8 @@
 """Budgets: how much a scope may spend per period, and how much it has spent according to the log.
 
 A scope is a key (named by its id), a user, an organisation or the whole service
-(named ""), for all models or for those a pattern matches. Needs an application
-context; no connection is held after a function returns.
+(named ""). A budget counts all models, or those that a pattern matches. These functions
+need an application context and hold no connection after they return.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def spent(
 
 
 def spent_in(connection: Connection, budgets: Iterable[Budget], zone: str, at: datetime) -> dict[tuple[str, str], int]:
-    """Do as ``spent`` over a given connection, so that other reads can share the transaction."""
+    """``spent`` over a given connection, so that other reads can share the transaction."""
     wanted: dict[tuple[Kind, Period, bool], list[Budget]] = {}
     found: dict[tuple[str, str], int] = {}
     for budget in budgets:

@@ -1,4 +1,4 @@
-"""API keys: ``lsk_<8 characters id>_<43 characters secret>``.
+"""API keys: ``lsk_<id of 8 characters>_<secret of 43 characters>``.
 
 Only a digest is stored: the HMAC-SHA-256 of the whole key under the service's
 secret, in hex. ``new_key``, ``parse_key``, ``digest`` and ``verify`` do no I/O. The

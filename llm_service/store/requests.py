@@ -213,7 +213,7 @@ def _by_ids(connection: Connection, ids: Iterable[str], *columns: ColumnElement[
 
 
 def batched(values: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Do as ``itertools.batched``, which Python 3.11 does not have."""
+    """``itertools.batched``, which Python 3.11 does not have."""
     waiting = iter(values)
     while some := list(islice(waiting, size)):
         yield some

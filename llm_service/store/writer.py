@@ -153,7 +153,7 @@ class Writer:
         return True
 
     def close(self, deadline_seconds: float = AT_EXIT_SECONDS) -> int:
-        """Write everything that waits, for at most ``deadline_seconds``; the number of rows not written.
+        """Write all waiting rows within ``deadline_seconds``. Return the number of rows that were not written.
 
         Later rows are not accepted. A row whose commit was not finished at the deadline
         counts as not written.

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.support.server import Server
 from tests.support.sse import Frame, read_sse
-from tests.upstream import Seen, Step
+from tests.upstream import SeenRequest, Step
 from tests.upstream.replay import FIXTURES
 
 GPT, CLAUDE, ECHO = "openai/gpt-4o-mini", "anthropic/claude-haiku-4-5", "echo/echo"
@@ -51,7 +51,7 @@ def blocks(stream: bytes) -> list[bytes]:
     return [block.strip(b"\n") for block in stream.replace(b"\r\n", b"\n").split(b"\n\n") if block.strip()]
 
 
-def assert_no_header_of_the_caller_travelled(seen: Seen, key: str) -> None:
+def assert_no_header_of_the_caller_travelled(seen: SeenRequest, key: str) -> None:
     """The vendor hears the service's own key and no word of the caller's headers."""
     told = json.dumps(seen.headers)
     for word in (key, "callers-own", "x-request-id", "x-forwarded", "x-real-ip", "x-api-key"):

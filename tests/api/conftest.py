@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.books import CATALOGUE, wait_built
+from tests.api.sender import Sender
 from tests.conftest import settings_for
 from tests.support.postgres import Postgres
 from tests.support.server import Server
@@ -67,3 +68,16 @@ def any_books(request: pytest.FixtureRequest) -> Server:
     """For what must hold on both databases."""
     server: Server = request.getfixturevalue(request.param)
     return server
+
+
+@pytest.fixture
+def sender(service: Server) -> Iterator[Sender]:
+    """After the test every request it sent has exactly one row, with the status that was sent."""
+    made = Sender(service)
+    yield made
+    made.close()
+    rows = service.wait_rows(len(made.sent), key_id=made.key_id)
+    assert {row["request_id"]: row["status"] for row in rows} == made.sent
+    assert len(rows) == len(made.sent)
+    assert {row["outcome"] for row in rows if row["status"] >= 400} <= {"refused"}
+    assert all((row["error_type"] is not None) == (row["status"] >= 400) for row in rows)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import anthropic
+
 from tests.support.server import Server
 from tests.support.sse import Frame, read_sse
 from tests.upstream import SeenRequest, Step
 from tests.upstream.replay import FIXTURES
 
 GPT, CLAUDE, ECHO = "openai/gpt-4o-mini", "anthropic/claude-haiku-4-5", "echo/echo"
+VENDORS = [GPT, CLAUDE]
+HELLO: Any = [{"role": "user", "content": "Hi"}]
 
 # What a body must not lose on its way: types, limits, escapes and everything that does not look like English.
 AWKWARD: dict[str, Any] = {
@@ -20,6 +24,17 @@ AWKWARD: dict[str, Any] = {
     "Übergröße": {"a b": 1, "": 2},
 }
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+
+def messages_request(**more: Any) -> dict[str, Any]:
+    """A request for Claude in Anthropic's format, with other or more fields."""
+    return {"model": CLAUDE, "max_tokens": 100, "messages": HELLO, **more}
+
+
+def error_param(error: anthropic.APIStatusError) -> Any:
+    """The field that an error names in Anthropic's format."""
+    body: Any = error.body
+    return body["error"]["details"]["param"]
 
 
 def failing(status: int, **more: Any) -> Step:

@@ -1,4 +1,4 @@
-"""Many requests over one connection, each with a row of its own."""
+"""A client that sends many requests over one connection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MEBIBYTE = 1024 * 1024
 
 
 class Sender:
-    """Sends with a key of its own and keeps what came back, so that the rows can be counted."""
+    """Sends requests with a key of its own and records the statuses, so that a test can compare them with the rows."""
 
     def __init__(self, service: Server) -> None:
         self.service = service
@@ -27,7 +27,7 @@ class Sender:
         return self._keep(self._raw.read_reply())
 
     def send_chunked(self, path: str, body: bytes) -> Reply:
-        """In pieces of a megabyte."""
+        """Send a chunked body in pieces of one mebibyte."""
         pieces = (body[start : start + MEBIBYTE] for start in range(0, len(body), MEBIBYTE))
         content = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
         raw = self._raw = self._raw or self.service.raw(timeout=20)

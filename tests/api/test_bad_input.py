@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is a 4xx in the route's own error shape, names the place, and has its row."""
+"""Wrong bodies and fields: the answer is a 4xx in the route's own error shape, names the field and has a row."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from llm_service.dialects import chat, messages, simple
+from tests.api.error_shapes import ROUTES, read_error, shape_of, valid_body
 from tests.api.sender import Sender
-from tests.api.shapes import ROUTES, read_error, shape_of, sound
 from tests.support.server import Server
 from tests.upstream import Upstream
 
@@ -18,17 +18,17 @@ SCHEMAS: dict[str, Any] = {
     "messages": messages.RequestSchema,
 }
 
-# ---- bytes that are no sound JSON object
+# ---- bodies that are not a valid JSON object
 
 
-BROKEN: dict[str, tuple[bytes, str]] = {
+MALFORMED: dict[str, tuple[bytes, str]] = {
     "not JSON": (b"model=echo&prompt=Hi", "line 1, column 1"),
     "cut JSON": (b'{"model": "echo", "prompt": "H', "line 1"),
     "empty": (b"", "empty"),
     "blank": (b" \n ", "empty"),
-    "UTF-8": (b'{"model": "echo", "prompt": "\xff"}', "UTF-8 at byte 29"),
+    "not UTF-8": (b'{"model": "echo", "prompt": "\xff"}', "UTF-8 at byte 29"),
     "UTF-16": ('{"model": "echo"}'.encode("utf-16"), "UTF-8 at byte 0"),
-    "UTF-8 with a mark": (b'\xef\xbb\xbf{"model": "echo"}', "line 1, column 1"),
+    "UTF-8 with a byte order mark": (b'\xef\xbb\xbf{"model": "echo"}', "line 1, column 1"),
     "NUL": (b'{"model": "echo", "prompt": "\x00"}', "line 1"),
     "NUL bytes": (b"\x00" * 100, "line 1, column 1"),
     "lone surrogate": (b'{"model": "echo", "prompt": "\\ud800"}', "line 1"),
@@ -48,22 +48,22 @@ BROKEN: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_a_body_that_is_no_sound_object_is_refused_by_its_place(sender: Sender, path: str) -> None:
-    for name, (body, place) in BROKEN.items():
+def test_a_body_that_is_not_a_valid_object_is_rejected_with_the_reason(sender: Sender, path: str) -> None:
+    for name, (body, reason) in MALFORMED.items():
         reply = sender.send("POST", path, body)
         assert reply.status == 400, name
         code, message, _ = read_error(shape_of(path), reply)
         assert code == ("invalid_request" if path != "/v1/chat/completions" else None), name
-        assert place in message, (name, message)
+        assert reason in message, (name, message)
 
 
-def test_an_escaped_nul_is_content_like_any_other(any_service: Server) -> None:
+def test_an_escaped_nul_is_ordinary_content(any_service: Server) -> None:
     reply = any_service.http().post("/v1/complete", json={"model": "echo", "prompt": "a\x00b", "system": "\x00"})
     assert reply.json()["text"] == "a\x00b"
     assert any_service.row(reply.headers["x-request-id"])["outcome"] == "ok"
-    lost = any_service.http().post("/v1/complete", json={"model": "no\x00pe", "prompt": "a"})
-    assert lost.status_code == 404
-    assert any_service.row(lost.headers["x-request-id"])["model_asked"] is None
+    unknown = any_service.http().post("/v1/complete", json={"model": "no\x00pe", "prompt": "a"})
+    assert unknown.status_code == 404
+    assert any_service.row(unknown.headers["x-request-id"])["model_asked"] is None
 
 
 # ---- fields
@@ -84,33 +84,33 @@ WRONG_TYPES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_a_field_of_a_wrong_type_is_refused_by_its_name(sender: Sender, path: str) -> None:
+def test_a_field_of_a_wrong_type_is_rejected_by_its_name(sender: Sender, path: str) -> None:
     for name, field in SCHEMAS[shape_of(path)]().fields.items():
-        reply = sender.send("POST", path, sound(**{name: WRONG_TYPES[type(field).__name__]}))
+        reply = sender.send("POST", path, valid_body(**{name: WRONG_TYPES[type(field).__name__]}))
         assert reply.status == 400, name
         _, message, param = read_error(shape_of(path), reply)
         assert param == name and name in message
 
 
-def message(*, role: Any = "user", content: Any = "Hi") -> dict[str, Any]:
+def turn(*, role: Any = "user", content: Any = "Hi") -> dict[str, Any]:
     return {"role": role, "content": content}
 
 
-# For every dialect: what is given, and the path that must be named.
+# For every format: the wrong fields, and the path that the error must name.
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"messages": []}, "messages"),
     ({"messages": "Hi"}, "messages"),
     ({"messages": ["Hi"]}, "messages[0]"),
-    ({"messages": [message(), None]}, "messages[1]"),
-    ({"messages": [message(role="robot")]}, "messages[0].role"),
-    ({"messages": [message(role=None)]}, "messages[0].role"),
+    ({"messages": [turn(), None]}, "messages[1]"),
+    ({"messages": [turn(role="robot")]}, "messages[0].role"),
+    ({"messages": [turn(role=None)]}, "messages[0].role"),
     ({"messages": [{"content": "Hi"}]}, "messages[0].role"),
-    ({"messages": [message(role=["user"])]}, "messages[0].role"),
-    ({"messages": [message(role={"a": 1})]}, "messages[0].role"),
+    ({"messages": [turn(role=["user"])]}, "messages[0].role"),
+    ({"messages": [turn(role={"a": 1})]}, "messages[0].role"),
     ({"messages": [{"role": "user"}]}, "messages[0].content"),
-    ({"messages": [message(), message(content=None)]}, "messages[1].content"),
-    ({"messages": [message(content=7)]}, "messages[0].content"),
-    ({"messages": [message(content={"type": "text"})]}, "messages[0].content"),
+    ({"messages": [turn(), turn(content=None)]}, "messages[1].content"),
+    ({"messages": [turn(content=7)]}, "messages[0].content"),
+    ({"messages": [turn(content={"type": "text"})]}, "messages[0].content"),
     ({"model": ""}, "model"),
     ({"model": "x" * 257}, "model"),
     ({"max_tokens": -1}, "max_tokens"),
@@ -124,14 +124,14 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"top_p": 1.01}, "top_p"),
     ({"stream": 1}, "stream"),
 ]
-OWN: dict[str, list[tuple[dict[str, Any], str]]] = {
+WRONG_IN_FORMAT: dict[str, list[tuple[dict[str, Any], str]]] = {
     "simple": [
         ({"messages": ...}, "prompt"),
         ({"prompt": "Hi"}, "prompt"),  # beside messages
         ({"messages": ..., "prompt": ""}, "prompt"),
         ({"max_tokens": 0}, "max_tokens"),
-        ({"messages": [message(), message(role="assistant")]}, "messages[1].role"),
-        ({"messages": [message(content=[{"type": "text", "text": "Hi"}])]}, "messages[0].content"),
+        ({"messages": [turn(), turn(role="assistant")]}, "messages[1].role"),
+        ({"messages": [turn(content=[{"type": "text", "text": "Hi"}])]}, "messages[0].content"),
         ({"stop": [""]}, "stop"),
         ({"stop": [7]}, "stop"),
         ({"shiny": 1}, "shiny"),
@@ -146,10 +146,10 @@ OWN: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"n": 0}, "n"),
         ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
         ({"stream_options": {"include_usage": "yes"}}, "stream_options"),
-        ({"messages": [message(content=["Hi"])]}, "messages[0].content[0]"),
-        ({"messages": [message(content=[{"text": "Hi"}])]}, "messages[0].content[0].type"),
-        ({"messages": [message(content=[{"type": "text", "text": 7}])]}, "messages[0].content[0].text"),
-        ({"messages": [message(content=[])]}, "messages[0].content"),
+        ({"messages": [turn(content=["Hi"])]}, "messages[0].content[0]"),
+        ({"messages": [turn(content=[{"text": "Hi"}])]}, "messages[0].content[0].type"),
+        ({"messages": [turn(content=[{"type": "text", "text": 7}])]}, "messages[0].content[0].text"),
+        ({"messages": [turn(content=[])]}, "messages[0].content"),
     ],
     "messages": [
         ({"model": ...}, "model"),
@@ -159,10 +159,10 @@ OWN: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"max_tokens": None}, "max_tokens"),
         ({"temperature": 1.1}, "temperature"),
         ({"top_k": -1}, "top_k"),
-        ({"messages": [message(role="assistant")]}, "messages[0].role"),
-        ({"messages": [message(role="tool")]}, "messages[0].role"),
-        ({"messages": [message(content=["Hi"])]}, "messages[0].content[0]"),
-        ({"messages": [message(content=[{"type": 7}])]}, "messages[0].content[0].type"),
+        ({"messages": [turn(role="assistant")]}, "messages[0].role"),
+        ({"messages": [turn(role="tool")]}, "messages[0].role"),
+        ({"messages": [turn(content=["Hi"])]}, "messages[0].content[0]"),
+        ({"messages": [turn(content=[{"type": 7}])]}, "messages[0].content[0].type"),
         ({"system": [{"type": "text"}]}, "system[0].text"),
         ({"system": ["Hi"]}, "system[0]"),
         ({"stop_sequences": "END"}, "stop_sequences"),
@@ -171,18 +171,18 @@ OWN: dict[str, list[tuple[dict[str, Any], str]]] = {
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_a_wrong_value_is_refused_by_its_path(sender: Sender, path: str) -> None:
-    for extra, param in [*WRONG, *OWN[shape_of(path)]]:
-        reply = sender.send("POST", path, sound(**extra))
+def test_a_wrong_value_is_rejected_by_its_path(sender: Sender, path: str) -> None:
+    for extra, param in [*WRONG, *WRONG_IN_FORMAT[shape_of(path)]]:
+        reply = sender.send("POST", path, valid_body(**extra))
         assert reply.status == 400, extra
-        _, told, named = read_error(shape_of(path), reply)
-        assert named == param and param in told, (extra, told)
+        _, message, named = read_error(shape_of(path), reply)
+        assert named == param and param in message, (extra, message)
 
 
 @pytest.mark.parametrize("path", ROUTES)
 def test_an_unknown_model_is_not_found(sender: Sender, upstream: Upstream, path: str) -> None:
     for name in ("nobody", "nobody/knows", "openai/", "/", "../../etc/passwd", "echo/", "日本語", "a\x00"):
-        reply = sender.send("POST", path, sound(model=name))
+        reply = sender.send("POST", path, valid_body(model=name))
         assert reply.status == 404, name
         code, _, param = read_error(shape_of(path), reply)
         assert (code, param) == ("model_not_found", "model")

@@ -1,4 +1,4 @@
-"""What the official Anthropic client raises when the vendor fails."""
+"""The errors that the official Anthropic client raises when the vendor fails."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tests.upstream import Step, Upstream
 
 @pytest.fixture(scope="module")
 def retrying(service: Server) -> anthropic.Anthropic:
-    """As applications have it: a client that tries again unless told not to."""
+    """A client that retries, as applications use it."""
     return service.anthropic(max_retries=2)
 
 
 @pytest.mark.parametrize("model", VENDORS)
 @pytest.mark.parametrize(
-    ("status", "kind", "told"),
+    ("status", "kind", "error_type"),
     [
         (400, anthropic.BadRequestError, "invalid_request_error"),
         (401, anthropic.AuthenticationError, "authentication_error"),
@@ -43,15 +43,15 @@ def retrying(service: Server) -> anthropic.Anthropic:
         (529, anthropic.OverloadedError, "overloaded_error"),
     ],
 )
-def test_a_vendor_s_refusal_raises_the_client_s_own_class(
-    retrying: anthropic.Anthropic, upstream: Upstream, model: str, status: int, kind: type[Exception], told: str
+def test_a_vendor_s_error_raises_the_client_s_own_class_without_a_retry(
+    retrying: anthropic.Anthropic, upstream: Upstream, model: str, status: int, kind: type[Exception], error_type: str
 ) -> None:
     upstream.script(failing(status, times=0))
     with pytest.raises(anthropic.APIStatusError) as caught:
         retrying.messages.create(**messages_request(model=model, stream=status in (400, 429, 529)))
     error = caught.value
     assert type(error) is kind
-    assert error.type == told
+    assert error.type == error_type
     assert error.api_message
     body: Any = error.body
     assert body["type"] == "error" and body["request_id"] == error.request_id
@@ -60,7 +60,7 @@ def test_a_vendor_s_refusal_raises_the_client_s_own_class(
     assert error.response.headers["retry-after"] == "30"
 
 
-def test_the_row_has_the_status_that_was_sent(service: Server, upstream: Upstream) -> None:
+def test_the_row_has_the_status_that_the_caller_got(service: Server, upstream: Upstream) -> None:
     upstream.script(failing(529))
     reply = service.http().post("/v1/messages", json=messages_request())
     row = service.row(reply.headers["x-request-id"])
@@ -68,11 +68,11 @@ def test_the_row_has_the_status_that_was_sent(service: Server, upstream: Upstrea
     assert row["error_type"] == "upstream_overloaded"
 
 
-def test_a_spend_limit_keeps_its_code(anthropic_client: anthropic.Anthropic, upstream: Upstream) -> None:
+def test_a_spend_limit_keeps_its_error_code(anthropic_client: anthropic.Anthropic, upstream: Upstream) -> None:
     upstream.script(Step(status=429, error_code="enforced_spend_limit_reached"))
-    asked: Any = [{"role": "user", "content": "Was the limit that is enforced reached?"}]
+    question: Any = [{"role": "user", "content": "Was the limit that is enforced reached?"}]
     with pytest.raises(anthropic.RateLimitError) as caught:
-        anthropic_client.messages.create(**messages_request(messages=asked))
+        anthropic_client.messages.create(**messages_request(messages=question))
     assert caught.value.error_code == "enforced_spend_limit_reached"
     assert len(upstream.requests) == 1
 

@@ -25,7 +25,9 @@ OLD, NEW = "2023-06-01", "2026-10-21"
 
 
 @pytest.mark.parametrize("model", VENDORS)
-def test_a_plain_answer(anthropic_client: anthropic.Anthropic, upstream: Upstream, model: str) -> None:
+def test_a_plain_answer_has_its_text_and_usage(
+    anthropic_client: anthropic.Anthropic, upstream: Upstream, model: str
+) -> None:
     upstream.script(Step(text="Good morning to you", input_tokens=100, cached_tokens=60, cache_write_tokens=10))
     message = anthropic_client.messages.create(**messages_request(model=model, system="Be kind."))
     assert (message.type, message.role, message.stop_reason) == ("message", "assistant", "end_turn")
@@ -35,13 +37,13 @@ def test_a_plain_answer(anthropic_client: anthropic.Anthropic, upstream: Upstrea
     assert usage.output_tokens == 4
 
 
-def test_echo_answers_both_ways(anthropic_client: anthropic.Anthropic) -> None:
-    say: Any = [{"role": "user", "content": [{"type": "text", "text": "one two three four"}]}]
-    message = anthropic_client.messages.create(**messages_request(model=ECHO, messages=say, max_tokens=3))
+def test_echo_answers_plain_and_streamed(anthropic_client: anthropic.Anthropic) -> None:
+    messages: Any = [{"role": "user", "content": [{"type": "text", "text": "one two three four"}]}]
+    message = anthropic_client.messages.create(**messages_request(model=ECHO, messages=messages, max_tokens=3))
     assert (message.content[0].to_dict()["text"], message.stop_reason) == ("one two three", "max_tokens")
     assert (message.usage.input_tokens, message.usage.output_tokens) == (4, 3)
     with anthropic_client.messages.stream(
-        **messages_request(model=ECHO, messages=say, stop_sequences=["three"])
+        **messages_request(model=ECHO, messages=messages, stop_sequences=["three"])
     ) as stream:
         assert "".join(stream.text_stream) == "one two"
         final = stream.get_final_message()
@@ -73,7 +75,7 @@ def test_a_stream_has_anthropic_s_events_in_their_order(
 
 
 @pytest.mark.parametrize("model", [*VENDORS, ECHO])
-def test_every_event_has_its_event_line_and_a_ping_comes_after_the_first_block_starts(
+def test_every_event_has_its_event_line_and_a_ping_follows_the_first_block_start(
     service: Server, upstream: Upstream, model: str
 ) -> None:
     got = frames(service, "/v1/messages", messages_request(model=model, stream=True))
@@ -83,7 +85,7 @@ def test_every_event_has_its_event_line_and_a_ping_comes_after_the_first_block_s
 
 
 @pytest.mark.parametrize("model", VENDORS)
-def test_the_stream_helper_puts_an_answer_together(
+def test_the_stream_helper_assembles_the_answer(
     anthropic_client: anthropic.Anthropic, upstream: Upstream, model: str
 ) -> None:
     upstream.script(Step(text="one two three", input_tokens=50, cached_tokens=20, output_tokens=3))
@@ -103,7 +105,7 @@ def with_version(version: str | None) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("model", VENDORS)
-def test_the_old_version_takes_a_temperature(
+def test_the_old_version_accepts_a_temperature(
     anthropic_client: anthropic.Anthropic, upstream: Upstream, model: str
 ) -> None:
     anthropic_client.messages.create(
@@ -115,24 +117,22 @@ def test_the_old_version_takes_a_temperature(
 
 @pytest.mark.parametrize("field", ["temperature", "top_p", "top_k"])
 @pytest.mark.parametrize("model", [*VENDORS, ECHO])
-def test_the_new_version_refuses_sampling_by_name(
+def test_the_new_version_rejects_sampling_fields_by_name(
     anthropic_client: anthropic.Anthropic, upstream: Upstream, model: str, field: str
 ) -> None:
     with pytest.raises(anthropic.BadRequestError) as caught:
         anthropic_client.messages.create(**messages_request(model=model), extra_body={field: 1})
     assert caught.value.api_message == f"{field}: Extra inputs are not permitted"
     assert caught.value.type == "invalid_request_error"
-    assert len(upstream.requests) == (model == CLAUDE)  # Anthropic says it itself
+    assert len(upstream.requests) == (model == CLAUDE)  # Anthropic rejects the field itself
 
 
-def test_a_version_nobody_knows_is_anthropic_s_to_refuse(
-    anthropic_client: anthropic.Anthropic, upstream: Upstream
-) -> None:
+def test_an_unknown_version_is_rejected_by_anthropic(anthropic_client: anthropic.Anthropic, upstream: Upstream) -> None:
     with pytest.raises(anthropic.BadRequestError, match="anthropic-version"):
         anthropic_client.messages.create(**messages_request(), **with_version("2024-02-30"))
 
 
-def test_without_a_version_the_long_standing_one_is_meant(service: Server, upstream: Upstream) -> None:
+def test_a_request_without_a_version_uses_the_old_one(service: Server, upstream: Upstream) -> None:
     reply = service.http().post("/v1/messages", json=messages_request(temperature=0.5))
     assert reply.status_code == 200, reply.text
     assert upstream.last.headers["anthropic-version"] == OLD
@@ -141,7 +141,7 @@ def test_without_a_version_the_long_standing_one_is_meant(service: Server, upstr
 # ---- models
 
 
-def test_models_are_listed_by_pages(service: Server, anthropic_client: anthropic.Anthropic) -> None:
+def test_models_are_listed_in_pages(service: Server, anthropic_client: anthropic.Anthropic) -> None:
     whole = anthropic_client.models.list(limit=1000)
     names = [model.id for model in whole.data]
     assert {"fast", "smart", "echo/echo", "anthropic/claude-haiku-4-5", "openai/gpt-5-mini"} <= set(names)
@@ -163,17 +163,19 @@ def test_models_are_found_by_names_with_slashes(anthropic_client: anthropic.Anth
 
 
 @pytest.mark.parametrize("query", [{"limit": 0}, {"limit": 1001}, {"after_id": "nobody"}, {"before_id": "nobody"}])
-def test_a_wrong_page_is_refused_by_its_name(anthropic_client: anthropic.Anthropic, query: dict[str, Any]) -> None:
+def test_a_wrong_page_parameter_is_rejected_by_its_name(
+    anthropic_client: anthropic.Anthropic, query: dict[str, Any]
+) -> None:
     with pytest.raises(anthropic.BadRequestError) as caught:
         anthropic_client.models.list(**query)
     assert error_param(caught.value) == next(iter(query))
 
 
-def test_a_model_that_is_not_there_is_not_found(anthropic_client: anthropic.Anthropic) -> None:
-    for asking in (
+def test_an_unknown_model_is_not_found(anthropic_client: anthropic.Anthropic) -> None:
+    for ask in (
         lambda: anthropic_client.models.retrieve("nobody/knows:this"),
         lambda: anthropic_client.messages.create(**messages_request(model="nobody/knows:this")),
     ):
         with pytest.raises(anthropic.NotFoundError) as caught:
-            asking()
+            ask()
         assert (caught.value.type, caught.value.error_code) == ("not_found_error", "model_not_found")

@@ -1,4 +1,4 @@
-"""The official Anthropic client with a model of OpenAI's: text, stop reasons and what cannot cross."""
+"""The official Anthropic client with an OpenAI model: text, stop reasons and fields that cannot be translated."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from tests.contract.cases import (
 from tests.upstream import Step, Upstream
 
 
-def test_a_text_conversation_crosses_to_openai(anthropic_client: anthropic.Anthropic, upstream: Upstream) -> None:
+def test_a_text_conversation_is_translated_for_openai(
+    anthropic_client: anthropic.Anthropic, upstream: Upstream
+) -> None:
     upstream.script(Step(text="Bonjour", input_tokens=30, cached_tokens=10, reasoning_tokens=0))
     raw = anthropic_client.messages.with_raw_response.create(
         **messages_request(
@@ -72,7 +74,7 @@ def test_a_text_conversation_crosses_to_openai(anthropic_client: anthropic.Anthr
     assert (message.usage.input_tokens, message.usage.cache_read_input_tokens) == (20, 10)
 
 
-def test_a_stream_names_what_was_dropped_too(anthropic_client: anthropic.Anthropic, upstream: Upstream) -> None:
+def test_a_stream_names_dropped_fields_too(anthropic_client: anthropic.Anthropic, upstream: Upstream) -> None:
     raw = anthropic_client.messages.with_raw_response.create(
         **messages_request(model=GPT, stream=True, cache_control={"type": "ephemeral"})
     )
@@ -92,10 +94,10 @@ def test_a_stream_names_what_was_dropped_too(anthropic_client: anthropic.Anthrop
         (Step(stop_reason="refusal"), CLAUDE, "refusal"),
         (Step(stop_reason="reason_of_tomorrow"), CLAUDE, "reason_of_tomorrow"),
     ],
-    ids=lambda value: value.stop_reason or "said" if isinstance(value, Step) else None,
+    ids=lambda value: value.stop_reason or "refusal text" if isinstance(value, Step) else None,
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_stop_reasons(
+def test_stop_reasons_are_translated(
     anthropic_client: anthropic.Anthropic, upstream: Upstream, step: Step, model: str, reason: str, stream: bool
 ) -> None:
     upstream.script(step)
@@ -140,7 +142,7 @@ def test_stop_reasons(
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_cannot_cross_is_refused_by_its_name(
+def test_a_field_that_cannot_be_translated_is_rejected_by_its_name(
     anthropic_client: anthropic.Anthropic, upstream: Upstream, extra: dict[str, Any], param: str
 ) -> None:
     with pytest.raises(anthropic.BadRequestError) as caught:

@@ -1,4 +1,4 @@
-"""The official Anthropic client with a model of Anthropic's: what was sent is what arrives, both ways."""
+"""The official Anthropic client with an Anthropic model: requests and answers are passed on unchanged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.contract.cases import (
     CALLERS_HEADERS,
     CLAUDE,
     PIXEL,
-    assert_no_header_of_the_caller_travelled,
+    assert_no_header_of_the_caller_was_sent,
     blocks,
     fixture,
     frames,
@@ -80,9 +80,7 @@ RICH: dict[str, Any] = {
 
 @pytest.mark.parametrize("model", ["claude-haiku-4-5", CLAUDE])
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_request_reaches_anthropic_as_it_was_sent(
-    service: Server, upstream: Upstream, model: str, stream: bool
-) -> None:
+def test_a_request_reaches_anthropic_unchanged(service: Server, upstream: Upstream, model: str, stream: bool) -> None:
     upstream.script(Step(lenient=True))
     client = service.anthropic(default_headers={**CALLERS_HEADERS, "anthropic-beta": "one-2026-01-01,two-2026-02-02"})
     body = {**RICH, "stream": True} if stream else RICH
@@ -93,7 +91,7 @@ def test_a_request_reaches_anthropic_as_it_was_sent(
     assert headers["authorization"] == f"Bearer {ANTHROPIC_KEY}"
     assert headers["anthropic-version"] == NEW
     assert headers["anthropic-beta"] == "one-2026-01-01,two-2026-02-02"
-    assert_no_header_of_the_caller_travelled(upstream.last, service.key)
+    assert_no_header_of_the_caller_was_sent(upstream.last, service.key)
 
 
 def test_the_beta_resource_is_served_too(anthropic_client: anthropic.Anthropic, upstream: Upstream) -> None:
@@ -106,19 +104,19 @@ def test_the_beta_resource_is_served_too(anthropic_client: anthropic.Anthropic, 
 
 
 def plain_recordings() -> list[str]:
-    """Every recorded answer in one body, as FILE#NUMBER."""
-    found = []
+    """All recorded plain answers as FILE#NUMBER."""
+    names = []
     for name in recordings("anthropic/recorded", ".json"):
         for number, pair in enumerate(json.loads(fixture(name))):
             response = pair["response"]
             if response["status_code"] == 200 and isinstance(response["body"], dict) and "content" in response["body"]:
-                found.append(f"{name}#{number}")
-    assert len(found) > 5
-    return found
+                names.append(f"{name}#{number}")
+    assert len(names) > 5
+    return names
 
 
 @pytest.mark.parametrize("name", plain_recordings())
-def test_an_answer_reaches_the_client_as_anthropic_sent_it(
+def test_an_answer_reaches_the_client_unchanged(
     anthropic_client: anthropic.Anthropic, upstream: Upstream, name: str
 ) -> None:
     path, _, number = name.partition("#")
@@ -132,25 +130,27 @@ def test_an_answer_reaches_the_client_as_anthropic_sent_it(
 
 
 STREAMS = [*recordings("anthropic/streaming", ".sse"), *recordings("anthropic/fable-fallback", ".sse")]
-# Its blocks end before the message starts, which is taken for a lost part.
+# In this file, blocks end before the message starts. The service takes that for a lost part.
 STREAMS.remove("anthropic/streaming/unknown_events_response.sse")
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_a_stream_reaches_the_client_as_anthropic_sent_it(service: Server, upstream: Upstream, name: str) -> None:
+def test_a_stream_reaches_the_client_unchanged(service: Server, upstream: Upstream, name: str) -> None:
     upstream.script(Step(replay=name))
     got = [frame.raw for frame in frames(service, "/v1/messages", messages_request(stream=True))]
     assert got == blocks(fixture(name))
 
 
-def test_an_event_of_tomorrow_passes_through(service: Server, upstream: Upstream) -> None:
+def test_an_unknown_event_is_passed_through(service: Server, upstream: Upstream) -> None:
     upstream.script(Step(text="one two", fault="unknown", after=2))
     got = frames(service, "/v1/messages", messages_request(stream=True))
     assert [frame.json["shiny"] for frame in got if frame.event == "shiny_new_event"] == [True]
     assert got[-1].event == "message_stop"
 
 
-def test_thinking_and_tools_reach_the_stream_helper(anthropic_client: anthropic.Anthropic, upstream: Upstream) -> None:
+def test_thinking_and_tool_calls_reach_the_stream_helper(
+    anthropic_client: anthropic.Anthropic, upstream: Upstream
+) -> None:
     upstream.script(Step(thinking="Let me think", text="Done", tools=[{"name": "look", "input": {"q": "é"}}]))
     tools: Any = [{"name": "look", "input_schema": {"type": "object"}}]
     with anthropic_client.messages.stream(

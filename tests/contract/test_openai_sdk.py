@@ -19,7 +19,7 @@ from tests.upstream import Step, Upstream
 
 
 @pytest.mark.parametrize("model", VENDORS)
-def test_a_plain_answer(openai_client: openai.OpenAI, upstream: Upstream, model: str) -> None:
+def test_a_plain_answer_has_its_text_and_usage(openai_client: openai.OpenAI, upstream: Upstream, model: str) -> None:
     upstream.script(Step(text="Good morning to you", input_tokens=100, cached_tokens=60))
     reply = openai_client.chat.completions.create(
         model=model,
@@ -35,19 +35,21 @@ def test_a_plain_answer(openai_client: openai.OpenAI, upstream: Upstream, model:
     assert reply.usage.model_extra is not None and reply.usage.model_extra["cost_usd"] > 0
 
 
-def test_echo_answers_both_ways(openai_client: openai.OpenAI) -> None:
-    say: Any = [{"role": "system", "content": "ignored"}, {"role": "user", "content": "one two three four"}]
-    reply = openai_client.chat.completions.create(model=ECHO, messages=say, max_completion_tokens=3)
+def test_echo_answers_plain_and_streamed(openai_client: openai.OpenAI) -> None:
+    messages: Any = [{"role": "system", "content": "ignored"}, {"role": "user", "content": "one two three four"}]
+    reply = openai_client.chat.completions.create(model=ECHO, messages=messages, max_completion_tokens=3)
     assert (reply.choices[0].message.content, reply.choices[0].finish_reason) == ("one two three", "length")
     assert reply.usage is not None
     assert (reply.usage.prompt_tokens, reply.usage.completion_tokens) == (5, 3)
-    with openai_client.chat.completions.stream(model=ECHO, messages=say) as stream:
+    with openai_client.chat.completions.stream(model=ECHO, messages=messages) as stream:
         final = stream.get_final_completion()
     assert final.choices[0].message.content == "one two three four"
 
 
 @pytest.mark.parametrize("model", VENDORS)
-def test_a_stream_with_usage(openai_client: openai.OpenAI, upstream: Upstream, model: str) -> None:
+def test_a_stream_with_usage_ends_with_a_usage_chunk(
+    openai_client: openai.OpenAI, upstream: Upstream, model: str
+) -> None:
     upstream.script(Step(text="one two three", input_tokens=50, output_tokens=3, cached_tokens=20))
     chunks = list(
         openai_client.chat.completions.create(
@@ -67,7 +69,7 @@ def test_a_stream_with_usage(openai_client: openai.OpenAI, upstream: Upstream, m
 
 @pytest.mark.parametrize("options", [None, {"include_usage": False}])
 @pytest.mark.parametrize("model", VENDORS)
-def test_a_stream_without_usage_has_no_word_of_it(
+def test_a_stream_without_usage_has_no_usage_field(
     openai_client: openai.OpenAI, service: Server, upstream: Upstream, model: str, options: Any
 ) -> None:
     upstream.script(Step(text="one two", output_tokens=2))
@@ -77,20 +79,20 @@ def test_a_stream_without_usage_has_no_word_of_it(
     chunks = list(stream.parse())
     assert all(chunk.choices and "usage" not in chunk.model_fields_set for chunk in chunks)
     assert chunks[-1].choices[0].finish_reason == "stop"
-    assert service.row(stream.headers["x-request-id"])["output_tokens"] == 2  # told to us all the same
+    assert service.row(stream.headers["x-request-id"])["output_tokens"] == 2  # the service asks for usage itself
 
 
 @pytest.mark.parametrize("model", VENDORS)
-def test_the_stream_helper_puts_an_answer_together(
-    openai_client: openai.OpenAI, upstream: Upstream, model: str
-) -> None:
+def test_the_stream_helper_assembles_the_answer(openai_client: openai.OpenAI, upstream: Upstream, model: str) -> None:
     upstream.script(Step(text="one two three", output_tokens=3))
     deltas = []
     with openai_client.chat.completions.stream(
         model=model, messages=HELLO, stream_options={"include_usage": True}
     ) as stream:
         for event in stream:
-            if event.type == "content.delta" and event.delta:  # the role's chunk has an empty one, as OpenAI's
+            if (
+                event.type == "content.delta" and event.delta
+            ):  # the first chunk, with the role, has an empty delta, as OpenAI's has
                 deltas.append(event.delta)
         final = stream.get_final_completion()
     assert deltas == ["one", " two", " three"]
@@ -101,19 +103,19 @@ def test_the_stream_helper_puts_an_answer_together(
 # ---- models
 
 
-def test_models_are_listed_and_found(service: Server, openai_client: openai.OpenAI) -> None:
+def test_models_are_listed_and_found_by_name(service: Server, openai_client: openai.OpenAI) -> None:
     listed = openai_client.models.list().data
     names = [model.id for model in listed]
     assert {"fast", "smart", "echo/echo", "anthropic/claude-haiku-4-5", "openai/gpt-5-mini"} <= set(names)
     assert len(names) == len(set(names))
     assert {model.object for model in listed} == {"model"}
     for name in ["fast", "echo/echo", "openai/gpt-4o", "gpt-4o", "anthropic/claude-opus-4-6"]:
-        found = openai_client.models.retrieve(name)
-        assert (found.id, found.object) == (name, "model")
-        assert found.owned_by in ("anthropic", "openai", "echo")
+        model = openai_client.models.retrieve(name)
+        assert (model.id, model.object) == (name, "model")
+        assert model.owned_by in ("anthropic", "openai", "echo")
 
 
-def test_a_model_that_is_not_there_is_not_found(openai_client: openai.OpenAI) -> None:
+def test_an_unknown_model_is_not_found(openai_client: openai.OpenAI) -> None:
     for ask in (
         lambda: openai_client.models.retrieve("nobody/knows:this"),
         lambda: openai_client.chat.completions.create(model="nobody/knows:this", messages=HELLO),

@@ -1,4 +1,4 @@
-"""The official OpenAI client with a model of Anthropic's: text, stop reasons and what cannot cross."""
+"""The official OpenAI client with an Anthropic model: text, stop reasons and fields that cannot be translated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.server import Server
 from tests.upstream import Step, Upstream
 
 
-def test_a_text_conversation_crosses_to_claude(openai_client: openai.OpenAI, upstream: Upstream) -> None:
+def test_a_text_conversation_is_translated_for_claude(openai_client: openai.OpenAI, upstream: Upstream) -> None:
     upstream.script(Step(text="Bonjour STOP never said", input_tokens=30, cached_tokens=10, cache_write_tokens=5))
     raw = openai_client.chat.completions.with_raw_response.create(
         model=CLAUDE,
@@ -47,7 +47,7 @@ def test_a_text_conversation_crosses_to_claude(openai_client: openai.OpenAI, ups
         "temperature": 1,
         "metadata": {"user_id": "someone"},
     }
-    assert upstream.last.headers["anthropic-version"] == "2023-06-01"  # the one that takes a temperature
+    assert upstream.last.headers["anthropic-version"] == "2023-06-01"  # the version that accepts a temperature
     assert sorted(raw.headers["x-dropped-parameters"].split(", ")) == ["seed", "store"]
     reply = raw.parse()
     assert (reply.choices[0].message.content, reply.choices[0].finish_reason) == ("Bonjour ", "stop")
@@ -57,16 +57,20 @@ def test_a_text_conversation_crosses_to_claude(openai_client: openai.OpenAI, ups
     assert (usage.prompt_tokens, details.cached_tokens, details.cache_write_tokens) == (30, 10, 5)
 
 
-def test_a_model_without_sampling_gets_none_and_says_so(openai_client: openai.OpenAI, upstream: Upstream) -> None:
+def test_sampling_fields_are_dropped_by_name_for_a_model_without_sampling(
+    openai_client: openai.OpenAI, upstream: Upstream
+) -> None:
     raw = openai_client.chat.completions.with_raw_response.create(
         model="claude-opus-4-8", messages=HELLO, temperature=0.3, top_p=0.9
     )
     assert sorted(raw.headers["x-dropped-parameters"].split(", ")) == ["temperature", "top_p"]
     assert not {"temperature", "top_p"} & set(upstream.last.body)
-    assert upstream.last.body["max_tokens"] == 32_000  # the model's own, as OpenAI's clients need not give any
+    assert (
+        upstream.last.body["max_tokens"] == 32_000
+    )  # the model's own limit, because a request in OpenAI's format needs none
 
 
-def test_a_stream_names_what_was_dropped_too(openai_client: openai.OpenAI, upstream: Upstream) -> None:
+def test_a_stream_names_dropped_fields_too(openai_client: openai.OpenAI, upstream: Upstream) -> None:
     raw = openai_client.chat.completions.with_raw_response.create(
         model=CLAUDE, messages=HELLO, stream=True, seed=1, verbosity="low"
     )
@@ -90,7 +94,7 @@ def test_a_stream_names_what_was_dropped_too(openai_client: openai.OpenAI, upstr
     ids=lambda value: value.stop_reason if isinstance(value, Step) else None,
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_stop_reasons(
+def test_stop_reasons_are_translated(
     openai_client: openai.OpenAI, upstream: Upstream, step: Step, model: str, reason: str, stream: bool
 ) -> None:
     upstream.script(step)
@@ -123,7 +127,7 @@ def test_stop_reasons(
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_cannot_cross_is_refused_by_its_name(
+def test_a_field_that_cannot_be_translated_is_rejected_by_its_name(
     openai_client: openai.OpenAI, service: Server, upstream: Upstream, extra: dict[str, Any], param: str
 ) -> None:
     with pytest.raises(openai.BadRequestError) as caught:

@@ -1,4 +1,4 @@
-"""The official OpenAI client with a model of OpenAI's: what was sent is what arrives, both ways."""
+"""The official OpenAI client with an OpenAI model: requests and answers are passed on unchanged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.contract.cases import (
     GPT,
     HELLO,
     PIXEL,
-    assert_no_header_of_the_caller_travelled,
+    assert_no_header_of_the_caller_was_sent,
     blocks,
     fixture,
     frames,
@@ -67,20 +67,22 @@ RICH: dict[str, Any] = {
 
 @pytest.mark.parametrize("model", ["gpt-4o", "openai/gpt-4o"])
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_request_reaches_openai_as_it_was_sent(service: Server, upstream: Upstream, model: str, stream: bool) -> None:
+def test_a_request_reaches_openai_unchanged_but_is_not_stored(
+    service: Server, upstream: Upstream, model: str, stream: bool
+) -> None:
     upstream.script(Step(lenient=True))
     client = service.openai(default_headers=CALLERS_HEADERS)
     body = RICH if not stream else {**RICH, "stream": True, "stream_options": {"include_obfuscation": False}}
     client.post("/chat/completions", body={**body, "model": model}, cast_to=object)
-    asked = {"stream_options": {"include_obfuscation": False, "include_usage": True}} if stream else {}
-    assert upstream.last.body == {**body, "model": "gpt-4o", "store": False, **asked}
+    options = {"stream_options": {"include_obfuscation": False, "include_usage": True}} if stream else {}
+    assert upstream.last.body == {**body, "model": "gpt-4o", "store": False, **options}
     assert list(upstream.last.body) == [*body, "model", "store"]
     assert upstream.last.headers["authorization"] == f"Bearer {OPENAI_KEY}"
-    assert_no_header_of_the_caller_travelled(upstream.last, service.key)
+    assert_no_header_of_the_caller_was_sent(upstream.last, service.key)
 
 
 @pytest.mark.parametrize("name", recordings("openai/chat_json", ".json"))
-def test_an_answer_reaches_the_client_as_openai_sent_it(
+def test_an_answer_reaches_the_client_unchanged_but_with_its_cost(
     openai_client: openai.OpenAI, upstream: Upstream, name: str
 ) -> None:
     sent = json.loads(fixture(name)) | {"field_of_tomorrow": AWKWARD}
@@ -95,20 +97,22 @@ def test_an_answer_reaches_the_client_as_openai_sent_it(
 
 
 @pytest.mark.parametrize("name", recordings("openai/chat_stream", ".sse"))
-def test_a_stream_reaches_the_client_as_openai_sent_it(service: Server, upstream: Upstream, name: str) -> None:
+def test_a_stream_reaches_the_client_unchanged_but_with_its_cost(
+    service: Server, upstream: Upstream, name: str
+) -> None:
     upstream.script(Step(replay=name))
     body = {"model": GPT, "messages": HELLO, "stream": True, "stream_options": {"include_usage": True}}
     got = [frame.raw for frame in frames(service, "/v1/chat/completions", body)]
     sent = blocks(fixture(name))
-    usage_at = [place for place, block in enumerate(sent) if b'"choices":[]' in block.replace(b" ", b"")]
+    usage_at = [index for index, block in enumerate(sent) if b'"choices":[]' in block.replace(b" ", b"")]
     assert got[-1] == sent[-1] == b"data: [DONE]"
-    for place, (ours, theirs) in enumerate(zip(got, sent, strict=bool(usage_at))):
-        if place in usage_at:
-            told = json.loads(ours[6:])
-            assert told["usage"].pop("cost_usd", 0) is not None
-            assert told == json.loads(theirs[6:])
-        elif place < len(sent) - 1:
-            assert ours == theirs
+    for index, (received, recorded) in enumerate(zip(got, sent, strict=bool(usage_at))):
+        if index in usage_at:
+            chunk = json.loads(received[6:])
+            assert chunk["usage"].pop("cost_usd", 0) is not None
+            assert chunk == json.loads(recorded[6:])
+        elif index < len(sent) - 1:
+            assert received == recorded
 
 
 def test_the_stream_helper_reads_openai_s_tool_calls(openai_client: openai.OpenAI, upstream: Upstream) -> None:
@@ -121,7 +125,7 @@ def test_the_stream_helper_reads_openai_s_tool_calls(openai_client: openai.OpenA
     assert final.choices[0].finish_reason == "tool_calls"
 
 
-def test_an_event_of_tomorrow_passes_through(service: Server, upstream: Upstream) -> None:
+def test_an_unknown_event_is_passed_through(service: Server, upstream: Upstream) -> None:
     upstream.script(Step(text="one two", fault="unknown", after=2))
     got = frames(service, "/v1/chat/completions", {"model": GPT, "messages": HELLO, "stream": True})
     assert [frame.json["shiny"] for frame in got if frame.data and "shiny" in frame.data] == [True]

@@ -1,4 +1,4 @@
-"""Responses where only one side speaks them: servers that know only chat, fallback, and Anthropic's client."""
+"""Responses on one side only: for servers that know only chat, after a fallback, and for Anthropic's client."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ SCHEMA = {
 }
 TOOLS: Any = [{"type": "function", "name": "look", "parameters": SCHEMA, "strict": False}]
 CLAUDE_TOOLS: Any = [{"name": "look", "input_schema": SCHEMA}]
-ASKS = {"name": "look", "input": {"city": "Paris"}}
+LOOK_CALL = {"name": "look", "input": {"city": "Paris"}}
 
 
-# ---- other servers, other turns
+# ---- servers that know only chat, and turns of another vendor
 
 
 COMPATIBLE = """
@@ -54,9 +54,9 @@ sampling = false
 """
 
 
-def test_a_server_that_knows_only_chat_is_asked_in_chat(make_service: MakeService, upstream: Upstream) -> None:
+def test_a_server_that_knows_only_chat_gets_a_chat_request(make_service: MakeService, upstream: Upstream) -> None:
     client = make_service(models=COMPATIBLE.format(url=upstream.compatible_url)).openai()
-    upstream.script(Step(text="Hi there"), Step(tools=[ASKS]))
+    upstream.script(Step(text="Hi there"), Step(tools=[LOOK_CALL]))
     assert client.responses.create(model="local/llama", input="Hello", max_output_tokens=9).output_text == "Hi there"
     assert upstream.last.path == "/compatible/v1/chat/completions"
     assert upstream.last.body["max_tokens"] == 9
@@ -64,9 +64,9 @@ def test_a_server_that_knows_only_chat_is_asked_in_chat(make_service: MakeServic
         assert stream.get_final_response().output[0].type == "function_call"
 
 
-def test_thoughts_of_one_vendor_do_not_stop_the_next(make_service: MakeService, upstream: Upstream) -> None:
+def test_claude_s_thinking_does_not_stop_a_fallback_to_openai(make_service: MakeService, upstream: Upstream) -> None:
     client = make_service(models=COMPATIBLE.format(url=upstream.compatible_url)).openai()
-    upstream.script(Step(thinking="Hm", tools=[ASKS]), Step(status=529, times=3), Step(text="All done"))
+    upstream.script(Step(thinking="Hm", tools=[LOOK_CALL]), Step(status=529, times=3), Step(text="All done"))
     items: list[Any] = [{"role": "user", "content": "Go"}]
     first = client.responses.create(model="any", input=items, tools=TOOLS)
     assert first.output[0].type == "reasoning"
@@ -79,12 +79,12 @@ def test_thoughts_of_one_vendor_do_not_stop_the_next(make_service: MakeService, 
     assert [item.get("type") for item in upstream.last.body["input"]] == [None, "function_call", "function_call_output"]
 
 
-def test_thoughts_of_openai_s_do_not_stop_claude(make_service: MakeService, upstream: Upstream) -> None:
+def test_openai_s_reasoning_does_not_stop_a_fallback_to_claude(make_service: MakeService, upstream: Upstream) -> None:
     catalogue = COMPATIBLE.replace(
         '["anthropic/claude-haiku-4-5", "openai/gpt-5"]', '["openai/gpt-5", "anthropic/claude-haiku-4-5"]'
     )
     client = make_service(models=catalogue.format(url=upstream.compatible_url)).anthropic()
-    upstream.script(Step(thinking="Hm", tools=[ASKS]), Step(status=503, times=3), Step(text="All done"))
+    upstream.script(Step(thinking="Hm", tools=[LOOK_CALL]), Step(status=503, times=3), Step(text="All done"))
     turns: list[Any] = [{"role": "user", "content": "Go"}]
     asked: Any = {"model": "any", "max_tokens": 2000, "tools": CLAUDE_TOOLS}
     first = client.messages.create(**asked, messages=turns, thinking={"type": "enabled", "budget_tokens": 1024})
@@ -100,14 +100,14 @@ def test_thoughts_of_openai_s_do_not_stop_claude(make_service: MakeService, upst
     assert [block["type"] for block in upstream.last.body["messages"][1]["content"]] == ["tool_use"]
 
 
-# ---- an Anthropic client, a model of OpenAI's
+# ---- Anthropic's client with an OpenAI model
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_anthropic_client_has_tools_and_thinking_with_a_model_of_openai_s(
+def test_an_anthropic_client_has_tools_and_thinking_with_an_openai_model(
     anthropic_client: anthropic.Anthropic, upstream: Upstream, stream: bool
 ) -> None:
-    upstream.script(Step(thinking="Hm, so", text="Let me see", tools=[ASKS]), Step(text="All done"))
+    upstream.script(Step(thinking="Hm, so", text="Let me see", tools=[LOOK_CALL]), Step(text="All done"))
     turns: list[Any] = [{"role": "user", "content": "Go"}]
 
     def ask() -> Any:
@@ -141,7 +141,7 @@ def test_an_anthropic_client_has_tools_and_thinking_with_a_model_of_openai_s(
     assert [part["type"] for part in items[4]["output"]] == ["input_text", "input_image"]
 
 
-def test_pictures_from_a_tool_go_the_way_that_carries_them(
+def test_images_from_a_tool_are_sent_as_a_responses_request(
     anthropic_client: anthropic.Anthropic, upstream: Upstream
 ) -> None:
     image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXEL}}

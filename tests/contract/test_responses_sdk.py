@@ -29,14 +29,14 @@ SCHEMA = {
     "additionalProperties": False,
 }
 TOOLS: Any = [{"type": "function", "name": "look", "parameters": SCHEMA, "strict": False}]
-ASKS = {"name": "look", "input": {"city": "Paris"}}
+LOOK_CALL = {"name": "look", "input": {"city": "Paris"}}
 
 
 # ---- ordinary answers and streams
 
 
 @pytest.mark.parametrize("model", VENDORS)
-def test_a_plain_answer(openai_client: openai.OpenAI, upstream: Upstream, model: str) -> None:
+def test_a_plain_answer_has_its_text_and_usage(openai_client: openai.OpenAI, upstream: Upstream, model: str) -> None:
     upstream.script(Step(text="Good morning to you", input_tokens=100, cached_tokens=60))
     reply = openai_client.responses.create(model=model, instructions="Be kind.", input="Hi", max_output_tokens=50)
     assert (reply.output_text, reply.status, reply.object) == ("Good morning to you", "completed", "response")
@@ -48,7 +48,7 @@ def test_a_plain_answer(openai_client: openai.OpenAI, upstream: Upstream, model:
 
 
 @pytest.mark.parametrize("model", [*VENDORS, GPT5, ECHO])
-def test_the_stream_helper_puts_an_answer_together(
+def test_the_stream_helper_assembles_the_answer(
     openai_client: openai.OpenAI, service: Server, upstream: Upstream, model: str
 ) -> None:
     upstream.script(Step(text="one two three", output_tokens=3))
@@ -67,7 +67,7 @@ def test_the_stream_helper_puts_an_answer_together(
 
 @pytest.mark.parametrize("model", VENDORS)
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_call_leaves_its_row(
+def test_a_call_has_its_row_in_the_log(
     openai_client: openai.OpenAI, service: Server, upstream: Upstream, model: str, stream: bool
 ) -> None:
     upstream.script(Step(text="one two", input_tokens=40, output_tokens=2))
@@ -99,11 +99,11 @@ def test_structured_output_is_parsed(openai_client: openai.OpenAI, upstream: Ups
 
 @pytest.mark.parametrize("model", [*VENDORS, GPT5, OPUS])
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_loop_of_three_turns_with_tools(
+def test_a_loop_of_three_turns_with_tools_works(
     openai_client: openai.OpenAI, upstream: Upstream, model: str, stream: bool
 ) -> None:
     upstream.script(
-        Step(thinking="Hm, so", text="Let me see", tools=[ASKS, {"name": "look", "input": {"city": "Rome"}}]),
+        Step(thinking="Hm, so", text="Let me see", tools=[LOOK_CALL, {"name": "look", "input": {"city": "Rome"}}]),
         Step(tools=[{"name": "look", "arguments": "{}"}]),
         Step(text="All done"),
     )
@@ -116,13 +116,13 @@ def test_a_loop_of_three_turns_with_tools(
         with openai_client.responses.stream(model=model, input=items, tools=TOOLS, **more) as events:
             return events.get_final_response()
 
-    for found in ("sunny", "rainy"):
+    for result in ("sunny", "rainy"):
         reply = ask()
         items += [item.to_dict() for item in reply.output]
         calls = [item for item in reply.output if item.type == "function_call"]
-        items += [{"type": "function_call_output", "call_id": call.call_id, "output": found} for call in calls]
-        assert len(calls) == (2 if found == "sunny" else 1)
-        assert json.loads(calls[0].arguments) == ({"city": "Paris"} if found == "sunny" else {})
+        items += [{"type": "function_call_output", "call_id": call.call_id, "output": result} for call in calls]
+        assert len(calls) == (2 if result == "sunny" else 1)
+        assert json.loads(calls[0].arguments) == ({"city": "Paris"} if result == "sunny" else {})
     assert ask().output_text == "All done"
     if model == OPUS:
         turn = upstream.last.body["messages"][1]["content"]
@@ -146,7 +146,9 @@ def test_images_and_files_reach_claude(openai_client: openai.OpenAI, upstream: U
     assert blocks[1]["source"] == {"type": "base64", "media_type": "image/png", "data": PIXEL}
 
 
-def test_a_model_s_refusal_does_not_look_like_an_answer(openai_client: openai.OpenAI, upstream: Upstream) -> None:
+def test_a_model_s_refusal_is_not_reported_as_an_ordinary_answer(
+    openai_client: openai.OpenAI, upstream: Upstream
+) -> None:
     for model in VENDORS:
         upstream.script(Step(refusal="I would rather not"), Step(refusal="I would rather not"))
         plain: Any = openai_client.responses.create(model=model, input="Hi")
@@ -157,7 +159,7 @@ def test_a_model_s_refusal_does_not_look_like_an_answer(openai_client: openai.Op
 
 
 @pytest.mark.parametrize("model", VENDORS)
-def test_a_cut_answer_is_incomplete(openai_client: openai.OpenAI, upstream: Upstream, model: str) -> None:
+def test_an_answer_cut_by_the_limit_is_incomplete(openai_client: openai.OpenAI, upstream: Upstream, model: str) -> None:
     upstream.script(Step(words=50), Step(words=50))
     reply = openai_client.responses.create(model=model, input="Hi", max_output_tokens=20)
     assert reply.incomplete_details is not None
@@ -171,7 +173,7 @@ def test_a_cut_answer_is_incomplete(openai_client: openai.OpenAI, upstream: Upst
 
 @pytest.mark.parametrize("model", VENDORS)
 @pytest.mark.parametrize(
-    ("status", "kind", "told"),
+    ("status", "kind", "reported_status"),
     [
         (400, openai.BadRequestError, 400),
         (401, openai.AuthenticationError, 401),
@@ -181,19 +183,19 @@ def test_a_cut_answer_is_incomplete(openai_client: openai.OpenAI, upstream: Upst
         (529, openai.InternalServerError, 503),
     ],
 )
-def test_a_vendor_s_refusal_raises_the_client_s_own_class(
-    service: Server, upstream: Upstream, model: str, status: int, kind: type[Exception], told: int
+def test_a_vendor_s_error_raises_the_client_s_own_class_without_a_retry(
+    service: Server, upstream: Upstream, model: str, status: int, kind: type[Exception], reported_status: int
 ) -> None:
     upstream.script(failing(status, times=0))
     with pytest.raises(openai.APIStatusError) as caught:
         service.openai(max_retries=2).responses.create(model=model, input="Hi", stream=status in (400, 429))
     assert type(caught.value) is kind
-    assert caught.value.status_code == told
+    assert caught.value.status_code == reported_status
     assert caught.value.response.headers["x-should-retry"] == "false"
     assert len(upstream.requests) == 1
 
 
-def test_openai_s_own_words_reach_the_client(openai_client: openai.OpenAI, upstream: Upstream) -> None:
+def test_openai_s_own_error_code_reaches_the_client(openai_client: openai.OpenAI, upstream: Upstream) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         openai_client.responses.create(model="gpt-4o", input="Hi", max_output_tokens=5)
     assert (caught.value.code, caught.value.param) == ("integer_below_min_value", "max_output_tokens")
@@ -201,7 +203,7 @@ def test_openai_s_own_words_reach_the_client(openai_client: openai.OpenAI, upstr
 
 @pytest.mark.parametrize("model", VENDORS)
 @pytest.mark.parametrize("fault", ["error", "end", "reset", "malformed"])
-def test_a_failure_inside_a_stream_is_raised_and_nothing_looks_whole(
+def test_a_failure_inside_a_stream_is_raised_and_no_event_marks_the_answer_as_complete(
     openai_client: openai.OpenAI, upstream: Upstream, model: str, fault: str
 ) -> None:
     upstream.script(Step(text="one two three four five", fault=fault, after=6))
@@ -223,7 +225,7 @@ def test_a_failure_inside_a_stream_is_raised_and_nothing_looks_whole(
         ({"field_of_tomorrow": 1}, "field_of_tomorrow"),
     ],
 )
-def test_what_cannot_cross_is_refused_by_its_name(
+def test_a_field_that_cannot_be_translated_is_rejected_by_its_name(
     openai_client: openai.OpenAI, upstream: Upstream, extra: dict[str, Any], param: str
 ) -> None:
     with pytest.raises(openai.BadRequestError) as caught:

@@ -1,4 +1,4 @@
-"""Responses: the official OpenAI client with a model of OpenAI's: what was sent is what arrives, both ways."""
+"""Responses: the official OpenAI client with an OpenAI model, where requests and answers are passed on unchanged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.contract.cases import (
     AWKWARD,
     CALLERS_HEADERS,
     GPT,
-    assert_no_header_of_the_caller_travelled,
+    assert_no_header_of_the_caller_was_sent,
     blocks,
     fixture,
     frames,
@@ -43,7 +43,7 @@ RICH: dict[str, Any] = {
 
 @pytest.mark.parametrize("model", ["gpt-4o", "openai/gpt-4o"])
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_request_reaches_openai_as_it_was_sent_but_is_not_stored(
+def test_a_request_reaches_openai_unchanged_but_is_not_stored(
     service: Server, upstream: Upstream, model: str, stream: bool
 ) -> None:
     upstream.script(Step(lenient=True))
@@ -53,11 +53,11 @@ def test_a_request_reaches_openai_as_it_was_sent_but_is_not_stored(
     assert upstream.last.path == "/v1/responses"
     assert upstream.last.body == {**body, "model": "gpt-4o", "store": False}
     assert upstream.last.headers["authorization"] == f"Bearer {OPENAI_KEY}"
-    assert_no_header_of_the_caller_travelled(upstream.last, service.key)
+    assert_no_header_of_the_caller_was_sent(upstream.last, service.key)
 
 
 @pytest.mark.parametrize("name", recordings("openai/responses_json", ".json"))
-def test_an_answer_reaches_the_client_as_openai_sent_it(
+def test_an_answer_reaches_the_client_unchanged_but_with_its_cost(
     openai_client: openai.OpenAI, upstream: Upstream, name: str
 ) -> None:
     sent = json.loads(fixture(name)) | {"field_of_tomorrow": AWKWARD}
@@ -70,7 +70,7 @@ def test_an_answer_reaches_the_client_as_openai_sent_it(
     assert raw.headers["x-upstream-request-id"] == upstream.last.request_id
 
 
-def test_a_stream_reaches_the_client_as_openai_sent_it(service: Server, upstream: Upstream) -> None:
+def test_a_stream_reaches_the_client_unchanged_but_with_its_cost(service: Server, upstream: Upstream) -> None:
     name = "openai/responses/streaming_L17343.sse"
     upstream.script(Step(replay=name))
     got = [frame.raw for frame in frames(service, "/v1/responses", {"model": GPT, "input": "Hi", "stream": True})]
@@ -83,7 +83,7 @@ def test_a_stream_reaches_the_client_as_openai_sent_it(service: Server, upstream
     assert last == json.loads(sent[-1].partition(b"data: ")[2])
 
 
-def test_events_of_tomorrow_pass_through(service: Server, upstream: Upstream) -> None:
+def test_an_unknown_event_is_passed_through(service: Server, upstream: Upstream) -> None:
     upstream.script(Step(text="one two", fault="unknown", after=3))
     got = list(frames(service, "/v1/responses", {"model": GPT, "input": "Hi", "stream": True}))
     assert any(frame.event == "shiny_new_event" for frame in got)

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 
 Action = bytes | float | Callable[[socket.socket], None]
 
-RESET = object()
-
 
 @dataclass
 class RawServer:

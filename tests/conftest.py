@@ -30,9 +30,7 @@ LONGEST = ("tests/faults/test_money.py", "tests/test_privacy.py", "tests/contrac
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(
-        key=lambda item: not item.nodeid.startswith(LONGEST)
-    )  # the sort is stable, so the order inside a file stays
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))  # stable: the order inside a file stays
 
 
 @pytest.fixture(scope="session")

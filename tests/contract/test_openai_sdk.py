@@ -90,9 +90,8 @@ def test_the_stream_helper_assembles_the_answer(openai_client: openai.OpenAI, up
         model=model, messages=HELLO, stream_options={"include_usage": True}
     ) as stream:
         for event in stream:
-            if (
-                event.type == "content.delta" and event.delta
-            ):  # the first chunk, with the role, has an empty delta, as OpenAI's has
+            # The first chunk has the role and an empty delta, as OpenAI's has.
+            if event.type == "content.delta" and event.delta:
                 deltas.append(event.delta)
         final = stream.get_final_completion()
     assert deltas == ["one", " two", " three"]

@@ -219,7 +219,7 @@ def test_a_body_nested_100000_deep_is_read() -> None:
     assert scrub.request_text({"messages": body}) == "bottom"
 
 
-def test_of_binary_data_only_the_beginning_and_the_end_are_part_of_the_text() -> None:
+def test_only_the_beginning_and_end_of_binary_data_are_part_of_the_text() -> None:
     data = "HEADhead" + "iVBORw0KGgo" * 1000 + "TAILtail"
     body = {"messages": [{"content": [{"data": data}, {"text": "some words " * 100}]}]}
     assert scrub.data_characters(body) == len(data)

@@ -127,7 +127,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 WRONG_IN_FORMAT: dict[str, list[tuple[dict[str, Any], str]]] = {
     "simple": [
         ({"messages": ...}, "prompt"),
-        ({"prompt": "Hi"}, "prompt"),  # beside messages
+        ({"prompt": "Hi"}, "prompt"),  # together with messages
         ({"messages": ..., "prompt": ""}, "prompt"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"messages": [turn(), turn(role="assistant")]}, "messages[1].role"),

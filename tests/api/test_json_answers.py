@@ -33,7 +33,7 @@ def ask(service: Server, body: dict[str, Any], mode: str | None = "retry", path:
     return service.http().post(path, json=body, headers={} if mode is None else {"X-JSON-Answer": mode})
 
 
-# ---- off
+# ---- without a mode
 
 
 @both

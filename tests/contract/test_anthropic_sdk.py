@@ -147,7 +147,7 @@ def test_models_are_listed_in_pages(service: Server, anthropic_client: anthropic
     assert {"fast", "smart", "echo/echo", "anthropic/claude-haiku-4-5", "openai/gpt-5-mini"} <= set(names)
     assert (whole.has_more, whole.first_id, whole.last_id) == (False, names[0], names[-1])
     for size in (1, 2, len(names)):
-        assert [model.id for model in anthropic_client.models.list(limit=size)] == names  # page after page
+        assert [model.id for model in anthropic_client.models.list(limit=size)] == names  # the client reads all pages
     backwards = anthropic_client.models.list(limit=2, before_id=names[-1])
     assert [model.id for model in backwards.data] == names[-3:-1]
     assert backwards.has_more

@@ -1,7 +1,7 @@
-"""The Node clients of both vendors, and Vercel's ``ai`` on top of either, against every model behind the service.
+"""The Node clients of both vendors, and Vercel's ``ai`` package on top of them, with every model behind the service.
 
-Node comes with the environment (a wheel), its packages from the npm registry at the first run; they are kept in
-``build/node`` for as long as the lockfile stays the same.
+Node itself is a wheel. Its packages come from the npm registry at the first run, and they are kept in ``build/node``
+until the lockfile changes.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ NODE, NPM = BIN / "bin/node", BIN / "lib/node_modules/npm/bin/npm-cli.js"
 CLIENTS = ("openai", "responses", "anthropic", "ai-openai", "ai-responses", "ai-anthropic")
 MODELS = (GPT, CLAUDE)
 STOPS = {"openai": "stop", "responses": "completed", "anthropic": "end_turn"}
-# What the packages may know of this machine besides: how its npm reaches a registry.
+# Additional environment variables for npm: how it reaches a registry.
 NPM_ENVIRON = ("NPM_CONFIG_REGISTRY", "npm_config_registry", "HTTPS_PROXY", "https_proxy", "NODE_EXTRA_CA_CERTS")
 
 
 @pytest.fixture(scope="module")
 def node() -> Path:
-    """A folder with the packages of the lockfile and the runner."""
+    """A folder with the packages of the lockfile and with run.mjs."""
     files = sorted(HERE.iterdir())
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files if path.suffix == ".json")).hexdigest()[:16]
     folder = ROOT / "build" / "node" / digest
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:  # of several test processes one installs
+    with (folder / "lock").open("w") as lock:  # only one of several test processes installs
         fcntl.flock(lock, fcntl.LOCK_EX)
         for path in files:
             shutil.copy(path, folder)
@@ -54,41 +54,46 @@ def node() -> Path:
 
 
 def run(node: Path, service: Server, client: str, case: str, model: str) -> dict[str, Any]:
-    """What the client made of it."""
+    """The output of one case of run.mjs: what the client returned, or the error that it raised."""
     environ = {name: os.environ[name] for name in INHERITED if name in os.environ}
     environ |= {"BASE_URL": service.url, "API_KEY": service.key}
     command = [str(NODE), "run.mjs", client, case, model]
     done = subprocess.run(command, cwd=node, env=environ, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr[-2000:]
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+    output: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return output
 
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_plain_answer(node: Path, service: Server, upstream: Upstream, client: str, model: str) -> None:
+def test_a_plain_answer_has_its_text_and_usage(
+    node: Path, service: Server, upstream: Upstream, client: str, model: str
+) -> None:
     upstream.script(Step(text="Good morning to you", input_tokens=100, output_tokens=4))
-    told = run(node, service, client, "chat", model)
-    assert (told.get("text"), told.get("input")) == ("Good morning to you", 100), told
-    assert told["finish"] == STOPS.get(client, "stop")
+    output = run(node, service, client, "chat", model)
+    assert (output.get("text"), output.get("input")) == ("Good morning to you", 100), output
+    assert output["finish"] == STOPS.get(client, "stop")
 
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_stream(node: Path, service: Server, upstream: Upstream, client: str, model: str) -> None:
+def test_a_stream_has_its_pieces_and_usage(
+    node: Path, service: Server, upstream: Upstream, client: str, model: str
+) -> None:
     upstream.script(Step(text="one two three", input_tokens=50, output_tokens=3))
-    told = run(node, service, client, "stream", model)
-    assert (told.get("text"), told.get("pieces")) == ("one two three", ["one", " two", " three"]), told
-    assert told["finish"] == STOPS.get(client, "stop")
-    if client not in ("anthropic", "ai-anthropic") or model == CLAUDE:  # OpenAI tells its input at the end only
-        assert told["input"] == 50
+    output = run(node, service, client, "stream", model)
+    assert (output.get("text"), output.get("pieces")) == ("one two three", ["one", " two", " three"]), output
+    assert output["finish"] == STOPS.get(client, "stop")
+    # OpenAI reports its input tokens only at the end, and Anthropic's clients read them at the start.
+    if client not in ("anthropic", "ai-anthropic") or model == CLAUDE:
+        assert output["input"] == 50
 
 
 TOOLS = [*((client, model) for client in CLIENTS if client != "responses" for model in MODELS)]
 
 
 @pytest.mark.parametrize(("client", "model"), TOOLS)
-def test_tools_in_a_loop_of_three_turns(
+def test_a_loop_of_three_turns_with_tools_works(
     node: Path, service: Server, upstream: Upstream, client: str, model: str
 ) -> None:
     upstream.script(
@@ -96,19 +101,19 @@ def test_tools_in_a_loop_of_three_turns(
         Step(tools=[{"name": "look", "input": {"q": "b"}}, {"name": "look", "input": {"q": "c é"}}]),
         Step(text="All found."),
     )
-    told = run(node, service, client, "tools", model)
-    assert told == {"text": "All found.", "results": ["found a", "found b", "found c é"]}
+    output = run(node, service, client, "tools", model)
+    assert output == {"text": "All found.", "results": ["found a", "found b", "found c é"]}
     assert len(upstream.requests) == 3
 
 
 @pytest.mark.parametrize(("client", "model"), TOOLS)
-def test_structured_output(node: Path, service: Server, upstream: Upstream, client: str, model: str) -> None:
-    # ai falls back to a tool of its own where a model is said not to take a format.
+def test_structured_output_is_parsed(node: Path, service: Server, upstream: Upstream, client: str, model: str) -> None:
+    # The ai package uses a tool of its own instead if it believes that a model does not support a format.
     upstream.script(Step(text='{"q": "x"}'))
     assert run(node, service, client, "structured", model) == {"q": "x"}
 
 
-# The same pixel in the words of the vendor that is asked.
+# The same pixel in the format of each vendor.
 FOR_OPENAI = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}
 FOR_CLAUDE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXEL}}
 CROSSINGS = [(client, GPT if "anthropic" in client else CLAUDE) for client in CLIENTS]
@@ -135,32 +140,34 @@ ERRORS = {
 @pytest.mark.parametrize("status", ERRORS)
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("client", ["openai", "anthropic"])
-def test_errors_are_the_client_s_own_and_not_retried_twice(
+def test_errors_raise_the_client_s_own_class_and_are_not_retried_by_the_client(
     node: Path, service: Server, upstream: Upstream, client: str, model: str, status: int
 ) -> None:
     upstream.always(failing(status, message="no"))
-    told = run(node, service, client, "chat", model)
-    kind, asked = ERRORS[status]
-    assert (told["error"], told["status"]) == (kind, status)
-    assert len(upstream.requests) == asked  # the gateway asked for its share; the client's two retries stayed away
+    output = run(node, service, client, "chat", model)
+    kind, requests = ERRORS[status]
+    assert (output["error"], output["status"]) == (kind, status)
+    assert len(upstream.requests) == requests  # the service asked once, and the client did not retry
 
 
 @pytest.mark.parametrize("client", ["ai-openai", "ai-anthropic"])
-def test_ai_names_the_status_and_the_reason(node: Path, service: Server, upstream: Upstream, client: str) -> None:
-    told = run(node, service, client, "chat", "nobody/knows:this")
-    assert (told["error"], told["status"]) == ("AI_APICallError", 404) or told["status"] == 404
-    assert "does not exist" in told["message"]
+def test_the_ai_package_reports_the_status_and_the_reason(
+    node: Path, service: Server, upstream: Upstream, client: str
+) -> None:
+    output = run(node, service, client, "chat", "nobody/knows:this")
+    assert (output["error"], output["status"]) == ("AI_APICallError", 404) or output["status"] == 404
+    assert "does not exist" in output["message"]
     assert upstream.requests == []
 
 
 @pytest.mark.parametrize("client", ["openai", "anthropic", "ai-openai", "ai-anthropic"])
 def test_an_error_inside_a_stream_is_raised(node: Path, service: Server, upstream: Upstream, client: str) -> None:
     upstream.script(Step(text="one two three", fault="error", after=5, status=503))
-    told = run(node, service, client, "stream", CLAUDE if "anthropic" in client else GPT)
-    assert "error" in told and told["message"], told
+    output = run(node, service, client, "stream", CLAUDE if "anthropic" in client else GPT)
+    assert "error" in output and output["message"], output
 
 
-def test_embeddings_come_as_numbers(node: Path, service: Server, upstream: Upstream) -> None:
+def test_embeddings_arrive_as_numbers(node: Path, service: Server, upstream: Upstream) -> None:
     assert run(node, service, "openai", "embeddings", ECHO) == {"count": 2, "numbers": 64}
     assert run(node, service, "openai", "embeddings", "text-embedding-3-small") == {"count": 2, "numbers": 8}
 

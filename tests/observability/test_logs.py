@@ -31,7 +31,7 @@ def lines() -> Iterator[list[dict[str, Any]]]:
 
 def log_as_ours(source: str, **names: Any) -> None:
     """Run ``source`` as if its file were in the package: the file's path is one of the things that make a line ours."""
-    path = str(Path(logs.__file__).with_name("elsewhere.py"))
+    path = str(Path(logs.__file__).parents[1] / "elsewhere.py")
     exec(compile(source, path, "exec"), {"log": logging.getLogger("llm_service.elsewhere"), **names})
 
 
@@ -220,7 +220,7 @@ for client in (anthropic.Anthropic(api_key="sk-{marker}", base_url=url, max_retr
 
 @pytest.mark.parametrize("order", [0, 1], ids=["before the SDKs", "after the SDKs"])
 def test_the_sdks_own_debug_switches_log_nothing(order: int) -> None:
-    steps = ["from llm_service import logs; logs.configure('DEBUG')", "import anthropic, openai"]
+    steps = ["from llm_service.observability import logs; logs.configure('DEBUG')", "import anthropic, openai"]
     first, second = steps if order == 0 else reversed(steps)
     source = SDKS.format(marker=MARKER, first=first, second=second)
     lines, output = run(source, ANTHROPIC_LOG="debug", OPENAI_LOG="debug", NO_PROXY="127.0.0.1")

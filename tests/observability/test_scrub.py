@@ -242,6 +242,7 @@ def test_an_exception_is_described_without_its_text() -> None:
     except Exception as error:
         described = scrub.safe_exception(error)
     assert described["type"] == "builtins.AttributeError"
-    assert described["caused_by"] == ["llm_service.errors.UpstreamFailed"]
-    assert [re.sub(r":\d+ ", ": ", frame) for frame in described["frames"]] == ["llm_service/prices/rates.py: cost"]
+    assert described["caused_by"] == ["llm_service.core.errors.UpstreamFailed"]
+    frames = [re.sub(r":\d+ ", ": ", frame) for frame in described["frames"]]
+    assert frames == ["llm_service/catalog/prices/rates.py: cost"]
     assert "MARKER" not in str(described)

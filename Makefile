@@ -1,4 +1,4 @@
-# Needs git, make and Python >= 3.11 with venv; everything else is installed into .venv.
+# Needs git, make, curl and Python >= 3.11 with venv; everything else is installed into .venv.
 #   make run                          serve on http://127.0.0.1:8000 (settings by environment: docs/settings.md)
 #   make test                         the whole suite; nothing has to be running
 #   make run PYTHON=python3.13        choose the Python

@@ -16,9 +16,13 @@ from tests.support.server import Server
 from tests.support.valkey import Valkey
 from tests.upstream import ANTHROPIC_KEY, OPENAI_KEY, Upstream
 
-# A developer's own keys and proxies must not reach a client that runs inside the test process.
+# A developer's own keys and proxies must not reach a client that runs inside the test process. npm keeps the proxies.
+for _name, _option in {"HTTP_PROXY": "PROXY", "HTTPS_PROXY": "HTTPS_PROXY", "NO_PROXY": "NOPROXY"}.items():
+    if _value := os.environ.get(_name) or os.environ.get(_name.lower()):
+        os.environ.setdefault(f"NPM_CONFIG_{_option}", _value)
 for _name in list(os.environ):
-    if _name.startswith(("OPENAI_", "ANTHROPIC_", "LLM_SERVICE_")) or _name.lower().endswith("_proxy"):
+    _is_proxy = _name.lower().endswith("_proxy") and not _name.lower().startswith("npm_config_")
+    if _name.startswith(("OPENAI_", "ANTHROPIC_", "LLM_SERVICE_")) or _is_proxy:
         del os.environ[_name]
 
 MakeService = Callable[..., Server]

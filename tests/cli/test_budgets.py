@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,23 @@ from tests.store.conftest import row
 Run = Callable[..., Result]
 
 
+@contextmanager
+def application(instance: Path, **settings: Any) -> Iterator[Flask]:
+    """The service on a migrated database, whose connections are closed at the end."""
+    made = create_app(Settings(instance=instance, secret_text="of sixteen or more", **settings))
+    try:
+        store.upgrade(made)
+        yield made
+    finally:
+        with made.app_context():
+            db.engine.dispose()
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Flask]:
     url = None if request.param == "sqlite" else request.getfixturevalue("postgres").fresh_url()
-    made = create_app(Settings(instance=tmp_path, secret_text="of sixteen or more", database_url=url))
-    store.upgrade(made)
-    yield made
-    with made.app_context():
-        db.engine.dispose()
+    with application(tmp_path, database_url=url) as made:
+        yield made
 
 
 @pytest.fixture
@@ -202,12 +212,10 @@ def test_a_budget_needs_exactly_one_scope(run: Run, scope: list[str]) -> None:
 
 
 def test_budgets_reset_in_the_operator_s_time_zone(tmp_path: Path) -> None:
-    app = create_app(Settings(instance=tmp_path, secret_text="of sixteen or more", time_zone="Asia/Kathmandu"))
-    store.upgrade(app)
-    result = app.test_cli_runner().invoke(
-        args=["budgets", "set", "--service", "--amount", "1", "--per", "day", "--json"]
-    )
-    assert json.loads(result.stdout)["resets_at"].endswith("T18:15:00.000Z")
+    words = ["budgets", "set", "--service", "--amount", "1", "--per", "day", "--json"]
+    with application(tmp_path, time_zone="Asia/Kathmandu") as app:
+        said = app.test_cli_runner().invoke(args=words)
+    assert json.loads(said.stdout)["resets_at"].endswith("T18:15:00.000Z")
 
 
 class FakeReconciler:

@@ -7,9 +7,11 @@ until the lockfile changes.
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,13 +31,21 @@ NODE, NPM = BIN / "bin/node", BIN / "lib/node_modules/npm/bin/npm-cli.js"
 CLIENTS = ("openai", "responses", "anthropic", "ai-openai", "ai-responses", "ai-anthropic")
 MODELS = (GPT, CLAUDE)
 STOPS = {"openai": "stop", "responses": "completed", "anthropic": "end_turn"}
-# Additional environment variables for npm: how it reaches a registry.
-NPM_ENVIRON = ("NPM_CONFIG_REGISTRY", "npm_config_registry", "HTTPS_PROXY", "https_proxy", "NODE_EXTRA_CA_CERTS")
+# npm's own time-outs, in ms: they end before NPM_TIMEOUT, so that npm can say what is wrong.
+NPM_OPTIONS = (
+    *("--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"),
+    *("--fetch-timeout=15000", "--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=2000"),
+)
+NPM_TIMEOUT = 120.0
+# The first test waits for npm. Each run of a client has 60 s, as every other test has.
+pytestmark = pytest.mark.timeout(NPM_TIMEOUT + 60)
+# Set where the packages must be there, as in .ci/run: without them one test fails. Elsewhere the tests are skipped.
+REQUIRED = os.environ.get("NODE_TESTS") == "required"
 
 
-@pytest.fixture(scope="module")
-def node() -> Path:
-    """A folder with the packages of the lockfile and with run.mjs."""
+@functools.cache
+def packages() -> tuple[Path, str]:
+    """A folder with the packages of the lockfile and the runner, and the reason when the packages are not there."""
     files = sorted(HERE.iterdir())
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files if path.suffix == ".json")).hexdigest()[:16]
     folder = ROOT / "build" / "node" / digest
@@ -44,17 +54,54 @@ def node() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for path in files:
             shutil.copy(path, folder)
-        if not (folder / "installed").exists():
-            environ = {name: os.environ[name] for name in (*INHERITED, *NPM_ENVIRON) if name in os.environ}
-            command = [str(NODE), str(NPM), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-            done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=300)
-            assert done.returncode == 0, f"npm ci failed: {done.stderr[-2000:]}"
+        problem = "" if (folder / "installed").exists() else install(folder)
+        if not problem:
             (folder / "installed").touch()
-    return folder
+    return folder, problem
+
+
+def install(folder: Path) -> str:
+    """Have npm install the packages; the reason when it could not."""
+    environ = {name: os.environ[name] for name in (*INHERITED, "NODE_EXTRA_CA_CERTS") if name in os.environ}
+    environ |= {name: value for name, value in os.environ.items() if name.upper().startswith("NPM_CONFIG_")}
+    command = [str(NODE), str(NPM), "ci", *NPM_OPTIONS]
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environ, capture_output=True, text=True, errors="replace", timeout=NPM_TIMEOUT
+        )
+    except subprocess.TimeoutExpired:
+        why = f"it did not end within {NPM_TIMEOUT:.0f} s"
+    else:
+        if done.returncode == 0:
+            return ""
+        why = " ".join(line.removeprefix("npm error ") for line in done.stderr.splitlines() if "npm error" in line)
+        why = re.sub(r"\s+(at \S+ \(.*|A complete log .*)", "", why)[:400] or done.stderr[-400:]
+    return f"The packages of tests/contract/node could not be installed from the npm registry. npm ci: {why}"
+
+
+@pytest.fixture(scope="module")
+def node() -> Path:
+    """The folder with the packages and the runner."""
+    return packages()[0]
+
+
+def skip_without_packages() -> None:
+    """Called in the tests, not in a fixture, so that pytest reports all of them in one line."""
+    _, problem = packages()
+    if problem:
+        pytest.skip(problem)
+
+
+def test_the_packages_can_be_installed() -> None:
+    _, problem = packages()
+    if problem and REQUIRED:
+        pytest.fail(problem, pytrace=False)
+    skip_without_packages()
 
 
 def run(node: Path, service: Server, client: str, case: str, model: str) -> dict[str, Any]:
-    """The output of one case of run.mjs: what the client returned, or the error that it raised."""
+    """What the client made of it."""
+    skip_without_packages()
     environ = {name: os.environ[name] for name in INHERITED if name in os.environ}
     environ |= {"BASE_URL": service.url, "API_KEY": service.key}
     command = [str(NODE), "run.mjs", client, case, model]

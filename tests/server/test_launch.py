@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import pytest
 from llm_service.catalog.catalog import Catalog
 from llm_service.server import embedded_redis, launch
 from llm_service.settings import Settings
+from tests.support.processes import children, living
 
 ROOT = Path(__file__).parents[2]
 KEY = "key-for-these-tests"
@@ -92,7 +94,7 @@ class Running:
         found: list[int] = []
 
         def both() -> bool:
-            found[:] = [pid for pid, parent, _ in processes() if parent == self.process.pid and pid != self.server()]
+            found[:] = [pid for pid in children(self.process.pid) if pid != self.server()]
             return len(found) == 2
 
         assert within(5, both)
@@ -112,7 +114,7 @@ class Running:
         return time.monotonic() - began
 
     def rows(self) -> list[tuple[Any, ...]]:
-        with sqlite3.connect(self.instance / "llm_service.sqlite3") as database:
+        with closing(sqlite3.connect(self.instance / "llm_service.sqlite3")) as database:
             return database.execute("SELECT outcome, error_type, usage_exact FROM requests").fetchall()
 
     def destroy(self) -> None:
@@ -140,17 +142,6 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     yield begin
     for service in services:
         service.destroy()
-
-
-def processes() -> list[tuple[int, int, str]]:
-    """Return (process, parent, state) of every process on this machine."""
-    table = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True).stdout
-    return [(int(pid), int(parent), state) for pid, parent, state in (line.split() for line in table.splitlines())]
-
-
-def living(*pids: int) -> set[int]:
-    """Return those of ``pids`` that still run. A zombie does not."""
-    return {pid for pid, _, state in processes() if pid in pids and not state.startswith("Z")}
 
 
 def within(seconds: float, condition: Callable[[], bool]) -> bool:

@@ -7,6 +7,9 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+
+import psutil
 
 _PR_SET_PDEATHSIG = 1
 
@@ -28,3 +31,23 @@ def end_with_parent() -> Callable[[], object] | None:
         return None
     libc = ctypes.PyDLL(None)  # loaded before the fork, so that the child only has to call it
     return lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def children(pid: int) -> dict[int, str]:
+    """The process ids of the living children of a process, each with its command line."""
+    found: dict[int, str] = {}
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(pid).children():
+            with suppress(psutil.NoSuchProcess):  # it has ended since, or only waits to be reaped
+                found[child.pid] = " ".join(child.cmdline())
+    return found
+
+
+def living(*pids: int) -> set[int]:
+    """Which of ``pids`` still run; one that only waits to be reaped does not."""
+    alive: set[int] = set()
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                alive.add(pid)
+    return alive

@@ -23,7 +23,7 @@ from llm_service.extensions import db
 from llm_service.settings import Settings
 from llm_service.store import keys
 from llm_service.store.models import RequestRow
-from tests.support.processes import end_with_parent, free_port
+from tests.support.processes import children, end_with_parent, free_port
 from tests.support.raw import Raw
 from tests.support.wait import wait_until
 
@@ -167,9 +167,7 @@ class Server:
     def workers(self) -> list[int]:
         """The process ids of the workers."""
         assert self.process is not None
-        listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
-        rows = (line.split(None, 2) for line in listing.stdout.splitlines())
-        return [int(row[0]) for row in rows if row[1] == str(self.process.pid) and "gunicorn" in row[2]]
+        return [pid for pid, command in children(self.process.pid).items() if "gunicorn" in command]
 
     def __enter__(self) -> Server:
         return self.start()

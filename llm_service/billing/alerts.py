@@ -30,7 +30,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from llm_service.billing.webhook import Webhook
-from llm_service.catalog.catalog import Catalog, TierBudget
+from llm_service.catalog.catalog import Catalog
+from llm_service.catalog.load import TierBudget
 from llm_service.core.cancellation import Cancel
 from llm_service.core.errors import Stopping
 from llm_service.core.money import NANO_PER_DOLLAR

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from llm_service.core.call import Call
 from llm_service.core.errors import ServiceError
+from llm_service.core.target import Provider
 from llm_service.formats import (
     ClientFormat,
+    RelayedFormat,
 )
 from llm_service.formats import (
     anthropic_messages as messages,
@@ -35,6 +37,11 @@ _CLIENT_FORMATS: tuple[ClientFormat, ...] = (
 BY_NAME: Mapping[str, ClientFormat] = MappingProxyType({module.NAME: module for module in _CLIENT_FORMATS})
 
 
+def format_of(call: Call) -> ClientFormat:
+    """The format that the client of ``call`` speaks."""
+    return BY_NAME[call.format]
+
+
 def status_of(format: str, error: ServiceError) -> int:
     """The HTTP status that clients of ``format`` expect for ``error``."""
     return BY_NAME[format].status(error)
@@ -43,3 +50,13 @@ def status_of(format: str, error: ServiceError) -> int:
 def prompt_of(call: Call) -> Any:
     """The JSON values that hold the call's prompt, for its keyed hash."""
     return BY_NAME[call.format].prompt(call.body)
+
+
+def speaks(provider: Provider, format: RelayedFormat) -> bool:
+    """Whether the provider's row lists ``format``; a row without a list speaks all formats of its kind."""
+    return not provider.formats or format.NAME in provider.formats
+
+
+def is_same(own: ClientFormat, other: RelayedFormat) -> bool:
+    """Whether a client's format and a lane's are one, so that bodies can travel verbatim."""
+    return own is cast(object, other)

@@ -20,7 +20,7 @@ from sqlalchemy import ColumnElement, Connection, Table, delete, func, select, u
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 
-from llm_service.catalog.catalog import TierBudget
+from llm_service.catalog.load import TierBudget
 from llm_service.core import ids, periods
 from llm_service.core.periods import Period
 from llm_service.store import budgets, engine, rollups

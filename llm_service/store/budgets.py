@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, get_args
 from sqlalchemy import Connection, Table, and_, delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from llm_service.catalog.catalog import TierBudget
+from llm_service.catalog.load import TierBudget
 from llm_service.core import ids, periods
 from llm_service.core import limits as scopes
 from llm_service.core.limits import Budget as Budget

@@ -16,7 +16,7 @@ from flask import Flask
 from sqlalchemy import event, func, select
 
 from llm_service import store
-from llm_service.catalog.catalog import TierBudget
+from llm_service.catalog.load import TierBudget
 from llm_service.extensions import db
 from llm_service.settings import Settings
 from llm_service.store import budgets, keys

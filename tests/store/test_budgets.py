@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import event
 
-from llm_service.catalog.catalog import TierBudget
+from llm_service.catalog.load import TierBudget
 from llm_service.core.money import MOST_NANODOLLARS
 from llm_service.extensions import db
 from llm_service.store import budgets, limits, retention

@@ -85,9 +85,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     guard = auth.Guard(settings.hmac_key, settings.api_keys, catalog)
     redis_url = settings.redis_url or embedded_redis.url(settings.instance_path)
     accounts = Accounts(catalog, writer, app.app_context, settings, redis_url, guard.fixed, telemetry)
-    writer.tell(accounts.committed)
+    writer.subscribe(accounts.committed)
     alerts = Alerts(store.database_url(settings), settings, catalog, telemetry)
-    writer.tell(alerts.noticed)
+    writer.subscribe(alerts.noticed)
     gateway = Gateway(journal, accounts, Router(catalog, _upstreams(catalog, settings)))
     app.extensions["llm_service"] = Service(settings, catalog, gateway, journal, telemetry, writer, accounts, alerts)
     app.extensions["llm_service_guard"] = guard

@@ -195,7 +195,7 @@ def _bounded_call(call: Call, estimated: Estimate, target: Target) -> Call:
 
 def _exempt(budgets: Sequence[tuple[Budget, Check]], provider: str, model: str) -> tuple[str, ...]:
     """Places of the budgets that a call served by this model does not count against: held for other targets."""
-    return tuple(check.place for item, check in budgets if item.model and not item.covers(provider, model))
+    return tuple(check.counter_key for item, check in budgets if item.model and not item.covers(provider, model))
 
 
 def _warn_beyond(admission: Admission, cost: int) -> None:

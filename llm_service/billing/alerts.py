@@ -64,7 +64,7 @@ def _now() -> datetime:
 
 
 class Alerts:
-    """``writer.tell(alerts.noticed)``, and ``close`` after the writer's. Opens nothing before the first row."""
+    """``writer.subscribe(alerts.noticed)``, and ``close`` after the writer's. Opens nothing before the first row."""
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ from redis import Redis
 from llm_service.billing import admission as metering
 from llm_service.billing import ledger
 from llm_service.billing.admission import Admission
-from llm_service.billing.ledger import PATIENCE, TICK, Ledger, Reaped, Settlement, bounded
+from llm_service.billing.ledger import REDIS_TIMEOUT, TICK, Ledger, Reaped, Settlement, bounded
 from llm_service.catalog.catalog import Catalog
 from llm_service.core import ids
 from llm_service.core.call import Call, Caller
@@ -392,6 +392,6 @@ def _client(url: str) -> Redis:
         return ledger.client(url)
     from limits.storage import storage_from_string
 
-    storage: Any = storage_from_string(url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE)
+    storage: Any = storage_from_string(url, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT)
     client: Redis = storage.storage
     return client

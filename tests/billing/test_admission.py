@@ -240,7 +240,7 @@ def test_a_settlement_beyond_every_number_is_bounded(meter: Meter, books: Ledger
         admission = meter.admit(call(caller=caller), NOW) if books.balances(*place(own))[0] == 0 else None
         if admission is not None:
             meter.settle(admission, record(admission.call, 2**63 - 1, output_tokens=2**63 - 1))
-    assert books.balances(*place(own)) == (ledger.MOST, 0)
+    assert books.balances(*place(own)) == (ledger.MAX_AMOUNT, 0)
     with pytest.raises(BudgetExceeded) as refused:
         meter.admit(call(caller=caller), NOW)
     assert refused.value.limit is not None and refused.value.limit.remaining == 0

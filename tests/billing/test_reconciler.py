@@ -81,7 +81,7 @@ class Rig:
         catalog = Catalog(CATALOGUE, self.settings)
         made = Accounts(catalog, writer, self.app.app_context, self.settings, self.redis_url, (), Metrics())
         made.start = lambda: None  # type: ignore[method-assign]
-        writer.tell(made.committed)
+        writer.subscribe(made.committed)
         self.made.append((made, writer))
         return made
 
@@ -310,7 +310,7 @@ def test_an_intent_whose_model_has_lost_its_price_costs_what_was_held(rig: Rig) 
     later.tick()
     (row,) = rig.rows()
     assert row["cost_nanousd"] == held and rig.balances() == (held, 0)
-    assert held < ledger.MOST
+    assert held < ledger.MAX_AMOUNT
 
 
 def test_a_hold_that_cannot_be_read_does_not_keep_the_others_from_being_settled(

@@ -7,16 +7,13 @@ would count as a dead limit storage.
 
 from __future__ import annotations
 
-import re
 import time
 
 from flask import Flask, g, request
 
 from llm_service.api import authentication as auth
-from llm_service.core import ids
+from llm_service.core import identifiers, ids
 from llm_service.observability.journal import RequestInfo
-
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
 
 # Longest prefix first. Management routes answer errors as the simple API does.
 _FORMATS = (
@@ -50,7 +47,7 @@ def begin() -> None:
     call_id = ids.new_id()
     g.request_info = RequestInfo(
         id=call_id,
-        request_id=given if _REQUEST_ID.match(given) else call_id,
+        request_id=identifiers.request_id(given) or call_id,
         route=request.url_rule.rule if request.url_rule else "",
         format=format_of(request.path),
         client_ip=request.remote_addr or "",

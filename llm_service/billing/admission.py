@@ -26,10 +26,10 @@ from llm_service.catalog.catalog import Catalog
 from llm_service.core import periods
 from llm_service.core.call import Call
 from llm_service.core.errors import Forbidden, Limit, UnsupportedParameter
+from llm_service.core.identifiers import loggable
 from llm_service.core.limits import Budget, scope_of
 from llm_service.core.target import Target
 from llm_service.formats.small.completions import DEFAULT_MAX_TOKENS
-from llm_service.observability import scrub
 from llm_service.observability.record import Record
 
 log = logging.getLogger(__name__)
@@ -215,8 +215,8 @@ def _intent(call: Call, created_at: datetime, target: Target, money: Sequence[tu
             "route": call.route,
             "dialect": call.format,
             "stream": call.stream,
-            "model_asked": scrub.identifier(call.model),
-            "request_id": scrub.identifier(call.request_id),
+            "model_asked": loggable(call.model),
+            "request_id": loggable(call.request_id),
             "body_bytes": call.body_bytes,
             "target": target.name,
             "worst": money[0][1].amount if money else None,

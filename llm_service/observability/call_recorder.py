@@ -44,6 +44,7 @@ from llm_service.core.errors import (
     UpstreamTimeout,
 )
 from llm_service.core.events import Answer, Attempt, DiscardedAnswer, Event, Finished, HeldBack, Started, characters_in
+from llm_service.core.identifiers import loggable
 from llm_service.core.target import Price
 from llm_service.core.usage import Usage
 from llm_service.observability import scrub
@@ -176,9 +177,9 @@ class Entry:
             route=call.route,
             dialect=call.format,
             stream=call.stream,
-            model_asked=scrub.identifier(call.model),
+            model_asked=loggable(call.model),
             provider=provider or (attempt.provider if attempt else None),
-            model_served=scrub.identifier(model or (attempt.model if attempt else None)),
+            model_served=loggable(model or (attempt.model if attempt else None)),
             attempts=self._attempts,
             status=status,
             outcome=outcome,
@@ -193,8 +194,8 @@ class Entry:
             latency_ms=milliseconds(ended_at - self._started),
             ttft_ms=None if first_text_at is None else milliseconds(first_text_at - self._started),
             prompt_hmac=journal.prompt_hmac(call),
-            request_id=scrub.identifier(call.request_id),
-            upstream_request_id=scrub.identifier(request_id),
+            request_id=loggable(call.request_id),
+            upstream_request_id=loggable(request_id),
             client_ip_hmac=journal.ip_hmac(call.client_ip),
         )
 
@@ -210,7 +211,7 @@ class Entry:
             return ClientClosed.outcome, ClientClosed.status, ClientClosed.code
         known = error if isinstance(error, ServiceError) else InternalError("")
         status = 200 if self._has_begun() else self._journal.status_of(self._call.format, known)
-        return known.outcome, status, scrub.identifier(known.code)
+        return known.outcome, status, loggable(known.code)
 
     def _spent(self, error: BaseException | None) -> tuple[Usage, int | None]:
         """Usage and cost in nano-dollars."""

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from llm_service.core.call import Call, Caller
 from llm_service.core.errors import ServiceError
+from llm_service.core.identifiers import loggable
 from llm_service.observability import scrub
 from llm_service.observability.call_recorder import Entry, milliseconds
 from llm_service.observability.metrics import Metrics
@@ -101,13 +102,13 @@ class Journal:
                 route=arrival.route,
                 dialect=arrival.format,
                 stream=arrival.stream,
-                model_asked=scrub.identifier(arrival.model_asked),
+                model_asked=loggable(arrival.model_asked),
                 status=self.status_of(arrival.format, error),
                 outcome=error.outcome,
-                error_type=scrub.identifier(error.code),
+                error_type=loggable(error.code),
                 cost_nanousd=0,
                 latency_ms=milliseconds(self.clock() - started),
-                request_id=scrub.identifier(arrival.request_id),
+                request_id=loggable(arrival.request_id),
                 client_ip_hmac=self.ip_hmac(arrival.client_ip),
             )
         except Exception as failure:  # noqa: BLE001 - the caller gets the refusal, not our defect

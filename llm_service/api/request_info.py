@@ -1,8 +1,7 @@
 """What is known of a request before it is a call: its id, its caller, its route's format.
 
-Runs as the application's first ``before_request``, so that the key is resolved
-before Flask-Limiter's own hook asks for it: an error raised inside that hook
-would count as a dead limit storage.
+This is the application's first ``before_request`` hook, so that the key is resolved before Flask-Limiter's own hook
+asks for it. An error raised inside that hook would be taken for an unavailable limit storage.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from flask import Flask, g, request
 
 from llm_service.api import authentication as auth
 from llm_service.core import identifiers, ids
-from llm_service.observability.journal import RequestInfo
+from llm_service.core.call import RequestInfo
 
 # Longest prefix first. Management routes answer errors as the simple API does.
 _FORMATS = (

@@ -85,7 +85,7 @@ def _log_refusal(error: errors.ServiceError) -> None:
     if identity is None or identity.caller is None:
         journal.anonymous(g.request_info, error)
     else:
-        journal.refused(g.request_info, error)
+        journal.rejected(g.request_info, error)
 
 
 def reply(error: errors.ServiceError) -> Response:

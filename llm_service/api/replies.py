@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import orjson
 from flask import Response, g, request
@@ -62,11 +63,13 @@ STREAM_HEADERS = {
 
 def respond(call: Call) -> Response:
     """Answer ``call``. Raises ``ServiceError`` before anything is sent."""
-    limits.count_model(call)
     service = current()
+    g.request_info.call = call  # if the call is rejected, its row has the hash of its prompt
+    call = replace(call, targets=service.catalog.resolve(call.model, call.caller))
+    limits.count_model(call)
     cancel = Cancel()
     exchange = _Exchange(service, cancel, Watch(request, cancel, service.settings.send_timeout))
-    g.request_info.journaled = True  # from here on the journal's entry keeps the record
+    g.request_info.journaled = True  # from here on the call's recorder writes its row
     try:
         events = service.gateway.answer(call, cancel)
         if call.stream:
@@ -102,7 +105,7 @@ class _Exchange:
 
 def _plain(events: Iterator[Event]) -> tuple[Answer, Limit | None]:
     answer, tightest = None, None
-    for event in events:  # to the end: the journal's entry closes after the last event
+    for event in events:  # to the end: the call's recorder closes after the last event
         if type(event) is Finished:
             answer = event.answer
         elif type(event) is Admitted:

@@ -1,22 +1,18 @@
 """What is known of a request before it is a call: its id, its caller, its route's format.
 
-Runs as the application's first ``before_request``, so that the key is resolved
-before Flask-Limiter's own hook asks for it: an error raised inside that hook
-would count as a dead limit storage.
+This is the application's first ``before_request`` hook, so that the key is resolved before Flask-Limiter's own hook
+asks for it. An error raised inside that hook would be taken for an unavailable limit storage.
 """
 
 from __future__ import annotations
 
-import re
 import time
 
 from flask import Flask, g, request
 
 from llm_service.api import authentication as auth
-from llm_service.core import ids
-from llm_service.observability.journal import RequestInfo
-
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
+from llm_service.core import identifiers, ids
+from llm_service.core.call import RequestInfo
 
 # Longest prefix first. Management routes answer errors as the simple API does.
 _FORMATS = (
@@ -50,7 +46,7 @@ def begin() -> None:
     call_id = ids.new_id()
     g.request_info = RequestInfo(
         id=call_id,
-        request_id=given if _REQUEST_ID.match(given) else call_id,
+        request_id=identifiers.request_id(given) or call_id,
         route=request.url_rule.rule if request.url_rule else "",
         format=format_of(request.path),
         client_ip=request.remote_addr or "",

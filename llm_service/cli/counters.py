@@ -71,7 +71,7 @@ def _rebuild_or_warn() -> None:
 
 
 def _reconciler() -> Reconciler:
-    reconciler: Reconciler = current_app.extensions["llm_service"].accounts
+    reconciler: Reconciler = current_app.extensions["llm_service"].reconciler
     return reconciler
 
 

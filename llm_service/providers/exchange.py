@@ -33,6 +33,7 @@ from llm_service.core.errors import (
 )
 from llm_service.core.events import IDLE, Answer, Attempt, Event, Finished, Started
 from llm_service.core.headers import RETURNED
+from llm_service.core.identifiers import field_path, loggable
 from llm_service.core.target import Target
 from llm_service.formats import RelayedFormat, UpstreamFormat, json_mode, registry, sse
 from llm_service.formats.decoding import VendorError
@@ -49,7 +50,6 @@ _QUOTA_CODES = {
     "contract_spend_limit_reached",
 }
 _HEADER_VALUE = re.compile(r"[ -~]{1,128}\Z")
-_FIELD_PATH = re.compile(r"[A-Za-z0-9_.\[\]-]{1,128}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def events(
     yield Attempt(target.provider.name, target.model, target.price)
     reply = _send(lane, call, target, cancel, request)
     facts: dict[str, Any] = {
-        "upstream_request_id": scrub.identifier(reply.header("request-id") or reply.header("x-request-id")),
+        "upstream_request_id": loggable(reply.header("request-id") or reply.header("x-request-id")),
         "headers": _returned(reply),
         "dropped": request.dropped,
     }
@@ -187,8 +187,8 @@ def _status_error(lane: Lane, call: Call, reply: Reply) -> UpstreamError:
     content = scrub.request_text(call.body)
     error = _without_content(lane.format.read_error(parsed, status), content)
     request_id = reply.header("request-id") or reply.header("x-request-id")
-    facts = {"status": status, "type": error.type, "code": error.code, "request_id": scrub.identifier(request_id)}
-    param = error.param if error.param and _FIELD_PATH.match(error.param) else None
+    facts = {"status": status, "type": error.type, "code": error.code, "request_id": loggable(request_id)}
+    param = field_path(error.param)
     message = scrub.vendor_message(error.message, content) if error.message else ""
     retry_after = _retry_after(reply.header("retry-after"))
     common: dict[str, Any] = {

@@ -104,11 +104,11 @@ def build_counters(app: Flask) -> None:
     from llm_service.extensions import db
 
     try:
-        app.extensions["llm_service"].accounts.rebuild(at_once=True)
+        app.extensions["llm_service"].reconciler.rebuild(at_once=True)
     except Unavailable:
         pass  # the workers try again
     finally:
-        app.extensions["llm_service"].accounts.hang_up()
+        app.extensions["llm_service"].reconciler.disconnect()
         with app.app_context():
             db.engine.dispose()
 

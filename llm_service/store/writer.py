@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import random
 import re
 import threading
@@ -29,6 +28,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from llm_service.core.background import Background, Loop, class_of
 from llm_service.store import retention
 from llm_service.store.sinks import TABLE, Row, Sink, sink_for
 
@@ -94,37 +94,32 @@ class Writer:
         self._url = url
         self._retention_days = retention_days
         self._capacity = capacity
-        self._loop: _Loop | None = None
-        self._starting = threading.Lock()
-        self._closed = False
+        self._background = Background(self._make_loop)
         self._rejections = _Rejections()
 
     @property
     def queued(self) -> int:
         """Number of rows that wait or are being written."""
-        loop = self._own()
+        loop = self._background.own()
         return loop.waiting if loop else 0
 
     @property
     def written(self) -> int:
-        loop = self._own()
+        loop = self._background.own()
         return loop.written if loop else 0
 
     @property
     def dropped(self) -> int:
-        loop = self._own()
+        loop = self._background.own()
         return self._rejections.count + (loop.lost if loop else 0)
 
     def put(self, row: Mapping[str, Any]) -> bool:
         """Queue ``row``. Return whether it was accepted; a row that was not is counted and logged."""
         try:
-            if self._closed:
+            loop = self._background.running()
+            if loop is None:
                 self._rejections.add("the writer is closed")
-                return False
-            loop = self._loop
-            if loop is None or loop.dead or loop.pid != os.getpid():
-                loop = self._start()
-            if loop.waiting >= self._capacity:
+            elif loop.waiting >= self._capacity:
                 self._rejections.add("too many rows wait for the database")
             else:
                 loop.add(cleaned(row))
@@ -142,7 +137,7 @@ class Writer:
 
     def flush(self, deadline_seconds: float) -> bool:
         """Wait until all rows put so far are committed or given up. Return False if the deadline passes first."""
-        loop = self._own()
+        loop = self._background.own()
         if loop is None:
             return True
         goal, deadline = loop.taken, time.monotonic() + deadline_seconds
@@ -158,33 +153,19 @@ class Writer:
         Later rows are not accepted. A row whose commit was not finished at the deadline
         counts as not written.
         """
-        self._closed = True
         atexit.unregister(self.close)
-        loop = self._own()
-        if loop is None:
-            return 0
-        if loop.dead and loop.waiting:
-            loop = self._start()
-        left = loop.stop(deadline_seconds)
+        loop = self._background.stop(deadline_seconds)
+        left = 0 if loop is None else loop.waiting
         if left:
             log.error("request log: %d rows were not written before the deadline", left)
         return left
 
-    def _own(self) -> _Loop | None:
-        """Return the loop of this process. A forked child also sees its parent's, but the parent writes those rows."""
-        loop = self._loop
-        return loop if loop is not None and loop.pid == os.getpid() else None
-
-    def _start(self) -> _Loop:
-        with self._starting:
-            loop = self._own()
-            if loop is None:
-                self._rejections = _Rejections()
-                atexit.register(self.close)
-            if loop is None or loop.dead:
-                # If a loop was killed, the next one takes over its rows.
-                self._loop = loop = _Loop(self._url, loop, _Pruning(self._retention_days), self._listeners)
-            return loop
+    def _make_loop(self, before: _Loop | None) -> _Loop:
+        """Make a loop. ``before`` was killed, and its rows are taken over; None: this process has had no loop yet."""
+        if before is None:
+            self._rejections = _Rejections()
+            atexit.register(self.close)
+        return _Loop(self._url, before, _Pruning(self._retention_days), self._listeners)
 
 
 class _Rejections:
@@ -205,13 +186,14 @@ class _Rejections:
         log.error("request log: a row was not accepted (%s); %d so far", reason, self.count)
 
 
-class _Loop:
-    """The queue of one process and the greenlet or thread that empties it."""
+class _Loop(Loop):
+    """The queue of one process, and the rounds that empty it."""
+
+    name = "request-log"
 
     def __init__(self, url: str, before: _Loop | None, pruning: _Pruning, listeners: Sequence[Listener] = ()) -> None:
+        super().__init__()
         self._listeners = listeners
-        self.pid = os.getpid()
-        self.dead = False
         self.written: int = before.written if before else 0
         self.lost: int = before.lost if before else 0
         self._queue: deque[Row] = before._queue if before else deque()
@@ -219,12 +201,8 @@ class _Loop:
         self._url = url
         self._outage = _Outage()
         self._pruning = pruning
-        self._some, self._many = threading.Event(), threading.Event()
-        self._closing, self._abandoned = threading.Event(), threading.Event()
-        if self.waiting:
-            self._some.set()
-        self._thread = threading.Thread(target=self._run, name="request-log", daemon=True)
-        self._thread.start()
+        self._many = threading.Event()
+        self._sink: Sink | None = None
 
     @property
     def waiting(self) -> int:
@@ -240,53 +218,36 @@ class _Loop:
 
     def add(self, row: Row) -> None:
         self._queue.append(row)
-        # Checking first avoids a lock in the common case. It is safe because the loop clears the event before it takes
-        # rows.
-        if not self._some.is_set():
-            self._some.set()
+        # ``wake`` checks first, which avoids a lock in the common case, and so does the next line. It is safe because
+        # the loop clears both events before it takes rows.
+        self.wake()
         if len(self._queue) >= BATCH_ROWS and not self._many.is_set():
             self._many.set()
 
-    def stop(self, deadline_seconds: float) -> int:
-        self._closing.set()
-        self._some.set()
+    def has_work(self) -> bool:
+        return self.waiting > 0
+
+    def stop(self, deadline_seconds: float) -> None:
+        self.stopping.set()
         self._many.set()
-        self._thread.join(max(0.0, deadline_seconds))
-        self._abandoned.set()
-        return self.waiting
+        super().stop(deadline_seconds)
 
-    def _run(self) -> None:
-        sink: Sink | None = None
-        try:
-            while self._working():
-                try:
-                    sink = sink or sink_for(self._url)
-                    self._work(sink)
-                except Exception as error:  # noqa: BLE001 - a defect in our code: rows wait, none is lost
-                    log.error("request log: the writer failed and tries again (%s)", type(error).__name__)
-                    self._abandoned.wait(1.0)
-        finally:
-            self.dead = True
-            if sink is not None and self.pid == os.getpid():
-                sink.close()
-
-    def _working(self) -> bool:
-        """Whether to go on: until the writer is closed and empty, or abandoned.
-
-        gevent copies a running greenlet into a forked child. There it must stop.
-        """
-        if self._abandoned.is_set() or self.pid != os.getpid():
-            return False
-        return self.waiting > 0 or not self._closing.is_set()
-
-    def _work(self, sink: Sink) -> None:
-        if not self.waiting and not self._some.wait(self._pruning.due_in()):
-            self._pruning.step(sink)
-            return
-        self._some.clear()
-        while self.waiting and self._working():
+    def round(self) -> None:
+        self._sink = self._sink or sink_for(self._url)
+        if not self.waiting and not self.wait(self._pruning.due_in()):
+            self._pruning.step(self._sink)
+        while self.waiting and self.is_working():
             self._fill_batch()
-            self._deliver(sink)
+            self._deliver(self._sink)
+
+    def failed(self, error: Exception) -> None:
+        """Report a defect in our code. Rows wait, none is lost."""
+        log.error("request log: the writer failed and tries again (%s)", type(error).__name__)
+        self.abandoned.wait(1.0)
+
+    def close(self) -> None:
+        if self._sink is not None:
+            self._sink.close()
 
     def _fill_batch(self) -> None:
         if len(self._queue) < BATCH_ROWS and not self._batch:
@@ -299,7 +260,7 @@ class _Loop:
     def _deliver(self, sink: Sink) -> None:
         """Write ``_batch``, in smaller and smaller portions to isolate a bad row. Returns early if abandoned."""
         size = BACKLOG_ROWS
-        while self._batch and self._working():
+        while self._batch and self.is_working():
             portion = self._batch[:size]
             try:
                 sink.write(portion)
@@ -311,7 +272,7 @@ class _Loop:
                     size = max(1, len(portion) // 8)
                     continue
                 self.lost += 1
-                log.error("request log: row %s cannot be written (%s)", portion[0]["id"], _class_of(error))
+                log.error("request log: row %s cannot be written (%s)", portion[0]["id"], class_of(error))
             else:
                 self.written += len(portion)
                 size *= 2
@@ -328,10 +289,10 @@ class _Loop:
 
     def _pause(self, error: Exception) -> None:
         delay = self._outage.failed(error, self.waiting)
-        if self._closing.is_set():
-            self._abandoned.wait(min(delay, 0.25))
+        if self.stopping.is_set():
+            self.abandoned.wait(min(delay, 0.25))
         else:
-            self._closing.wait(delay)
+            self.stopping.wait(delay)
 
 
 class _Pruning:
@@ -353,7 +314,7 @@ class _Pruning:
         try:
             more = sink.prune(retention.cutoff(self._days)) >= retention.BATCH
         except Exception as error:  # noqa: BLE001
-            log.warning("request log: old rows were not deleted (%s)", _class_of(error))
+            log.warning("request log: old rows were not deleted (%s)", class_of(error))
             more = False
         self._next_at = time.monotonic() + (retention.PAUSE_SECONDS if more else PRUNE_EVERY)
 
@@ -372,7 +333,7 @@ class _Outage:
         # A short lock is not worth a log line.
         if now - self._since >= 1.0 and (self._logged_at is None or now - self._logged_at >= 30.0):
             self._logged_at = now
-            log.warning("request log: the database accepts no rows (%s); %d are waiting", _class_of(error), waiting)
+            log.warning("request log: the database accepts no rows (%s); %d are waiting", class_of(error), waiting)
         delay, self._delay = self._delay, min(self._delay * 2, LAST_RETRY)
         return delay
 
@@ -381,7 +342,3 @@ class _Outage:
             log.info("request log: the database accepts rows again")
         self._since = self._logged_at = None
         self._delay = FIRST_RETRY
-
-
-def _class_of(error: Exception) -> str:
-    return type(getattr(error, "orig", None) or error).__name__

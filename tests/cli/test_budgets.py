@@ -237,17 +237,17 @@ class FakeReconciler:
 
 def test_a_rebuild_prints_the_number_of_counters_or_what_to_do(app: Flask, run_json: Any, run: Run) -> None:
     service = app.extensions["llm_service"]
-    service.accounts = FakeReconciler()
+    service.reconciler = FakeReconciler()
     assert run_json("budgets", "rebuild") == {"rebuilt": 1234}
     assert "1,234" in run("budgets", "rebuild").stdout
-    service.accounts = FakeReconciler(unavailable=True)
+    service.reconciler = FakeReconciler(unavailable=True)
     failure = run("budgets", "rebuild", code=1).stderr
     assert "Redis did not answer" in failure and "start the service first" in failure
 
 
 def test_what_running_calls_hold_is_shown_beside_the_spent_amount(app: Flask, run_json: Any, run: Run) -> None:
     service = app.extensions["llm_service"]
-    service.accounts = reconciler = FakeReconciler(held=1_000_000_001)
+    service.reconciler = reconciler = FakeReconciler(held=1_000_000_001)
     shown = run_json("budgets", "set", "--service", "--amount", "5")
     assert (shown["held_nanousd"], shown["held_usd"], shown["left_usd"]) == (1_000_000_001, 1.000000001, 5)
     run_json("budgets", "set", "--org", "acme", "--amount", "5")
@@ -259,7 +259,7 @@ def test_what_running_calls_hold_is_shown_beside_the_spent_amount(app: Flask, ru
 
 def test_a_new_budget_counts_earlier_costs(app: Flask, run_json: Any, run: Run) -> None:
     service = app.extensions["llm_service"]
-    service.accounts = reconciler = FakeReconciler()
+    service.reconciler = reconciler = FakeReconciler()
     key = run_json("keys", "create", "--name", "ci", "--org", "acme")["id"]
     run_json("budgets", "set", "--org", "acme", "--amount", "1")
     assert reconciler.rebuilt == 0  # nothing was spent

@@ -73,7 +73,7 @@ def test_an_answered_call_is_counted_once_in_every_metric() -> None:
     assert values["llm_upstream_attempts_total", "anthropic"] == 1
 
 
-def test_a_refused_call_has_no_provider_and_no_first_token() -> None:
+def test_a_rejected_call_has_no_provider_and_no_first_token() -> None:
     telemetry = Metrics(["anthropic"])
     telemetry.record(replace(RECORD, provider=None, outcome="refused", status=429, ttft_ms=None))
     values = samples(telemetry)
@@ -133,7 +133,7 @@ def test_the_content_type_is_prometheus_text() -> None:
         ({"outcome": "refused", "provider": None}, "unknown"),
     ],
 )
-def test_reachability_is_read_from_the_last_call(seen: dict[str, str | None], expected: str) -> None:
+def test_reachability_is_taken_from_the_last_call(seen: dict[str, str | None], expected: str) -> None:
     telemetry = Metrics(["anthropic"])
     telemetry.record(replace(RECORD, **seen))  # type: ignore[arg-type]
     assert telemetry.reachability("anthropic") == expected
@@ -149,7 +149,7 @@ def test_reachability_is_forgotten_after_five_minutes() -> None:
     assert telemetry.reachability("anthropic") == "unknown"
 
 
-# Made before the fork, as with preload_app; each child then counts and one of them is asked.
+# The metrics are made before the fork, as with preload_app. Then each child counts.
 WORKERS = """
 import os, sys
 from tests.observability.test_metrics import RECORD
@@ -183,5 +183,5 @@ def test_the_numbers_of_all_workers_are_added_up(tmp_path: Path) -> None:
     )
     assert 'llm_requests_total{dialect="messages",outcome="ok",provider="anthropic"} 6.0' in result.stdout
     assert 'llm_request_seconds_bucket{dialect="messages",le="2.5"} 6.0' in result.stdout
-    # The first worker was reaped: what it had open is not open any more.
+    # The first worker was marked as dead: its open stream does not count any more.
     assert "llm_streams_open 2.0" in result.stdout

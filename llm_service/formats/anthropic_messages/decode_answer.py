@@ -19,6 +19,7 @@ from llm_service.core.errors import (
     UpstreamTimeout,
 )
 from llm_service.core.events import Answer, StopReason
+from llm_service.core.identifiers import model_name
 from llm_service.core.target import Target
 from llm_service.core.usage import Usage
 from llm_service.formats import decoding as upstream
@@ -113,7 +114,7 @@ def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
         stop_reason=reason,
         stop_sequence=stop_sequence(body),
         parts=tuple(parts),
-        model=upstream.model_name(body.get("model")),
+        model=model_name(body.get("model")),
     )
 
 
@@ -143,7 +144,7 @@ def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     return Answer(
         usage=read_usage(body.get("usage"), _characters(body), call),
         stop_reason=STOP_REASONS.get(str(body.get("stop_reason")), "other"),
-        model=upstream.model_name(body.get("model")),
+        model=model_name(body.get("model")),
         body=body,
     )
 

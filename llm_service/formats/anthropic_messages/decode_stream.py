@@ -30,6 +30,7 @@ from llm_service.core.events import (
     ToolCallEnd,
     ToolCallStart,
 )
+from llm_service.core.identifiers import model_name
 from llm_service.core.usage import Usage
 from llm_service.formats import decoding as upstream
 from llm_service.formats import sse
@@ -108,7 +109,7 @@ class _Stream(upstream.Stream):
         if self._begun or type(message) is not dict:
             broken("message_start is not the one first event")
         self._begun = True
-        self._model = upstream.model_name(message.get("model"))
+        self._model = model_name(message.get("model"))
         self._note_usage(message.get("usage"))
         self._opening = self._counted()
         # It only counts the first piece: without a message_delta's word the output is estimated.

@@ -20,6 +20,7 @@ from llm_service.core.errors import (
     UpstreamRejected,
 )
 from llm_service.core.events import Answer, StopReason
+from llm_service.core.identifiers import model_name
 from llm_service.core.target import Target
 from llm_service.core.usage import Usage
 from llm_service.formats import decoding as upstream
@@ -124,7 +125,7 @@ def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
         usage=read_usage(body.get("usage"), characters_of(message), call, body.get("service_tier")),
         stop_reason=stop_reason(reason, refused=bool(refusal), called=bool(calls)),
         parts=(*parts, *calls),
-        model=upstream.model_name(body.get("model")),
+        model=model_name(body.get("model")),
     )
 
 
@@ -175,7 +176,7 @@ def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     return Answer(
         usage=read_usage(body.get("usage"), characters, call, body.get("service_tier")),
         stop_reason=STOP_REASONS.get(str(choices[0].get("finish_reason")), "other"),
-        model=upstream.model_name(body.get("model")),
+        model=model_name(body.get("model")),
         body=body,
     )
 

@@ -28,6 +28,7 @@ from llm_service.core.events import (
     ToolCallEnd,
     ToolCallStart,
 )
+from llm_service.core.identifiers import model_name
 from llm_service.formats import decoding as upstream
 from llm_service.formats import sse
 from llm_service.formats import tool_calls as tools
@@ -71,7 +72,7 @@ class _Stream(upstream.Stream):
         )
 
     def _model(self) -> str:
-        return upstream.model_name(self._first.get("model")) if self._first else ""
+        return model_name(self._first.get("model")) if self._first else ""
 
     def _chunk(self, data: bytes) -> dict[str, Any]:
         """The chunk in ``data``, its usage noted."""

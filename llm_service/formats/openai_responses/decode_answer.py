@@ -19,6 +19,7 @@ from llm_service.core.errors import (
     UpstreamRejected,
 )
 from llm_service.core.events import Answer, StopReason
+from llm_service.core.identifiers import model_name
 from llm_service.core.target import Target
 from llm_service.core.usage import Usage
 from llm_service.formats import decoding as upstream
@@ -109,7 +110,7 @@ def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     return Answer(
         usage=usage_of(body, call, characters_of(body["output"])),
         stop_reason=stop_reason(body),
-        model=upstream.model_name(body.get("model")),
+        model=model_name(body.get("model")),
         body=body,
     )
 

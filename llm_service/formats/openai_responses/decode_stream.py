@@ -25,6 +25,7 @@ from llm_service.core.events import (
     ToolCallEnd,
     ToolCallStart,
 )
+from llm_service.core.identifiers import model_name
 from llm_service.formats import decoding as upstream
 from llm_service.formats import tool_calls as tools
 from llm_service.formats.decoding import broken
@@ -49,7 +50,7 @@ def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
         usage=usage_of(body, call, characters_of(body["output"])),
         stop_reason=stop_reason(body),
         parts=tuple(part for item in body["output"] for part in _parts(item)),
-        model=upstream.model_name(body.get("model")),
+        model=model_name(body.get("model")),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from llm_service.core.call import Call
 from llm_service.core.errors import UpstreamError
 from llm_service.core.events import Answer, Event, Finished, Relay, Started
+from llm_service.core.identifiers import model_name
 from llm_service.formats import decoding as upstream
 from llm_service.formats import sse
 from llm_service.formats.decoding import broken
@@ -64,7 +65,7 @@ class Stream(upstream.Stream):
         if type(response) is not dict or self._begun is (kind == "response.created"):
             broken("response.created is not the one first event")
         self._begun = True
-        self._model = upstream.model_name(response.get("model")) or self._model
+        self._model = model_name(response.get("model")) or self._model
         if kind in _ENDS:
             check_answer(response)
             self._response = response

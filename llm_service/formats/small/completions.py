@@ -17,6 +17,7 @@ from llm_service.core.call import Call
 from llm_service.core.content import Message, Text
 from llm_service.core.conversation import Conversation
 from llm_service.core.events import Answer, Delta, Event, Finished, Relay, Started
+from llm_service.core.identifiers import model_name
 from llm_service.core.target import Target
 from llm_service.formats import decoding as upstream
 from llm_service.formats import openai_chat as chat
@@ -215,7 +216,7 @@ def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     return Answer(
         usage=read_usage(body.get("usage"), sum(map(_characters, choices)), call),
         stop_reason=STOP_REASONS.get(str(choices[0].get("finish_reason")), "other"),
-        model=upstream.model_name(body.get("model")),
+        model=model_name(body.get("model")),
         body=body,
     )
 

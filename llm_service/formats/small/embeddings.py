@@ -16,6 +16,7 @@ from llm_service.core.call import Call
 from llm_service.core.conversation import Conversation
 from llm_service.core.errors import UnsupportedParameter
 from llm_service.core.events import Answer
+from llm_service.core.identifiers import model_name
 from llm_service.core.target import Target
 from llm_service.core.usage import Usage
 from llm_service.formats import decoding as upstream
@@ -131,7 +132,7 @@ def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     tokens = counts.required("prompt_tokens", upstream.estimated_input(call))
     return Answer(
         usage=Usage(input_tokens=tokens, exact=counts.exact),
-        model=upstream.model_name(body.get("model")),
+        model=model_name(body.get("model")),
         body=body,
     )
 

@@ -71,14 +71,14 @@ def events(
     vendor: Vendor, call: Call, target: Target, cancel: Cancel, conversation: Conversation | None = None
 ) -> Iterator[Event]:
     """The answer's events. ``conversation`` is the call's, where it was read already."""
-    verbatim = call.format == vendor.format.NAME
+    verbatim = registry.speaks(call, vendor.format)
     dropped: tuple[str, ...] = ()
     wants_object = False
     if verbatim:
         body, dropped = vendor.format.forward(call, target), vendor.left_out(call)
     else:
         if conversation is None:
-            conversation = registry.BY_NAME[call.format].read_request(call.body, call.headers)
+            conversation = registry.format_of(call).read_request(call.body, call.headers)
         body, lost = cast(UpstreamFormat, vendor.format).write_request(call, conversation, target)
         # Who wants it checked has that done with the answer as a whole, where it can be mended.
         unchecked = call.kind == "generate" and call.json_answers == "off"

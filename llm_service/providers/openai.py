@@ -57,13 +57,13 @@ class OpenAI:
             return self._embeddings.events(call, target, cancel)
         if call.kind == "count":
             return self._count(call, target, cancel)
-        if call.format == completions.NAME and any(fnmatchcase(target.model, it) for it in self._row.completions):
+        if registry.speaks(call, completions) and any(fnmatchcase(target.model, it) for it in self._row.completions):
             return exchange.events(self._completions, call, target, cancel)
-        if call.format == chat.NAME:
+        if registry.speaks(call, chat):
             return exchange.events(self._vendor, call, target, cancel)
-        if call.format == responses.NAME and self._row.responses:
+        if registry.speaks(call, responses) and self._row.responses:
             return exchange.events(self._responses, call, target, cancel)
-        conversation = registry.BY_NAME[call.format].read_request(call.body, call.headers)
+        conversation = registry.format_of(call).read_request(call.body, call.headers)
         lane = self._responses if responses.needed(conversation, target) else self._vendor
         return exchange.events(lane, call, target, cancel, conversation)
 

@@ -79,7 +79,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     store.configure(app, settings)
 
-    telemetry = Metrics(catalog.providers)
+    telemetry = Metrics(catalog.providers, registry.NAMES)
     writer = Writer(store.database_url(settings), retention_days=settings.log_retention_days)
     journal = Journal(writer, telemetry, settings.hmac_key, registry.prompt_of, registry.status_of)
     guard = auth.Guard(settings.hmac_key, settings.api_keys, catalog)
@@ -124,6 +124,5 @@ def _identify(response: Response) -> Response:
     arrived = g.get("request_info")
     if arrived is not None:
         response.headers["X-Request-Id"] = arrived.request_id
-        if arrived.format == "messages":
-            response.headers["request-id"] = arrived.request_id
+        response.headers.update(registry.format_of(arrived).response_headers(arrived.request_id))
     return response

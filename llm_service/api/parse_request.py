@@ -25,7 +25,7 @@ def read_call(*, stream: bool | None = None, kind: Kind = "generate") -> Call:
         InvalidRequest: naming the field; PayloadTooLarge; UnsupportedMediaType; ClientClosed.
     """
     info = g.request_info
-    format = registry.BY_NAME[info.format]
+    format = registry.format_of(info)
     raw = read_body()
     body = json_body.load_json(raw)
     if isinstance(model := body.get("model"), str):

@@ -81,7 +81,7 @@ def respond(call: Call) -> Response:
             limits.give_back()
         raise
     exchange.end()
-    body = registry.BY_NAME[call.format].write_answer(call, answer)
+    body = registry.format_of(call).write_answer(call, answer)
     return Response(
         orjson.dumps(body),
         content_type="application/json",
@@ -144,7 +144,7 @@ def _streamed(call: Call, events: Iterator[Event], exchange: _Exchange) -> Respo
 
 def _frames(call: Call, first: _First, events: Iterator[Event], keep_alive: float) -> Iterator[bytes]:
     """The stream's bytes. Runs outside the application's context: everything it needs is given."""
-    format = registry.BY_NAME[call.format]
+    format = registry.format_of(call)
     frames, silence = format.StreamEncoder(call), format.KEEP_ALIVE
     try:
         while not first.wait(keep_alive):

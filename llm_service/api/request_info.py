@@ -13,32 +13,7 @@ from flask import Flask, g, request
 from llm_service.api import authentication as auth
 from llm_service.core import identifiers, ids
 from llm_service.core.call import RequestInfo
-
-# Longest prefix first. Management routes answer errors as the simple API does.
-_FORMATS = (
-    ("/v1/messages/count_tokens", "count_tokens"),
-    ("/v1/messages", "messages"),
-    ("/v1/chat/completions", "chat"),
-    ("/v1/responses/input_tokens", "input_tokens"),
-    ("/v1/responses", "responses"),
-    ("/v1/completions", "completions"),
-    ("/v1/embeddings", "embeddings"),
-    ("/v1/chat", "simple"),
-    ("/v1/complete", "simple"),
-    ("/v1/stream", "simple"),
-    ("/v1/usage", "simple"),
-    ("/v1/key", "simple"),
-)
-
-
-def format_of(path: str) -> str:
-    """The format of a path, known or not, so that a 404 or a 405 has its neighbours' shape."""
-    for prefix, name in _FORMATS:
-        if path == prefix or path.startswith(f"{prefix}/"):
-            return name
-    if path.startswith("/v1/"):  # both vendors' paths: only Anthropic's clients send a version
-        return "messages" if "anthropic-version" in request.headers else "chat"
-    return "simple"
+from llm_service.formats import registry
 
 
 def begin() -> None:
@@ -48,7 +23,7 @@ def begin() -> None:
         id=call_id,
         request_id=identifiers.request_id(given) or call_id,
         route=request.url_rule.rule if request.url_rule else "",
-        format=format_of(request.path),
+        format=registry.format_of_path(request.path, request.headers).NAME,
         client_ip=request.remote_addr or "",
         started=time.monotonic(),
     )

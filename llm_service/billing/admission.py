@@ -24,16 +24,15 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from llm_service.billing import upper_bound as estimate
 from llm_service.billing.ledger import Check, Held, Ledger, Settlement, bounded
-from llm_service.billing.upper_bound import Estimate
+from llm_service.billing.upper_bound import UpperBound, upper_bound
 from llm_service.catalog.catalog import Catalog
 from llm_service.core import periods
 from llm_service.core.call import Call
 from llm_service.core.errors import Forbidden, Limit, UnsupportedParameter
 from llm_service.core.limits import Budget, scope_of
 from llm_service.core.target import Target
-from llm_service.formats.small.completions import DEFAULT_MAX_TOKENS
+from llm_service.formats import registry
 from llm_service.observability.record import Record, known_before
 
 log = logging.getLogger(__name__)
@@ -148,12 +147,11 @@ class Admission:
         budgets = tuple(item for item in call.caller.budgets if _covers(item, targets))
         if call.kind == "count":  # which no vendor bills
             budgets, rates = (), tuple(check for check in rates if check.kind == "slots")
-        if call.format == "completions" and call.body.get("max_tokens") is None:
-            call = replace(call, body={**call.body, "max_tokens": DEFAULT_MAX_TOKENS})
-        estimated: Estimate | None = None
+        body = registry.format_of(call).BOUNDS.with_default_limit(call.body)
+        call = call if body is call.body else replace(call, body=body)
+        estimated: UpperBound | None = None
         if budgets or any(check.kind == "tokens" for check in rates):
-            generates = call.kind == "generate"
-            estimated = estimate.estimate(call.body, targets, call.created or None, generates=generates)
+            estimated = upper_bound(call, targets)
             call = _bounded_call(call, estimated, targets[0])
             if call.json_answers == "retry":
                 estimated = _twice(estimated)
@@ -252,7 +250,7 @@ def _covers(budget: Budget, targets: Sequence[Target]) -> bool:
     return not budget.model or any(budget.covers(target.provider.name, target.model) for target in targets)
 
 
-def _worst_cost(estimated: Estimate) -> int:
+def _worst_cost(estimated: UpperBound) -> int:
     if estimated.unpriced is not None:
         raise Forbidden(
             f"This API key has a budget, and the price of {estimated.unpriced} is not known to this service.",
@@ -272,7 +270,7 @@ def _worst_cost(estimated: Estimate) -> int:
     return estimated.cost_nanousd
 
 
-def _twice(estimated: Estimate) -> Estimate:
+def _twice(estimated: UpperBound) -> UpperBound:
     """The bound of a call whose model may be asked once more. It then reads its first answer, and reading a token
     costs no more than writing it."""
     cost = estimated.cost_nanousd
@@ -284,14 +282,12 @@ def _twice(estimated: Estimate) -> Estimate:
     )
 
 
-def _bounded_call(call: Call, estimated: Estimate, target: Target) -> Call:
+def _bounded_call(call: Call, estimated: UpperBound, target: Target) -> Call:
     """``call`` with a limit on its output, if it has none of its own and one is known."""
     if estimated.given or estimated.max_tokens is None:
         return call
-    name = "max_output_tokens" if call.format == "responses" else "max_tokens"
-    if call.format == "chat":
-        name = target.provider.max_tokens_field
-    return replace(call, body={**call.body, name: estimated.max_tokens})
+    bounds = registry.format_of(call).BOUNDS
+    return replace(call, body=bounds.with_output_limit(call.body, estimated.max_tokens, target))
 
 
 def _exempt(budgets: Sequence[tuple[Budget, Check]], provider: str, model: str) -> tuple[str, ...]:

@@ -32,17 +32,7 @@ from llm_service.observability.record import Record
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-# The values that a label may have. Anything else is counted as "other", and no provider as "none".
-DIALECTS = (
-    "simple",
-    "chat",
-    "responses",
-    "input_tokens",
-    "completions",
-    "embeddings",
-    "messages",
-    "count_tokens",
-)
+# The values that a label may have. Any other value is counted as "other", and no provider as "none".
 OUTCOMES = ("ok", "refused", "upstream_error", "timeout", "client_closed", "aborted", "cached", "replayed")
 KINDS = ("input", "output", "cached", "cache_write", "reasoning")
 
@@ -53,9 +43,14 @@ _NANO = 1_000_000_000
 
 
 class Metrics:
-    """One per application. ``providers`` are the configured names. Methods may be called from any greenlet."""
+    """One per application. Its methods may be called from any greenlet.
 
-    def __init__(self, providers: Iterable[str], clock: Callable[[], float] = time.monotonic) -> None:
+    ``providers`` are the configured providers, and ``formats`` the names of the client formats.
+    """
+
+    def __init__(
+        self, providers: Iterable[str], formats: Iterable[str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         import prometheus_client
         from prometheus_client import values
 
@@ -63,6 +58,7 @@ class Metrics:
         self._multiprocess = bool(getattr(values.ValueClass, "_multiprocess", False))
         self._clock = clock
         self._providers = frozenset(providers)
+        self._formats = frozenset(formats)
         self._seen: dict[str, tuple[float, bool]] = {}
         # A registry of our own: an application that mounts the service has its own metrics.
         registry = self._registry = prometheus_client.CollectorRegistry()
@@ -103,7 +99,7 @@ class Metrics:
 
     def record(self, record: Record) -> None:
         """Count one call that has ended or was rejected."""
-        dialect = record.dialect if record.dialect in DIALECTS else "other"
+        dialect = record.dialect if record.dialect in self._formats else "other"
         provider = self._provider(record.provider)
         outcome = record.outcome if record.outcome in OUTCOMES else "other"
         self._requests.of(dialect, provider, outcome).inc()

@@ -107,11 +107,10 @@ def events(
 
 def _request(lane: Lane, call: Call, target: Target, conversation: Conversation | None) -> _Request:
     """Raises InvalidRequest and UnsupportedParameter for what the target cannot take."""
-    format = registry.format_of(call)
-    if registry.is_same(format, lane.format):
+    if registry.speaks(call, lane.format):
         return _Request(lane.format.forward(call, target), True, lane.left_out(call))
     if conversation is None:
-        conversation = format.read_request(call.body, call.headers)
+        conversation = registry.format_of(call).read_request(call.body, call.headers)
     body, dropped = cast(UpstreamFormat, lane.format).write_request(call, conversation, target)
     betas = ("anthropic-beta",) if "anthropic-beta" in call.headers else ()
     # If JSON is checked for the caller (json_answers), the whole answer is checked there, and can be repaired.

@@ -68,7 +68,7 @@ class Lanes:
 
     def own(self, lane: exchange.Lane, serves: Callable[[Target], bool] = lambda target: True) -> exchange.Lane:
         """Let clients that speak the format of ``lane`` take it for the targets that it serves."""
-        if registry.speaks(self._row, lane.format):
+        if registry.serves(self._row, lane.format):
             self._own[lane.format] = (lane, serves)
         return lane
 

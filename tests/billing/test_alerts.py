@@ -24,6 +24,7 @@ from llm_service import store
 from llm_service.billing.alerts import CLAIM, Alerts, Pace
 from llm_service.catalog.catalog import Catalog
 from llm_service.extensions import db
+from llm_service.formats import registry
 from llm_service.observability.metrics import Metrics
 from llm_service.settings import Settings
 from llm_service.store import budgets
@@ -141,7 +142,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, receiver: Receiver) ->
     app = Flask("test")
     store.configure(app, settings)
     store.upgrade(app)
-    made = World(app, settings, receiver, Metrics([]))
+    made = World(app, settings, receiver, Metrics([], registry.NAMES))
     with app.app_context():
         yield made
         for item in made.made:
@@ -216,7 +217,7 @@ from llm_service.catalog.catalog import Catalog
 from llm_service.settings import Settings
 from llm_service.observability.metrics import Metrics
 settings = Settings(webhook_url=sys.argv[2], webhook_secret="marker-7f3a is a secret")
-alerts = Alerts(sys.argv[1], settings, Catalog.load(settings), Metrics([]), pace=Pace(batch=0.05))
+alerts = Alerts(sys.argv[1], settings, Catalog.load(settings), Metrics([], ()), pace=Pace(batch=0.05))
 alerts.noticed([{"key_id": "abcdefgh", "cost_nanousd": 1}])
 time.sleep(60)
 """
@@ -351,7 +352,7 @@ def test_an_outage_of_the_database_loses_no_threshold(world: World) -> None:
 def test_alerts_without_a_row_start_and_open_nothing(tmp_path: Path) -> None:
     threads = threading.active_count()
     settings = Settings(instance=tmp_path)
-    unused = Alerts(f"sqlite:///{tmp_path}/none.db", settings, Catalog.load(settings), Metrics([]))
+    unused = Alerts(f"sqlite:///{tmp_path}/none.db", settings, Catalog.load(settings), Metrics([], registry.NAMES))
     unused.close(1)
     unused.noticed([row(cost_nanousd=1)])
     assert threading.active_count() == threads
@@ -401,7 +402,7 @@ def tick():
         last[0] = now
 
 settings = Settings(webhook_url=sys.argv[2], webhook_secret="marker-7f3a is a secret")
-alerts = Alerts(sys.argv[1], settings, Catalog.load(settings), Metrics([]), pace=Pace(batch=0.05))
+alerts = Alerts(sys.argv[1], settings, Catalog.load(settings), Metrics([], ()), pace=Pace(batch=0.05))
 spent = row(cost_nanousd=60)
 sink = sink_for(sys.argv[1])
 sink.write([spent])

@@ -29,6 +29,7 @@ from llm_service.core.events import (
     Started,
 )
 from llm_service.core.usage import Usage
+from llm_service.formats import registry
 from llm_service.observability.call_recorder import CallRecorder
 from llm_service.observability.journal import Journal
 from llm_service.observability.metrics import Metrics
@@ -94,7 +95,7 @@ class Rows:
 class Rig:
     def __init__(self) -> None:
         self.clock, self.writer = Clock(), Rows()
-        self.telemetry = Metrics(["anthropic", "openai"], self.clock)
+        self.telemetry = Metrics(["anthropic", "openai"], registry.NAMES, self.clock)
         self.journal = self.journal_with(self.telemetry)
 
     def journal_with(self, telemetry: Metrics) -> Journal:
@@ -515,7 +516,7 @@ class BrokenTelemetry(Metrics):
 
 
 def test_broken_metrics_cost_neither_the_answer_nor_the_row(rig: Rig) -> None:
-    rig.journal = rig.journal_with(BrokenTelemetry([]))
+    rig.journal = rig.journal_with(BrokenTelemetry([], ()))
     with captured_logs():
         assert len(list(rig.answer(STREAM, ASKED, Started(), Finished(ANSWER)))) == 3
     assert ending(rig.row()) == ("ok", 200, None)

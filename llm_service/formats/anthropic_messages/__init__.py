@@ -4,6 +4,8 @@ One format in several files, by subject: what a client asks and its parts, repli
 what an upstream is asked, its replies, and its streams.
 """
 
+from llm_service.formats.anthropic_messages.bounds import BOUNDS as BOUNDS
+from llm_service.formats.anthropic_messages.bounds import IMAGE_TOKENS as IMAGE_TOKENS
 from llm_service.formats.anthropic_messages.decode_answer import forward as forward
 from llm_service.formats.anthropic_messages.decode_answer import left_out as left_out
 from llm_service.formats.anthropic_messages.decode_answer import read_answer as read_answer
@@ -13,6 +15,7 @@ from llm_service.formats.anthropic_messages.decode_request import CROSSING as CR
 from llm_service.formats.anthropic_messages.decode_request import FIELD_NAMES as FIELD_NAMES
 from llm_service.formats.anthropic_messages.decode_request import KEEP_ALIVE as KEEP_ALIVE
 from llm_service.formats.anthropic_messages.decode_request import NAME as NAME
+from llm_service.formats.anthropic_messages.decode_request import PATHS as PATHS
 from llm_service.formats.anthropic_messages.decode_request import RequestSchema as RequestSchema
 from llm_service.formats.anthropic_messages.decode_request import check as check
 from llm_service.formats.anthropic_messages.decode_request import prompt as prompt
@@ -24,4 +27,8 @@ from llm_service.formats.anthropic_messages.encode_answer import write_answer as
 from llm_service.formats.anthropic_messages.encode_request import write_request as write_request
 from llm_service.formats.anthropic_messages.errors import error as error
 from llm_service.formats.anthropic_messages.errors import error_headers as error_headers
+from llm_service.formats.anthropic_messages.errors import response_headers as response_headers
 from llm_service.formats.anthropic_messages.errors import status as status
+from llm_service.formats.anthropic_messages.json_format import json_format as json_format
+from llm_service.formats.defaults import ERROR_TYPE as ERROR_TYPE
+from llm_service.formats.defaults import with_turn as with_turn

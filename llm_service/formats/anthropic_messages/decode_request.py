@@ -18,6 +18,7 @@ from llm_service.formats.anthropic_messages import decode_messages as messages_p
 from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
 
 NAME = "messages"
+PATHS = ("/v1/messages",)
 KEEP_ALIVE = sse.KEEP_ALIVE
 
 # From this API version on, sampling parameters are refused (Anthropic's migration-2026-10-21).

@@ -19,6 +19,7 @@ from llm_service.formats.openai_chat import decode_tools as chat_tools
 from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
 
 NAME = "chat"
+PATHS = ("/v1/chat/completions",)
 KEEP_ALIVE = sse.KEEP_ALIVE
 
 _NO_HEADERS: Mapping[str, str] = {}

@@ -5,6 +5,10 @@ One format in several files: the client's side (``responses_client``, ``_request
 ``_reader``), and what they share (``_parts``).
 """
 
+from llm_service.formats.defaults import ERROR_TYPE as ERROR_TYPE
+from llm_service.formats.defaults import response_headers as response_headers
+from llm_service.formats.openai_responses.bounds import BOUNDS as BOUNDS
+from llm_service.formats.openai_responses.bounds import IMAGE_TOKENS as IMAGE_TOKENS
 from llm_service.formats.openai_responses.decode_answer import forward as forward
 from llm_service.formats.openai_responses.decode_answer import left_out as left_out
 from llm_service.formats.openai_responses.decode_answer import read_error as read_error
@@ -18,9 +22,12 @@ from llm_service.formats.openai_responses.encode_answer import write_answer as w
 from llm_service.formats.openai_responses.encode_request import needed as needed
 from llm_service.formats.openai_responses.encode_request import write_request as write_request
 from llm_service.formats.openai_responses.encode_stream import StreamEncoder as StreamEncoder
+from llm_service.formats.openai_responses.json_format import json_format as json_format
+from llm_service.formats.openai_responses.json_format import with_turn as with_turn
 from llm_service.formats.openai_responses.passthrough import Passthrough as Passthrough
 from llm_service.formats.openai_responses.schema import KEEP_ALIVE as KEEP_ALIVE
 from llm_service.formats.openai_responses.schema import NAME as NAME
+from llm_service.formats.openai_responses.schema import PATHS as PATHS
 from llm_service.formats.openai_responses.schema import RequestSchema as RequestSchema
 from llm_service.formats.openai_responses.schema import check as check
 from llm_service.formats.openai_responses.schema import error as error

@@ -19,6 +19,7 @@ from llm_service.formats import sse, validation
 from llm_service.formats.openai_chat import errors as chat_errors
 
 NAME = "responses"
+PATHS = ("/v1/responses",)
 KEEP_ALIVE = sse.KEEP_ALIVE
 
 ROLES = ("user", "assistant", "system", "developer")

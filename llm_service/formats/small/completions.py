@@ -24,6 +24,10 @@ from llm_service.formats import openai_chat as chat
 from llm_service.formats import rules, sse, validation
 from llm_service.formats import schema_fields as fields
 from llm_service.formats.decoding import broken
+from llm_service.formats.defaults import ERROR_TYPE as ERROR_TYPE
+from llm_service.formats.defaults import json_format as json_format
+from llm_service.formats.defaults import response_headers as response_headers
+from llm_service.formats.defaults import with_turn as with_turn
 from llm_service.formats.openai_chat import error as error
 from llm_service.formats.openai_chat import error_headers as error_headers
 from llm_service.formats.openai_chat import read_error as read_error
@@ -31,12 +35,13 @@ from llm_service.formats.openai_chat import status as status
 from llm_service.formats.openai_chat.decode_answer import STOP_REASONS, read_usage
 from llm_service.formats.openai_chat.decode_request import wants_usage
 from llm_service.formats.rules import TRANSLATE, FieldRule, drop_unless, reject_unless
+from llm_service.formats.small.completions_bounds import BOUNDS as BOUNDS
+from llm_service.formats.small.completions_bounds import DEFAULT_MAX_TOKENS
 
 NAME = "completions"
+PATHS = ("/v1/completions",)
 KEEP_ALIVE = sse.KEEP_ALIVE
 DONE: Final = sse.frame(b"[DONE]")
-# What the vendor generates when it is not told how much.
-DEFAULT_MAX_TOKENS: Final = 16
 _NO_HEADERS: Mapping[str, str] = {}
 
 

@@ -22,7 +22,12 @@ from llm_service.core.usage import Usage
 from llm_service.formats import decoding as upstream
 from llm_service.formats import schema_fields as fields
 from llm_service.formats import validation
+from llm_service.formats.bounds import Bounds
 from llm_service.formats.decoding import Counts, broken
+from llm_service.formats.defaults import ERROR_TYPE as ERROR_TYPE
+from llm_service.formats.defaults import json_format as json_format
+from llm_service.formats.defaults import response_headers as response_headers
+from llm_service.formats.defaults import with_turn as with_turn
 
 # Errors are OpenAI's on all its routes. A call of this kind never streams: its frames could only be an error.
 from llm_service.formats.openai_chat import KEEP_ALIVE as KEEP_ALIVE
@@ -34,6 +39,7 @@ from llm_service.formats.openai_chat import status as status
 from llm_service.formats.openai_chat import write_answer as write_answer
 
 NAME = "embeddings"
+PATHS = ("/v1/embeddings",)
 # The vendor's limits of one request.
 MOST_INPUTS: Final = 2048
 MOST_TOKENS: Final = 300_000
@@ -86,6 +92,13 @@ class RequestSchema(fields.WireSchema):
 
 
 _SCHEMA = RequestSchema()
+
+
+class EmbeddingsBounds(Bounds):
+    TEXTS = frozenset({"input"})
+
+
+BOUNDS: Final = EmbeddingsBounds()
 
 
 def check(body: Any) -> dict[str, Any]:

@@ -20,10 +20,8 @@ from llm_service.core.content import (
 )
 from llm_service.core.conversation import Conversation
 from llm_service.core.target import Target
-from llm_service.formats import json_mode, media, validation
-from llm_service.formats import json_schema as schemas
-from llm_service.formats import tool_calls as tools
-from llm_service.formats.anthropic_messages import encode_thinking as messages_thinking
+from llm_service.formats import json_mode, json_schema, media, tool_calls, validation
+from llm_service.formats.anthropic_messages import encode_thinking
 from llm_service.formats.encoding import RequestWriter
 
 # Anthropic requires max_tokens; this is for a target whose own limit the catalogue does not know.
@@ -61,9 +59,9 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
         body["stop_sequences"] = list(conversation.stop)
     writer.tools(conversation, body)
     if conversation.format is not None and conversation.format.schema is not None:
-        schema = schemas.for_anthropic(conversation.format.schema, conversation.format.place)
+        schema = json_schema.for_anthropic(conversation.format.schema, conversation.format.place)
         body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
-    thinks = messages_thinking.write(call, conversation, target, body, writer.dropped)
+    thinks = encode_thinking.write(call, conversation, target, body, writer.dropped)
     writer.sampling(conversation, body, thinks)
     if conversation.cache is not None:
         body["cache_control"] = media.write_cache(conversation.cache, media.EPHEMERAL, media.ANTHROPIC_TTL)
@@ -119,7 +117,7 @@ class _Writer(RequestWriter):
             case Refusal(text):
                 return {"type": "text", "text": text} if text else None
             case ToolCall(id, name, arguments, cache):
-                given = {"type": "tool_use", "id": id, "name": name, "input": tools.as_object(arguments)}
+                given = {"type": "tool_use", "id": id, "name": name, "input": tool_calls.as_object(arguments)}
                 return _cached(given, cache)
             case ToolResult():
                 return self._result(part, message, index)
@@ -209,7 +207,7 @@ def _tool(tool: Tool) -> dict[str, Any]:
     if schema["type"] != "object":
         validation.invalid(f"{tool.place}.type", "must be object: a tool's arguments are one")
     if tool.strict:
-        schema = schemas.for_anthropic(schema, tool.place)
+        schema = json_schema.for_anthropic(schema, tool.place)
     else:
         schema.setdefault("properties", {})
     written: dict[str, Any] = {"name": tool.name, "input_schema": schema}

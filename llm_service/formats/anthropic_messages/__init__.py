@@ -6,10 +6,10 @@ what an upstream is asked, its replies, and its streams.
 
 from llm_service.formats.anthropic_messages.decode_answer import read_answer as read_answer
 from llm_service.formats.anthropic_messages.decode_answer import read_error as read_error
-from llm_service.formats.anthropic_messages.decode_request import CROSSING as CROSSING
 from llm_service.formats.anthropic_messages.decode_request import read_request as read_request
 from llm_service.formats.anthropic_messages.decode_stream import StreamDecoder as StreamDecoder
 from llm_service.formats.anthropic_messages.encode_answer import write_answer as write_answer
+from llm_service.formats.anthropic_messages.encode_request import EXTRA_RULES as EXTRA_RULES
 from llm_service.formats.anthropic_messages.encode_request import write_request as write_request
 from llm_service.formats.anthropic_messages.encode_stream import StreamEncoder as StreamEncoder
 from llm_service.formats.anthropic_messages.errors import error as error
@@ -19,6 +19,8 @@ from llm_service.formats.anthropic_messages.passthrough import Passthrough as Pa
 from llm_service.formats.anthropic_messages.passthrough import forward as forward
 from llm_service.formats.anthropic_messages.passthrough import left_out as left_out
 from llm_service.formats.anthropic_messages.passthrough import read_verbatim as read_verbatim
+from llm_service.formats.anthropic_messages.schema import COMMON as COMMON
+from llm_service.formats.anthropic_messages.schema import EXTRAS as EXTRAS
 from llm_service.formats.anthropic_messages.schema import FIELD_NAMES as FIELD_NAMES
 from llm_service.formats.anthropic_messages.schema import KEEP_ALIVE as KEEP_ALIVE
 from llm_service.formats.anthropic_messages.schema import NAME as NAME

@@ -14,8 +14,8 @@ from llm_service.core.content import Effort, JsonFormat, Reasoning
 from llm_service.core.conversation import Conversation
 from llm_service.formats import media, reasoning, rules, tool_calls, validation
 from llm_service.formats.anthropic_messages import decode_messages, decode_tools
-from llm_service.formats.anthropic_messages.schema import FIELD_NAMES
-from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
+from llm_service.formats.anthropic_messages.schema import COMMON, EXTRAS, FIELD_NAMES
+from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule
 
 # From this API version on, sampling parameters are refused (Anthropic's migration-2026-10-21).
 _NO_SAMPLING_SINCE = "2026-10-21"
@@ -27,20 +27,6 @@ CONFIG_CROSSING: Mapping[str, FieldRule] = {"effort": TRANSLATE, "format": TRANS
 FORMAT_CROSSING: Mapping[str, FieldRule] = {"type": TRANSLATE, "schema": TRANSLATE}
 THINKING_CROSSING: Mapping[str, FieldRule] = dict.fromkeys(("type", "budget_tokens", "display"), TRANSLATE)
 METADATA_CROSSING: Mapping[str, FieldRule] = {"user_id": TRANSLATE}
-# A hint is dropped and named; what would change the answer is refused (translation rules of both vendors).
-CROSSING: Mapping[str, FieldRule] = {
-    **dict.fromkeys(("model", "messages", "max_tokens", "system", "stream", "metadata"), TRANSLATE),
-    **dict.fromkeys(("temperature", "top_p", "top_k", "stop_sequences"), TRANSLATE),
-    **dict.fromkeys(("tools", "tool_choice", "thinking", "output_config"), TRANSLATE),
-    **dict.fromkeys(("cache_control", "service_tier"), TRANSLATE),
-    "diagnostics": drop_unless(),
-    "speed": drop_unless("standard"),
-    "container": REJECT,
-    "context_management": REJECT,
-    "fallbacks": reject_unless([]),
-    "inference_geo": REJECT,
-    "mcp_servers": reject_unless([]),
-}
 _TIERS: Mapping[str, str] = {"auto": "auto", "standard_only": "standard"}
 
 
@@ -51,7 +37,7 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
     without them included, and UnsupportedParameter naming what cannot cross.
     """
     _check_version(body, headers)
-    dropped = dict.fromkeys(rules.cross(body, CROSSING))
+    dropped: decode_messages.Dropped = {}
     if body["max_tokens"] == 0:
         validation.unsupported("max_tokens", "0 only warms Anthropic's own cache")
     metadata = body.get("metadata") or {}
@@ -79,6 +65,7 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
         tier=None if tier is None else _TIERS[tier],
         cache=media.read_cache(hint, media.EPHEMERAL, media.ANTHROPIC_TTL, "cache_control"),
         dropped=tuple(dropped),
+        extras=rules.read_extras(body, COMMON, EXTRAS),
         field_names=FIELD_NAMES,
     )
     tool_calls.check_choice(conversation, "tool_choice")

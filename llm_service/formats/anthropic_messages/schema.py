@@ -6,9 +6,10 @@ Field by field this follows the anthropic SDK 2.11.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from llm_service.formats import schema_fields, sse, validation
+from llm_service.formats.rules import ExtraField
 
 NAME = "messages"
 KEEP_ALIVE = sse.KEEP_ALIVE
@@ -41,17 +42,6 @@ class RequestSchema(schema_fields.WireSchema):
 
 _SCHEMA = RequestSchema()
 
-
-def check(body: Any) -> dict[str, Any]:
-    """``body`` if it is a well-formed request, else InvalidRequest naming the field."""
-    return validation.check(_SCHEMA, body)
-
-
-def prompt(body: Mapping[str, Any]) -> list[Any]:
-    """The JSON values that hold the prompt, for its keyed hash."""
-    return [body.get("system"), body.get("messages")]
-
-
 # What this format calls the fields of ``Conversation``, where its word is another one.
 FIELD_NAMES: Mapping[str, str] = {
     "stop": "stop_sequences",
@@ -64,3 +54,32 @@ FIELD_NAMES: Mapping[str, str] = {
     "tier": "service_tier",
     "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
 }
+
+# The fields that are read into fields of ``Conversation``.
+COMMON: Final = frozenset(
+    {
+        *("model", "max_tokens", "messages", "system", "stream", "metadata", "service_tier", "cache_control"),
+        *("temperature", "top_p", "top_k", "stop_sequences"),
+        *("tools", "tool_choice", "thinking", "output_config"),
+    }
+)
+# The other fields of Anthropic's API; the target decides what happens to them. The last three are in its beta API.
+EXTRAS: Mapping[str, ExtraField] = {
+    "container": ExtraField("container"),
+    "diagnostics": ExtraField("diagnostics"),
+    "inference_geo": ExtraField("inference_geo"),
+    "speed": ExtraField("speed", ("standard",)),
+    "context_management": ExtraField("context_management"),
+    "fallbacks": ExtraField("fallbacks", ([],)),
+    "mcp_servers": ExtraField("mcp_servers", ([],)),
+}
+
+
+def check(body: Any) -> dict[str, Any]:
+    """``body`` if it is a well-formed request, else InvalidRequest naming the field."""
+    return validation.check(_SCHEMA, body)
+
+
+def prompt(body: Mapping[str, Any]) -> list[Any]:
+    """The JSON values that hold the prompt, for its keyed hash."""
+    return [body.get("system"), body.get("messages")]

@@ -195,8 +195,13 @@ def test_bad_input_is_refused_by_name(openai_client: openai.OpenAI, extra: dict[
 
 
 def test_echo_completes_too(openai_client: openai.OpenAI) -> None:
-    reply = openai_client.completions.create(model=ECHO, prompt="one two three", max_tokens=2)
-    assert (reply.choices[0].text, reply.choices[0].finish_reason) == ("one two", "length")
+    raw = openai_client.completions.with_raw_response.create(model=ECHO, prompt="one two three", max_tokens=2, seed=7)
+    choice = raw.parse().choices[0]
+    assert (choice.text, choice.finish_reason) == ("one two", "length")
+    assert raw.headers["x-dropped-parameters"] == "seed"
+    with pytest.raises(openai.BadRequestError) as caught:
+        openai_client.completions.create(model=ECHO, prompt="one two three", n=2)
+    assert caught.value.param == "n"
 
 
 @pytest.mark.parametrize("model", MODELS)

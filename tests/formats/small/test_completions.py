@@ -9,7 +9,7 @@ import pytest
 
 from llm_service.core import errors
 from llm_service.core.content import Refusal, Text, TokenLogprob
-from llm_service.core.events import Answer, Choice, ChoiceDelta, Delta, Finished, RefusalDelta, Started
+from llm_service.core.events import Answer, Choice, ChoiceDelta, Delta, Event, Finished, RefusalDelta, Started
 from llm_service.core.usage import Usage
 from llm_service.formats import openai_chat as chat
 from llm_service.formats.small import completions
@@ -47,7 +47,7 @@ def test_an_answer_has_all_choices_and_their_tokens() -> None:
 
 
 def test_a_stream_has_all_choices_each_with_its_own_offsets() -> None:
-    events = [
+    events: list[Event] = [
         Started("gpt-x"),
         ChoiceDelta("Hé", TOKENS[:1], 0),
         ChoiceDelta("a", TOKENS[1:], 1),

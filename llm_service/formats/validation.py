@@ -6,19 +6,21 @@ No message quotes a value of the body: the values are content.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from marshmallow import Schema
 
 from llm_service.core.errors import InvalidRequest, UnsupportedParameter
 from llm_service.core.identifiers import field_name
 
+NO_COUNTERPART: Final = "it has no counterpart there"
+
 
 def invalid(path: str, rule: str) -> NoReturn:
     raise InvalidRequest(f"{path} {rule}.", param=path)
 
 
-def unsupported(path: str, why: str = "it has no counterpart there") -> NoReturn:
+def unsupported(path: str, why: str = NO_COUNTERPART) -> NoReturn:
     raise UnsupportedParameter(f"{path} is not supported for a model of another vendor: {why}.", param=path)
 
 

@@ -98,11 +98,68 @@ def test_a_prompt_is_translated_to_one_message(openai_client: openai.OpenAI, ups
     raw = openai_client.completions.with_raw_response.create(
         model=model, prompt="Hi", temperature=0.5, stop=["STOP"], user="someone", seed=7
     )
-    sent = upstream.last.body
-    assert sent["messages"] == [{"role": "user", "content": "Hi"}]
-    assert (sent["temperature"], raw.headers["x-dropped-parameters"]) == (0.5, "seed")
-    assert sent.get("max_tokens", sent.get("max_completion_tokens")) == 16  # OpenAI's default for completions
-    assert sent.get("stop", sent.get("stop_sequences")) == ["STOP"]
+    seen = upstream.last.body
+    assert seen["messages"] == [{"role": "user", "content": "Hi"}]
+    assert (seen["temperature"], seen.get("seed")) == (0.5, 7 if model == GPT else None)
+    assert raw.headers.get("x-dropped-parameters") == (None if model == GPT else "seed")
+    assert seen.get("max_tokens", seen.get("max_completion_tokens")) == 16  # OpenAI's default there
+    assert seen.get("stop", seen.get("stop_sequences")) == ["STOP"]
+
+
+KEPT: dict[str, Any] = {
+    "n": 3,
+    "seed": 7,
+    "frequency_penalty": 0.5,
+    "presence_penalty": -0.5,
+    "logit_bias": {"50256": -100},
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_chat_model_keeps_what_chat_has(openai_client: openai.OpenAI, upstream: Upstream, stream: bool) -> None:
+    upstream.script(Step(text="one two three"))
+    raw = openai_client.completions.with_raw_response.create(
+        model=GPT, prompt="Count", max_tokens=50, logprobs=2, best_of=3, stream=stream, **KEPT
+    )
+    assert {**KEPT, "logprobs": True, "top_logprobs": 2}.items() <= upstream.last.body.items()
+    assert "best_of" not in upstream.last.body
+    assert "x-dropped-parameters" not in raw.headers
+    replies: list[Any] = list(raw.parse()) if stream else [raw.parse()]
+    for index in range(3):
+        choices = [choice for reply in replies for choice in reply.choices if choice.index == index]
+        assert "".join(choice.text for choice in choices) == "one two three"
+        assert [choice.finish_reason for choice in choices if choice.finish_reason] == ["stop"]
+        logprobs = [choice.logprobs for choice in choices if choice.logprobs]
+        tokens = [token for given in logprobs for token in given.tokens]
+        assert "".join(tokens) == "one two three"
+        assert [value for given in logprobs for value in given.token_logprobs] == [-len(token) / 8 for token in tokens]
+        rivals = [top for given in logprobs for top in given.top_logprobs]
+        assert rivals == [{token: -len(token) / 8, "~1": -10.5} for token in tokens]
+        starts = [start for given in logprobs for start in given.text_offset]
+        assert starts == [len("".join(tokens[:place])) for place in range(len(tokens))]
+
+
+def test_a_stream_of_several_choices_ends_with_their_usage(
+    openai_client: openai.OpenAI, service: Server, upstream: Upstream
+) -> None:
+    upstream.script(Step(text="one two three", input_tokens=50))
+    raw = openai_client.completions.with_raw_response.create(
+        model=GPT, prompt="Count", max_tokens=50, n=3, stream=True, stream_options={"include_usage": True}
+    )
+    last = list(raw.parse())[-1]
+    assert last.choices == [] and last.usage is not None
+    assert (last.usage.prompt_tokens, last.usage.completion_tokens) == (50, 9)
+    assert service.row(raw.headers["x-request-id"])["output_tokens"] == 9
+
+
+@pytest.mark.parametrize("extra", [{"best_of": 3}, {"echo": True}, {"suffix": "x"}, {"shiny": 1}], ids=str)
+def test_what_chat_has_no_place_for_is_rejected_by_name(
+    openai_client: openai.OpenAI, upstream: Upstream, extra: dict[str, Any]
+) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        openai_client.post("/completions", body={"model": GPT, "prompt": "a", **extra}, cast_to=object)
+    assert (caught.value.code, caught.value.param) == ("unsupported_parameter", next(iter(extra)))
+    assert upstream.requests == []
 
 
 @pytest.mark.parametrize(
@@ -143,9 +200,14 @@ def test_bad_input_is_rejected_by_its_field(openai_client: openai.OpenAI, extra:
     assert caught.value.param == next(iter(extra))
 
 
-def test_echo_serves_completions_too(openai_client: openai.OpenAI) -> None:
-    reply = openai_client.completions.create(model=ECHO, prompt="one two three", max_tokens=2)
-    assert (reply.choices[0].text, reply.choices[0].finish_reason) == ("one two", "length")
+def test_echo_completes_too(openai_client: openai.OpenAI) -> None:
+    raw = openai_client.completions.with_raw_response.create(model=ECHO, prompt="one two three", max_tokens=2, seed=7)
+    choice = raw.parse().choices[0]
+    assert (choice.text, choice.finish_reason) == ("one two", "length")
+    assert raw.headers["x-dropped-parameters"] == "seed"
+    with pytest.raises(openai.BadRequestError) as caught:
+        openai_client.completions.create(model=ECHO, prompt="one two three", n=2)
+    assert caught.value.param == "n"
 
 
 @pytest.mark.parametrize("model", MODELS)

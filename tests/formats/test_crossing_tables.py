@@ -27,21 +27,22 @@ from openai.types.shared_params.response_format_json_schema import JSONSchema, R
 
 from llm_service.formats.anthropic_messages import decode_messages as messages_parts
 from llm_service.formats.anthropic_messages import decode_request as messages_client
+from llm_service.formats.anthropic_messages import decode_tools as messages_tools
 from llm_service.formats.openai_chat import (
     decode_messages as chat_parts,
 )
 from llm_service.formats.openai_chat import (
-    decode_request as chat_client,
+    decode_tools as chat_tools,
 )
 from llm_service.formats.openai_chat import (
-    decode_tools as chat_tools,
+    schema as chat_schema,
 )
 from llm_service.formats.rules import FieldRule
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "fields.md").read_text(encoding="utf-8")
 
 TABLES: dict[str, Mapping[str, FieldRule]] = {
-    "chat: request": chat_client.CROSSING,
+    "chat: request": chat_schema.CROSSING,
     "chat: message": chat_parts.MESSAGE_CROSSING,
     "chat: function message": chat_parts.FUNCTION_MESSAGE_CROSSING,
     **{f"chat: call of a {kind}": table for kind, table in chat_tools.CALL_CROSSING.items()},
@@ -53,13 +54,13 @@ TABLES: dict[str, Mapping[str, FieldRule]] = {
     "chat: json_schema": chat_parts.SCHEMA_CROSSING,
     **{f"chat: part {kind}": table for kind, table in chat_parts.PART_CROSSING.items()},
     "messages: request": messages_client.CROSSING,
-    "messages: metadata": messages_parts.METADATA_CROSSING,
+    "messages: metadata": messages_client.METADATA_CROSSING,
     "messages: message": messages_parts.MESSAGE_CROSSING,
-    "messages: tool": messages_parts.TOOL_CROSSING,
-    "messages: tool_choice": messages_parts.CHOICE_CROSSING,
-    "messages: thinking": messages_parts.THINKING_CROSSING,
-    "messages: output_config": messages_parts.CONFIG_CROSSING,
-    "messages: output_config.format": messages_parts.FORMAT_CROSSING,
+    "messages: tool": messages_tools.TOOL_CROSSING,
+    "messages: tool_choice": messages_tools.CHOICE_CROSSING,
+    "messages: thinking": messages_client.THINKING_CROSSING,
+    "messages: output_config": messages_client.CONFIG_CROSSING,
+    "messages: output_config.format": messages_client.FORMAT_CROSSING,
     **{f"messages: block {kind}": table for kind, table in messages_parts.BLOCK_CROSSING.items()},
 }
 

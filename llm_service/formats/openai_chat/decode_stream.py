@@ -11,42 +11,43 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from llm_service.core import identifiers
 from llm_service.core.call import Call
-from llm_service.core.errors import UpstreamError
+from llm_service.core.content import TokenLogprob
 from llm_service.core.events import (
     IDLE,
     Answer,
+    Choice,
+    ChoiceDelta,
     Delta,
     Event,
     Finished,
     RefusalDelta,
-    Relay,
     Started,
+    StopReason,
     ThinkingDelta,
     ThinkingEnd,
     ToolCallDelta,
     ToolCallEnd,
     ToolCallStart,
 )
-from llm_service.core.identifiers import model_name
-from llm_service.formats import decoding as upstream
-from llm_service.formats import sse
-from llm_service.formats import tool_calls as tools
+from llm_service.formats import decoding, sse, tool_calls
 from llm_service.formats.decoding import broken
 from llm_service.formats.openai_chat.decode_answer import (
     STOP_REASONS,
     call_id,
     characters_of,
     check_arguments,
+    choices_asked,
     in_band,
+    logprobs_asked,
+    read_logprobs,
     read_usage,
     stop_reason,
 )
-from llm_service.formats.openai_chat.decode_request import KEEP_ALIVE, wants_usage
-from llm_service.formats.openai_chat.encode_answer import DONE, usage_object
 
 
-class _Stream(upstream.Stream):
+class ChunkStream(decoding.Stream):
     """What ``Reader`` and ``Passthrough`` both learn from the chunks of one stream."""
 
     __slots__ = ("_call", "_characters", "_finish_reason", "_first", "_refused", "_tier", "_usage", "finished")
@@ -72,11 +73,11 @@ class _Stream(upstream.Stream):
         )
 
     def _model(self) -> str:
-        return model_name(self._first.get("model")) if self._first else ""
+        return identifiers.model_name(self._first.get("model")) if self._first else ""
 
     def _chunk(self, data: bytes) -> dict[str, Any]:
         """The chunk in ``data``, its usage noted."""
-        chunk = upstream.parse_json(data)
+        chunk = decoding.parse_json(data)
         if chunk.get("error"):
             raise in_band(chunk)
         if type(chunk.get("choices")) is not list:
@@ -91,13 +92,15 @@ class _Stream(upstream.Stream):
             self._tier = tier
         return chunk
 
-    def _finish(self, reason: Any) -> None:
-        if type(reason) is not str:
-            broken("a finish_reason is not a string")
-        self._finish_reason = reason
+
+def read_finish_reason(choice: dict[str, Any]) -> str:
+    reason = choice["finish_reason"]
+    if type(reason) is not str:
+        broken("a finish_reason is not a string")
+    return reason
 
 
-def _delta(choice: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_delta(choice: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """A choice and its delta; some servers leave the delta out of the last one."""
     if type(choice) is not dict:
         broken("a choice is not an object")
@@ -109,14 +112,42 @@ def _delta(choice: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return choice, delta
 
 
-class StreamDecoder(_Stream):
-    """A stream that crosses: its one choice as events, tool calls one after the other."""
+def _text_of(delta: dict[str, Any], name: str) -> str:
+    text = delta.get(name) or ""
+    if type(text) is not str:
+        broken("a delta's content is not a string")
+    return text
 
-    __slots__ = ("_calls", "_late", "_thinking")
+
+class _OtherChoice:
+    """What is known of a choice that is not the first."""
+
+    __slots__ = ("finish_reason", "refused")
+
+    def __init__(self) -> None:
+        self.finish_reason: str | None = None
+        self.refused = False
+
+    def stop_reason(self) -> StopReason:
+        if self.finish_reason is None:
+            broken("it ended without a finish_reason")
+        return stop_reason(self.finish_reason, refused=self.refused, called=False)
+
+
+class StreamDecoder(ChunkStream):
+    """A stream that crosses: its choices as events, tool calls one after the other.
+
+    There is one choice unless the client asked for several. Only the first one may call tools and think aloud.
+    """
+
+    __slots__ = ("_asked", "_calls", "_late", "_others", "_scored", "_thinking")
 
     def __init__(self, call: Call | None = None) -> None:
         super().__init__(call)
-        self._calls: tools.Calls | None = None
+        self._asked = choices_asked(call)
+        self._scored = logprobs_asked(call)
+        self._others: dict[int, _OtherChoice] = {}  # by index
+        self._calls: tool_calls.Calls | None = None
         self._late: list[Event] = []  # said in the middle of a tool call, told after it
         self._thinking = False
 
@@ -139,31 +170,59 @@ class StreamDecoder(_Stream):
             self._first = chunk
             yield Started(model=self._model())
         for given in chunk["choices"]:
-            choice, delta = _delta(given)
+            choice, delta = read_delta(given)
             if choice.get("index", 0) != 0:
-                broken("it has more than one choice")
+                yield from self._read_other(choice, delta)
+                continue
             content = delta.get("content")
-            if type(content) is str and content and len(delta) == 1:  # most chunks
+            if type(content) is str and content and len(delta) == 1 and not self._scored:  # most chunks
                 self._characters += len(content)
-                yield from self._say(Delta, content)
-            elif delta:
+                yield from self._say(Delta(content))
+            elif delta or self._scored:
                 self._characters += characters_of(delta)
-                yield from self._read_delta(delta)
+                yield from self._read_delta(delta, self._logprobs(choice))
             if choice.get("finish_reason") is not None:
-                self._finish(choice["finish_reason"])
+                self._finish_reason = read_finish_reason(choice)
 
-    def _read_delta(self, delta: dict[str, Any]) -> Iterator[Event]:
+    def _read_other(self, choice: dict[str, Any], delta: dict[str, Any]) -> Iterator[Event]:
+        """The events of a piece of any choice but the first."""
+        index = choice["index"]
+        if type(index) is not int or not 0 < index < self._asked:
+            broken("it has more than one choice" if self._asked == 1 else "it has more choices than were asked for")
+        other = self._others.setdefault(index, _OtherChoice())
+        self._characters += characters_of(delta)
+        if delta.get("tool_calls") or delta.get("function_call"):
+            broken("it calls a tool that it was not given")
+        text, refusal = _text_of(delta, "content"), _text_of(delta, "refusal")
+        logprobs = self._logprobs(choice)
+        if other.finish_reason is not None and (text or refusal):
+            broken("text came after the finish_reason")
+        if text or logprobs:
+            yield ChoiceDelta(text, logprobs, index)
+        if refusal:
+            other.refused = True
+            yield RefusalDelta(refusal, index)
+        if choice.get("finish_reason") is not None:
+            other.finish_reason = read_finish_reason(choice)
+
+    def _logprobs(self, choice: dict[str, Any]) -> tuple[TokenLogprob, ...]:
+        return read_logprobs(choice.get("logprobs")) if self._scored else ()
+
+    def _read_delta(self, delta: dict[str, Any], logprobs: tuple[TokenLogprob, ...]) -> Iterator[Event]:
         thought = delta.get("reasoning_content") or delta.get("reasoning")  # other servers' than OpenAI's
         if thought and type(thought) is str and self._calls is None:
             self._thinking = True
             yield ThinkingDelta(thought)
-        if delta.get("content"):
-            yield from self._say(Delta, delta["content"])
-        if delta.get("refusal"):
+        text, refusal = _text_of(delta, "content"), _text_of(delta, "refusal")
+        if logprobs:
+            yield from self._say(ChoiceDelta(text, logprobs))
+        elif text:
+            yield from self._say(Delta(text))
+        if refusal:
             self._refused = True
-            yield from self._say(RefusalDelta, delta["refusal"])
+            yield from self._say(RefusalDelta(refusal))
         calls = delta.get("tool_calls")
-        if delta.get("function_call") or (calls and not upstream.has_tools(self._call)):
+        if delta.get("function_call") or (calls and not decoding.has_tools(self._call)):
             broken("it calls a tool that it was not given")
         if calls:
             if type(calls) is not list:
@@ -172,9 +231,7 @@ class StreamDecoder(_Stream):
             for call in calls:
                 yield from self._read_call(call)
 
-    def _say(self, kind: type[Delta] | type[RefusalDelta], text: Any) -> Iterator[Event]:
-        if type(text) is not str:
-            broken("a delta's content is not a string")
+    def _say(self, piece: Delta | RefusalDelta) -> Iterator[Event]:
         if self._finish_reason is not None:
             broken("text came after the finish_reason")
         if self._thinking:
@@ -182,9 +239,9 @@ class StreamDecoder(_Stream):
         if self._calls is not None:
             yield from self._close_whole()
             if not self._calls.idle:
-                self._late.append(kind(text))
+                self._late.append(piece)
                 return
-        yield kind(text)
+        yield piece
 
     def _end_thinking(self) -> Iterator[Event]:
         if self._thinking:
@@ -199,7 +256,7 @@ class StreamDecoder(_Stream):
             broken("a tool call is not a function's, or has no index")
         calls = self._calls
         if calls is None:
-            calls = self._calls = tools.Calls()
+            calls = self._calls = tool_calls.Calls()
         if index not in calls.order:
             name = function.get("name")
             if type(name) is not str or not name:
@@ -226,7 +283,7 @@ class StreamDecoder(_Stream):
             yield ToolCallEnd(calls.order[closed])
             yield from self._follow(calls)
 
-    def _follow(self, calls: tools.Calls) -> Iterator[Event]:
+    def _follow(self, calls: tool_calls.Calls) -> Iterator[Event]:
         following = calls.next()
         if following is not None:
             yield self._start(following)
@@ -249,109 +306,7 @@ class StreamDecoder(_Stream):
     def _end(self) -> Answer:
         answer = super()._end()
         reason = stop_reason(self._finish_reason or "", refused=self._refused, called=self._calls is not None)
-        return replace(answer, stop_reason=reason)
-
-
-def _plain_text(choice: Any) -> int:
-    """The length of the text in a choice that holds nothing else, as most do; 0 for all others."""
-    try:
-        if choice["finish_reason"] is not None:
-            return 0
-        content = choice["delta"]["content"]
-    except (KeyError, TypeError, IndexError):
-        return 0
-    return len(content) if type(content) is str else 0
-
-
-class Passthrough(_Stream):
-    """A stream that is relayed as it is; only its usage chunk is held back, to be priced or left out.
-
-    The client gets the usage chunk if it asked for one, from ``StreamEncoder``, as the
-    tail of ``Finished``; otherwise also the nulls that announce it are taken out.
-    """
-
-    __slots__ = ("_alike", "_asked", "_held", "_told", "_usage_frame")
-
-    def __init__(self, call: Call) -> None:
-        super().__init__(call)
-        self._alike = sse.Alike()
-        self._asked = wants_usage(call.body)
-        self._held: list[bytes] = []  # frames not yet relayed
-        self._told = 0  # characters already relayed
-        self._usage_frame: bytes | None = None
-
-    def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
-        if self.finished:
-            return
-        begun = self._first is not None
-        answer: Answer | None = None
-        failure: UpstreamError | None = None
-        try:
-            for block in blocks:
-                if length := self._alike.length(block):
-                    self._characters += length
-                    self._held.append(block)
-                    continue
-                _, data = sse.parse(block)
-                if data.startswith(b"[DONE]"):
-                    answer = self._end()
-                    break
-                self._see(block, data)
-        except UpstreamError as error:
-            failure = error
-        if not begun and self._first is not None:
-            yield Started(model=self._model(), verbatim=True)
-        if self._held and self._first is not None:
-            yield self._relay()
-        if failure is not None:
-            raise failure
-        if answer is not None:
-            yield Finished(answer, self._tail(answer))
-
-    def _see(self, block: bytes, data: bytes) -> None:
-        if not data:
-            # Only comments are safe to relay: an event without data breaks the OpenAI SDK.
-            if self._first is not None:
-                self._held.append(KEEP_ALIVE)
-            return
-        chunk = self._chunk(data)
-        if self._first is None:
-            self._first = chunk
-        choices = chunk["choices"]
-        if len(choices) == 1 and (length := _plain_text(choices[0])):
-            self._characters += length
-            self._held.append(block)
-            if chunk.get("usage") is None:
-                self._alike.learn(block, choices[0]["delta"]["content"])
-            return
-        if not choices and chunk.get("usage") is not None:
-            self._usage_frame = block
-            return
-        for given in choices:
-            choice, delta = _delta(given)
-            content = delta.get("content")
-            self._characters += len(content) if type(content) is str and content else characters_of(delta)
-            reason = choice.get("finish_reason")
-            if reason is not None:
-                self._finish(reason)
-        self._held.append(block)
-
-    def _relay(self) -> Relay:
-        data = b"".join(self._held)
-        self._held.clear()
-        characters, self._told = self._characters - self._told, self._characters
-        if not self._asked:
-            # Only a member can look so: inside a string the quotes are escaped.
-            plain = data.replace(b',"usage":null', b"")
-            data = plain if plain is not data else data.replace(b', "usage": null', b"")
-        return Relay(data, characters)
-
-    def _tail(self, answer: Answer) -> bytes:
-        if not self._asked:
-            return DONE
-        if self._usage_frame is not None:
-            return self._usage_frame + DONE
-        # The client asked and the server never told: it gets what we know in the promised place.
-        assert self._first is not None
-        chunk = {**self._first, "choices": [], "usage": usage_object(answer.usage, None)}
-        return sse.json_frame(chunk) + DONE
+        if not self._others:
+            return replace(answer, stop_reason=reason)
+        others = [Choice(index, other.stop_reason()) for index, other in sorted(self._others.items())]
+        return replace(answer, stop_reason=reason, choices=(Choice(0, reason), *others))

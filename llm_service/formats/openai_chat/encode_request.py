@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -20,16 +21,92 @@ from llm_service.core.content import (
     ToolChoice,
     ToolResult,
 )
-from llm_service.core.conversation import Conversation
+from llm_service.core.conversation import Conversation, Extra
 from llm_service.core.target import Target
-from llm_service.formats import json_schema as schemas
-from llm_service.formats import media, reasoning, validation
-from llm_service.formats.encoding import RequestWriter
-from llm_service.formats.openai_chat import decode_answer as chat_upstream
+from llm_service.formats import json_schema, media, reasoning, storage, validation
+from llm_service.formats.encoding import RequestWriter, write_field
+from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
 
 _MOST_STOPS: Final = 4
 _FORMAT_NAME: Final = "answer"  # OpenAI insists on a name, Anthropic's formats have none
 _TIERS: Final[Mapping[str, str]] = {"auto": "auto", "standard": "default"}
+
+
+# safety_identifier takes 128 characters by the SDK's word, 64 by the OpenAPI file's.
+_LONGEST_USER: Final = 64
+
+
+def end_user(user: str) -> str:
+    """The end user's name, as a digest when it is too long: still stable, still one per user."""
+    return user if len(user) <= _LONGEST_USER else hashlib.sha256(user.encode()).hexdigest()
+
+
+def _write_top_logprobs(body: dict[str, Any], extra: Extra) -> None:
+    write_field(body, "top_logprobs", extra)
+    body.setdefault("logprobs", True)  # chat wants both
+
+
+_NO_ROOM: Final = "the answers of this route cannot carry what it asks for"
+_OTHER_NAME: Final = "this route has a field of its own for it"
+
+# What happens to the fields that not all formats know, whichever client sends them. A field without a row is rejected.
+EXTRA_RULES: Final[Mapping[str, FieldRule]] = {
+    "frequency_penalty": FieldRule("translate", (0,)),
+    "logit_bias": FieldRule("translate", ({},)),
+    "logprobs": FieldRule("translate", (False,), why=_NO_ROOM),
+    "metadata": FieldRule("translate", ({},)),
+    "moderation": TRANSLATE,
+    "n": FieldRule("translate", (1,), why=_NO_ROOM),
+    "parallel_tool_calls": TRANSLATE,
+    "prediction": TRANSLATE,
+    "presence_penalty": FieldRule("translate", (0,)),
+    "prompt_cache_key": TRANSLATE,
+    "prompt_cache_options": FieldRule("translate", ({},)),
+    "prompt_cache_retention": TRANSLATE,
+    "reasoning_effort": TRANSLATE,
+    "response_format": TRANSLATE,
+    "safety_identifier": TRANSLATE,
+    "seed": TRANSLATE,
+    "service_tier": TRANSLATE,
+    "stop": TRANSLATE,
+    "store": FieldRule("translate", (False,)),
+    "top_logprobs": FieldRule("translate", (0,), write=_write_top_logprobs, why=_NO_ROOM),
+    "verbosity": FieldRule("translate", ("medium",)),
+    # Hints of other APIs: the answer is of the same kind without them.
+    "diagnostics": drop_unless(),
+    "max_tool_calls": drop_unless(),
+    "speed": drop_unless("standard"),
+    # The chat API has these, but their results are not part of a translated answer.
+    "audio": reject_unless(why=_NO_ROOM),
+    "function_call": reject_unless("none", "auto", why=_NO_ROOM),
+    "functions": reject_unless([], why=_NO_ROOM),
+    "modalities": reject_unless(["text"], why=_NO_ROOM),
+    "tool_choice": reject_unless("none", "auto", why=_NO_ROOM),
+    "tools": reject_unless([], why=_NO_ROOM),
+    "web_search_options": reject_unless(why=_NO_ROOM),
+    # Every route has a limit of its own, which is a part of the conversation.
+    "max_completion_tokens": reject_unless(why=_OTHER_NAME),
+    "max_tokens": reject_unless(why=_OTHER_NAME),
+}
+# A server that still wants ``max_tokens`` may not know the newer fields. The hints among them are dropped and named.
+_OLDER_SERVERS: Final[Mapping[str, FieldRule]] = {
+    "metadata": drop_unless({}),
+    "moderation": REJECT,
+    "prediction": drop_unless(),
+    "prompt_cache_key": drop_unless(),
+    "prompt_cache_options": drop_unless({}),
+    "prompt_cache_retention": drop_unless(),
+    "safety_identifier": drop_unless(),
+    "service_tier": drop_unless("auto"),
+    "store": drop_unless(False),
+    "verbosity": drop_unless("medium"),
+}
+# The client formats whose answers can carry several choices and log probabilities.
+_CARRIED_BY: Final[Mapping[str, tuple[str, ...]]] = {
+    "n": ("completions",),
+    "logprobs": ("completions", "responses"),
+    "top_logprobs": ("completions", "responses"),
+}
 
 
 def write_request(call: Call, conversation: Conversation, target: Target) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -71,9 +148,10 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
         else:
             writer.drop("tier")
     if conversation.user is not None:
-        body["safety_identifier" if writer.current else "user"] = chat_upstream.end_user(conversation.user)
+        body["safety_identifier" if writer.current else "user"] = end_user(conversation.user)
+    writer.extras(body)
     if target.provider.responses:
-        body["store"] = False
+        body.setdefault("store", False)  # the vendor's own default may be to keep the answer
     if call.stream:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
@@ -96,6 +174,20 @@ class _Writer(RequestWriter):
         super().__init__(call, conversation, target)
         # A server that still wants max_tokens may not know the newer fields either.
         self.current = target.provider.max_tokens_field == "max_completion_tokens"
+
+    def extras(self, body: dict[str, Any]) -> None:
+        """Write the fields that not every format knows.
+
+        Raises UnsupportedParameter naming the first field that is rejected.
+        """
+        given = self.conversation.extras
+        for name, formats in _CARRIED_BY.items():
+            rule = EXTRA_RULES[name]
+            if name in given and self.call.format not in formats and given[name].value not in rule.neutral:
+                validation.unsupported(given[name].path, rule.why)
+        if self.current and "store" in given:
+            storage.check(self.call, self.target.provider)
+        self.write_extras(EXTRA_RULES if self.current else {**EXTRA_RULES, **_OLDER_SERVERS}, body)
 
     def messages(self, conversation: Conversation) -> list[dict[str, Any]]:
         system = "system" if self.target.sampling else "developer"
@@ -218,7 +310,7 @@ class _Writer(RequestWriter):
             function["parameters"] = tool.schema
         if tool.strict is not None:
             # Anthropic's strict is less strict: what it allows beyond OpenAI's is called without.
-            function["strict"] = tool.strict and schemas.is_strict(tool.schema)
+            function["strict"] = tool.strict and json_schema.is_strict(tool.schema)
         return {"type": "function", "function": function}
 
     def format(self, conversation: Conversation, body: dict[str, Any]) -> None:
@@ -231,7 +323,7 @@ class _Writer(RequestWriter):
         told: dict[str, Any] = {"name": format.name or _FORMAT_NAME, "schema": format.schema}
         if format.description is not None:
             told["description"] = format.description
-        strict = format.strict is not False and schemas.is_strict(format.schema)
+        strict = format.strict is not False and json_schema.is_strict(format.schema)
         told["strict"] = strict
         body["response_format"] = {"type": "json_schema", "json_schema": told}
 

@@ -6,10 +6,11 @@ counts or completeness.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from llm_service.core.call import Call
+from llm_service.core.content import Part, RedactedThinking, Refusal, Text, Thinking, ToolCall
 from llm_service.core.errors import (
     UpstreamError,
     UpstreamFailed,
@@ -19,13 +20,12 @@ from llm_service.core.errors import (
     UpstreamRejected,
 )
 from llm_service.core.events import Answer, StopReason
-from llm_service.core.target import Target
 from llm_service.core.usage import Usage
 from llm_service.formats import decoding as upstream
-from llm_service.formats import storage
+from llm_service.formats import tool_calls as tools
 from llm_service.formats.decoding import Counts, VendorError, broken
 from llm_service.formats.openai_chat import decode_answer as chat_upstream
-from llm_service.formats.openai_responses.encode_answer import read_carried
+from llm_service.formats.openai_responses.decode_messages import own_signature
 from llm_service.formats.openai_responses.schema import NAME
 
 _IN_BAND: upstream.Kinds = (
@@ -44,30 +44,75 @@ _TOOL_CALLS = ("function_call", "custom_tool_call")
 read_error = chat_upstream.read_error
 
 
-def forward(call: Call, target: Target) -> dict[str, Any]:
-    """The client's own body for ``target``, nothing of it kept there unless that was asked for and is allowed.
-
-    Reasoning of another vendor, which answered an earlier turn, is left out: OpenAI
-    refuses what it has not encrypted itself.
-
-    Raises UnsupportedParameter for storage that is not allowed.
-    """
-    storage.check(call, target.provider)
-    body = {**call.body, "model": target.model, "store": call.body.get("store") is True}
-    if left_out(call):
-        body["input"] = [item for item in call.body["input"] if not _is_foreign(item)]
-    return body
+# The text of a reasoning summary's parts, put together.
+BETWEEN = "\n\n"
 
 
-def left_out(call: Call) -> tuple[str, ...]:
-    """The names of what ``forward`` leaves out."""
-    given = call.body.get("input")
-    return ("input[].reasoning",) if isinstance(given, list) and any(map(_is_foreign, given)) else ()
+def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
+    """A plain answer. Raises UpstreamBroken when it is none, or has something that was not asked for."""
+    check_answer(body)
+    if body["status"] not in ("completed", "incomplete"):
+        broken("it is not finished")
+    for item in body["output"]:
+        if item.get("type") == "function_call":
+            check_call(item, call, cut=body["status"] == "incomplete")
+    return Answer(
+        usage=usage_of(body, call, characters_of(body["output"])),
+        stop_reason=stop_reason(body),
+        parts=tuple(part for item in body["output"] for part in parts(item)),
+        model=upstream.model_name(body.get("model")),
+    )
 
 
-def _is_foreign(item: Mapping[str, Any]) -> bool:
+def parts(item: Mapping[str, Any]) -> Iterator[Part]:
+    match item.get("type"):
+        case "message":
+            for part in items(item.get("content")):
+                if part.get("type") == "refusal":
+                    yield Refusal(string(part, "refusal"))
+                elif text := string(part, "text"):
+                    yield Text(text)
+        case "function_call":
+            yield ToolCall(*called(item), string(item, "arguments"))
+        case "reasoning":
+            thinking = thought(item)
+            if thinking is not None:
+                yield thinking
+        case _:
+            broken("it has an item that was not asked for")
+
+
+def check_call(item: Mapping[str, Any], call: Call | None, *, cut: bool) -> None:
+    """Raises UpstreamBroken for a tool that was not offered, and for arguments that are no JSON object unless
+    the answer was ``cut`` in them."""
+    if not upstream.has_tools(call):
+        broken("it calls a tool that it was not given")
+    if not cut and not tools.is_arguments(string(item, "arguments")):
+        broken("a tool call's arguments are not a JSON object")
+
+
+def called(item: Mapping[str, Any]) -> tuple[str, str]:
+    id, name = string(item, "call_id"), string(item, "name")
+    if not id or not name:
+        broken("a tool call has no id or no name")
+    return id, name
+
+
+def string(given: Mapping[str, Any], name: str) -> str:
+    value = given.get(name)
+    if type(value) is not str:
+        broken(f"a {name} is not a string")
+    return value
+
+
+def thought(item: Mapping[str, Any]) -> Thinking | RedactedThinking | None:
+    """A reasoning item; without a summary only OpenAI can read it."""
+    texts = [string(part, "text") for part in (*items(item.get("summary")), *items(item.get("content")))]
     encrypted = item.get("encrypted_content")
-    return isinstance(encrypted, str) and read_carried(encrypted) is not None
+    signature = own_signature(item.get("id"), encrypted) if type(encrypted) is str and encrypted else ""
+    if any(texts):
+        return Thinking(BETWEEN.join(texts), signature, NAME)
+    return RedactedThinking(signature, NAME) if signature else None
 
 
 def read_usage(given: Any, characters: int, call: Call | None, service_tier: Any = None, output: Any = None) -> Usage:
@@ -101,17 +146,6 @@ def _is_search(item: Mapping[str, Any]) -> bool:
 def items(output: Any) -> Iterable[dict[str, Any]]:
     """The items of an answer's ``output``, whatever it is."""
     return [item for item in output if isinstance(item, dict)] if isinstance(output, list) else ()
-
-
-def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
-    """A plain answer that the client gets as it is. Raises UpstreamBroken when it is none."""
-    check_answer(body)
-    return Answer(
-        usage=usage_of(body, call, characters_of(body["output"])),
-        stop_reason=stop_reason(body),
-        model=upstream.model_name(body.get("model")),
-        body=body,
-    )
 
 
 def usage_of(response: Mapping[str, Any], call: Call | None, characters: int) -> Usage:

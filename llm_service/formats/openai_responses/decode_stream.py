@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llm_service.core.call import Call
-from llm_service.core.content import Part, RedactedThinking, Refusal, Text, Thinking, ToolCall
+from llm_service.core.content import RedactedThinking, Refusal, Text, Thinking
 from llm_service.core.events import (
     Answer,
     Delta,
@@ -28,80 +28,61 @@ from llm_service.core.events import (
 from llm_service.formats import decoding as upstream
 from llm_service.formats import tool_calls as tools
 from llm_service.formats.decoding import broken
-from llm_service.formats.openai_responses.decode_answer import characters_of, check_answer, items, stop_reason, usage_of
-from llm_service.formats.openai_responses.decode_request import own_signature
-from llm_service.formats.openai_responses.passthrough import Stream
+from llm_service.formats.openai_responses import decode_answer
 from llm_service.formats.openai_responses.schema import NAME
 
-# The text of a reasoning summary's parts, put together.
-_BETWEEN = "\n\n"
+_ENDS = ("response.completed", "response.incomplete")
+_FAILURES = ("response.failed", "response.cancelled", "error")
 
 
-def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
-    """A plain answer. Raises UpstreamBroken when it is none, or has something that was not asked for."""
-    check_answer(body)
-    if body["status"] not in ("completed", "incomplete"):
-        broken("it is not finished")
-    for item in body["output"]:
-        if item.get("type") == "function_call":
-            _check_call(item, call, cut=body["status"] == "incomplete")
-    return Answer(
-        usage=usage_of(body, call, characters_of(body["output"])),
-        stop_reason=stop_reason(body),
-        parts=tuple(part for item in body["output"] for part in _parts(item)),
-        model=upstream.model_name(body.get("model")),
-    )
+class Stream(upstream.Stream):
+    """What ``Reader`` and ``Passthrough`` both learn from the events of one stream."""
 
+    __slots__ = ("_begun", "_call", "_characters", "_model", "_response", "finished")
 
-def _parts(item: Mapping[str, Any]) -> Iterator[Part]:
-    match item.get("type"):
-        case "message":
-            for part in items(item.get("content")):
-                if part.get("type") == "refusal":
-                    yield Refusal(_string(part, "refusal"))
-                elif text := _string(part, "text"):
-                    yield Text(text)
-        case "function_call":
-            yield ToolCall(*_called(item), _string(item, "arguments"))
-        case "reasoning":
-            thought = _thought(item)
-            if thought is not None:
-                yield thought
-        case _:
-            broken("it has an item that was not asked for")
+    def __init__(self, call: Call | None = None) -> None:
+        self._call = call
+        self._begun = False
+        self._characters = 0
+        self._model = ""
+        self._response: Mapping[str, Any] = {}  # the answer's last and whole account of itself
+        self.finished = False
 
+    def _follow(self, event: dict[str, Any]) -> str:
+        """Take note of ``event``; its type."""
+        kind = event.get("type")
+        if type(kind) is not str:
+            if event.get("error"):  # some servers' way of failing
+                raise decode_answer.in_band(event)
+            broken("an event has no type")
+        delta = event.get("delta")
+        if type(delta) is str:
+            if not self._begun:
+                broken("a delta came before response.created")
+            self._characters += len(delta)
+        elif kind in _FAILURES:
+            raise decode_answer.in_band(event)
+        elif kind in _ENDS or kind == "response.created":
+            self._note(kind, event.get("response"))
+        return kind
 
-def _check_call(item: Mapping[str, Any], call: Call | None, *, cut: bool) -> None:
-    """Raises UpstreamBroken for a tool that was not offered, and for arguments that are no JSON object unless
-    the answer was ``cut`` in them."""
-    if not upstream.has_tools(call):
-        broken("it calls a tool that it was not given")
-    if not cut and not tools.is_arguments(_string(item, "arguments")):
-        broken("a tool call's arguments are not a JSON object")
+    def _note(self, kind: str, response: Any) -> None:
+        if type(response) is not dict or self._begun is (kind == "response.created"):
+            broken("response.created is not the one first event")
+        self._begun = True
+        self._model = upstream.model_name(response.get("model")) or self._model
+        if kind in _ENDS:
+            decode_answer.check_answer(response)
+            self._response = response
+            self.finished = True
 
-
-def _called(item: Mapping[str, Any]) -> tuple[str, str]:
-    id, name = _string(item, "call_id"), _string(item, "name")
-    if not id or not name:
-        broken("a tool call has no id or no name")
-    return id, name
-
-
-def _string(given: Mapping[str, Any], name: str) -> str:
-    value = given.get(name)
-    if type(value) is not str:
-        broken(f"a {name} is not a string")
-    return value
-
-
-def _thought(item: Mapping[str, Any]) -> Thinking | RedactedThinking | None:
-    """A reasoning item; without a summary only OpenAI can read it."""
-    texts = [_string(part, "text") for part in (*items(item.get("summary")), *items(item.get("content")))]
-    encrypted = item.get("encrypted_content")
-    signature = own_signature(item.get("id"), encrypted) if type(encrypted) is str and encrypted else ""
-    if any(texts):
-        return Thinking(_BETWEEN.join(texts), signature, NAME)
-    return RedactedThinking(signature, NAME) if signature else None
+    def _answer(self) -> Answer:
+        characters = max(self._characters, decode_answer.characters_of(self._response.get("output")))
+        return Answer(
+            usage=decode_answer.usage_of(self._response, self._call, characters),
+            stop_reason=decode_answer.stop_reason(self._response),
+            model=self._model,
+        )
 
 
 class _Item:
@@ -142,11 +123,11 @@ class StreamDecoder(Stream):
             case "response.output_item.done":
                 yield from self._done(event)
             case "response.reasoning_summary_part.added" if self._item(event).told:
-                yield from self._tell(self._item(event), ThinkingDelta(_BETWEEN), _BETWEEN)
+                yield from self._tell(self._item(event), ThinkingDelta(decode_answer.BETWEEN), decode_answer.BETWEEN)
             case _:
                 make = _PIECES.get(kind)
                 if make is not None:
-                    item, piece = self._item(event), _string(event, "delta")
+                    item, piece = self._item(event), decode_answer.string(event, "delta")
                     if piece:
                         yield from self._tell(item, make(item, piece), piece)
 
@@ -167,9 +148,9 @@ class StreamDecoder(Stream):
         item = self._places[place] = _Item(given["type"], self._calls)
         self._order.append(item)
         if item.kind == "function_call":
-            _check_call(given, self._call, cut=True)
+            decode_answer.check_call(given, self._call, cut=True)
             self._calls += 1
-            yield from self._tell(item, ToolCallStart(item.number, *_called(given)))
+            yield from self._tell(item, ToolCallStart(item.number, *decode_answer.called(given)))
 
     def _tell(self, item: _Item, event: Event, piece: str = "") -> Iterator[Event]:
         """``event``, unless another item is being told: then it waits."""
@@ -185,7 +166,7 @@ class StreamDecoder(Stream):
         if type(whole) is not dict or whole.get("type") != item.kind:
             broken("an item is not what it was begun as")
         if item.kind == "function_call":
-            self._sound = self._sound and tools.is_arguments(_string(whole, "arguments"))
+            self._sound = self._sound and tools.is_arguments(decode_answer.string(whole, "arguments"))
         for last in _rest(item, whole):
             yield from self._tell(item, last)
         item.done = True
@@ -221,14 +202,14 @@ _PIECES: Mapping[str, Any] = {
 def _rest(item: _Item, whole: Mapping[str, Any]) -> Iterator[Event]:
     """The end of an item, and what of it was told only as a whole."""
     if item.kind == "function_call":
-        arguments = _string(whole, "arguments")
+        arguments = decode_answer.string(whole, "arguments")
         if not item.told and arguments:
             yield ToolCallDelta(item.number, arguments)
         elif item.told and "".join(item.told) != arguments:
             broken("a piece of a tool's arguments is missing")
         yield ToolCallEnd(item.number)
         return
-    for part in () if item.told else _parts(whole):
+    for part in () if item.told else decode_answer.parts(whole):
         match part:
             case Text(text):
                 yield Delta(text)
@@ -237,7 +218,7 @@ def _rest(item: _Item, whole: Mapping[str, Any]) -> Iterator[Event]:
             case Thinking(text):
                 yield ThinkingDelta(text)
     if item.kind == "reasoning":
-        thought = _thought(whole)
+        thought = decode_answer.thought(whole)
         if type(thought) is RedactedThinking and not item.told:
             yield thought
         elif thought is not None:

@@ -27,8 +27,8 @@ from llm_service.core.target import Target
 from llm_service.formats import json_schema as schemas
 from llm_service.formats import media, reasoning, validation
 from llm_service.formats.encoding import RequestWriter
-from llm_service.formats.openai_chat import decode_answer as chat_upstream
-from llm_service.formats.openai_responses.parts import write_part
+from llm_service.formats.openai_chat.decode_answer import end_user
+from llm_service.formats.openai_responses.encode_parts import write_part
 from llm_service.formats.openai_responses.schema import NAME
 
 LEAST_TOKENS: Final = 16
@@ -67,7 +67,7 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
     body: dict[str, Any] = {"model": target.model, "input": writer.input(conversation), "store": False}
     writer.limits(conversation, body)
     if conversation.user is not None:
-        body["safety_identifier"] = chat_upstream.end_user(conversation.user)
+        body["safety_identifier"] = end_user(conversation.user)
     if conversation.tier is not None and conversation.tier != "auto":
         body["service_tier"] = "default" if conversation.tier == "standard" else conversation.tier
     if conversation.cache is not None:

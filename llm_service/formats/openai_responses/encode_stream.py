@@ -30,8 +30,8 @@ from llm_service.core.events import (
     ToolCallStart,
 )
 from llm_service.formats import sse
-from llm_service.formats.openai_responses import encode_answer as reply
-from llm_service.formats.openai_responses import schema as responses_client
+from llm_service.formats.openai_responses import encode_answer, schema
+from llm_service.formats.openai_responses import errors as responses_errors
 
 
 class _Item:
@@ -49,7 +49,7 @@ class _Item:
 class StreamEncoder:
     """One stream as ``response.*`` events."""
 
-    KEEP_ALIVE: ClassVar[bytes] = responses_client.KEEP_ALIVE
+    KEEP_ALIVE: ClassVar[bytes] = schema.KEEP_ALIVE
     __slots__ = ("_call", "_item", "_model", "_output", "_sequence", "_verbatim")
 
     def __init__(self, call: Call) -> None:
@@ -70,7 +70,7 @@ class StreamEncoder:
 
         Flat as OpenAI documents it, and nested as it sends it: the second makes its SDKs raise.
         """
-        told = responses_client.error(failure, request_id or self._call.request_id)["error"]
+        told = responses_errors.error(failure, request_id or self._call.request_id)["error"]
         flat = {"code": told["code"], "message": told["message"], "param": told["param"]}
         return self._event("error", **flat, error=told)
 
@@ -94,7 +94,7 @@ class StreamEncoder:
         self._verbatim = event.verbatim
         if event.verbatim:
             return b""
-        response = reply.response_object(self._call, self._model, "in_progress", [])
+        response = encode_answer.response_object(self._call, self._model, "in_progress", [])
         return self._event("response.created", response=response) + self._event(
             "response.in_progress", response=response
         )
@@ -103,20 +103,20 @@ class StreamEncoder:
         if self._verbatim:
             return _priced(event.tail, event.answer.cost_nanousd)
         closing = self._close_item(event.answer)
-        response = reply.final_response(self._call, self._model, event.answer, self._output)
+        response = encode_answer.final_response(self._call, self._model, event.answer, self._output)
         return closing + self._event(f"response.{response['status']}", response=response)
 
     # ---- items
 
     def _open_item(self, kind: str, prefix: str, call_id: str = "", name: str = "") -> bytes:
         closing = self._close_item()
-        item = self._item = _Item(kind, reply.item_id(self._call, prefix, len(self._output)), call_id, name)
+        item = self._item = _Item(kind, encode_answer.item_id(self._call, prefix, len(self._output)), call_id, name)
         if kind == "function_call":
-            told = reply.function_item(item.id, call_id, name, "", "in_progress")
+            told = encode_answer.function_item(item.id, call_id, name, "", "in_progress")
         elif kind == "reasoning":
-            told = reply.reasoning_item(item.id, "")
+            told = encode_answer.reasoning_item(item.id, "")
         else:
-            told = reply.message_item(item.id, [], "in_progress")
+            told = encode_answer.message_item(item.id, [], "in_progress")
         return closing + self._event("response.output_item.added", output_index=len(self._output), item=told)
 
     def _close_item(self, answer: Answer | None = None, encrypted: str | None = None) -> bytes:
@@ -129,16 +129,16 @@ class StreamEncoder:
             closing = self._event(
                 "response.function_call_arguments.done", **self._place(), name=item.name, arguments=arguments
             )
-            whole = reply.function_item(item.id, item.call_id, item.name, arguments)
+            whole = encode_answer.function_item(item.id, item.call_id, item.name, arguments)
         elif item.kind == "reasoning":
             text = "".join(item.pieces)
             closing = self._close_summary(text)
-            whole = reply.reasoning_item(item.id, text, encrypted)
+            whole = encode_answer.reasoning_item(item.id, text, encrypted)
         else:
             closing = self._close_part()
             refused = any(part["type"] == "refusal" for part in item.content)
-            status = reply.ending(answer.stop_reason if answer else None, refused=refused)[0]
-            whole = reply.message_item(item.id, item.content, status)
+            status = encode_answer.ending(answer.stop_reason if answer else None, refused=refused)[0]
+            whole = encode_answer.message_item(item.id, item.content, status)
         closing += self._event("response.output_item.done", output_index=len(self._output), item=whole)
         self._output.append(whole)
         self._item = None
@@ -193,7 +193,10 @@ class StreamEncoder:
         assert item is not None
         if not item.pieces:
             opening += self._event(
-                "response.reasoning_summary_part.added", **self._place(), summary_index=0, part=reply.summary_part("")
+                "response.reasoning_summary_part.added",
+                **self._place(),
+                summary_index=0,
+                part=encode_answer.summary_part(""),
             )
         item.pieces.append(event.text)
         return opening + self._event(
@@ -205,11 +208,11 @@ class StreamEncoder:
             return b""
         place = {**self._place(), "summary_index": 0}
         return self._event("response.reasoning_summary_text.done", **place, text=text) + self._event(
-            "response.reasoning_summary_part.done", **place, part=reply.summary_part(text)
+            "response.reasoning_summary_part.done", **place, part=encode_answer.summary_part(text)
         )
 
     def _end_thinking(self, event: ThinkingEnd) -> bytes:
-        encrypted = reply.carried(event.vendor, event.signature) if event.signature else None
+        encrypted = encode_answer.carried(event.vendor, event.signature) if event.signature else None
         if not self._is("reasoning"):
             if encrypted is None:
                 return b""
@@ -217,7 +220,7 @@ class StreamEncoder:
         return self._close_item(encrypted=encrypted)
 
     def _redact(self, event: RedactedThinking) -> bytes:
-        encrypted = reply.carried(event.vendor, event.data, redacted=True)
+        encrypted = encode_answer.carried(event.vendor, event.data, redacted=True)
         return self._open_item("reasoning", "rs") + self._close_item(encrypted=encrypted)
 
     def _is(self, kind: str) -> bool:
@@ -242,7 +245,7 @@ class StreamEncoder:
 
 
 def _part(kind: str, text: str) -> dict[str, Any]:
-    return reply.text_part(text) if kind == "text" else reply.refusal_part(text)
+    return encode_answer.text_part(text) if kind == "text" else encode_answer.refusal_part(text)
 
 
 _WRITERS: dict[type, Callable[[StreamEncoder, Any], bytes]] = {
@@ -264,4 +267,4 @@ def _priced(tail: bytes, cost_nanousd: int | None) -> bytes:
     """The terminal event of a verbatim stream with the cost added to its usage."""
     name, data = sse.parse(tail)
     event = orjson.loads(data)
-    return sse.json_frame({**event, "response": reply.with_cost(event["response"], cost_nanousd)}, name)
+    return sse.json_frame({**event, "response": encode_answer.with_cost(event["response"], cost_nanousd)}, name)

@@ -13,70 +13,51 @@ from typing import Any
 from llm_service.core.call import Call
 from llm_service.core.errors import UpstreamError
 from llm_service.core.events import Answer, Event, Finished, Relay, Started
+from llm_service.core.target import Target
 from llm_service.formats import decoding as upstream
-from llm_service.formats import sse
+from llm_service.formats import sse, storage
 from llm_service.formats.decoding import broken
-from llm_service.formats.openai_responses.decode_answer import (
-    characters_of,
-    check_answer,
-    in_band,
-    stop_reason,
-    usage_of,
-)
+from llm_service.formats.openai_responses import decode_answer
+from llm_service.formats.openai_responses.decode_stream import Stream
+from llm_service.formats.openai_responses.encode_answer import read_carried
 from llm_service.formats.openai_responses.schema import KEEP_ALIVE
 
-_ENDS = ("response.completed", "response.incomplete")
-_FAILURES = ("response.failed", "response.cancelled", "error")
+
+def forward(call: Call, target: Target) -> dict[str, Any]:
+    """The client's own body for ``target``, nothing of it kept there unless that was asked for and is allowed.
+
+    Reasoning of another vendor, which answered an earlier turn, is left out: OpenAI
+    refuses what it has not encrypted itself.
+
+    Raises UnsupportedParameter for storage that is not allowed.
+    """
+    storage.check(call, target.provider)
+    body = {**call.body, "model": target.model, "store": call.body.get("store") is True}
+    if left_out(call):
+        body["input"] = [item for item in call.body["input"] if not _is_foreign(item)]
+    return body
 
 
-class Stream(upstream.Stream):
-    """What ``Reader`` and ``Passthrough`` both learn from the events of one stream."""
+def left_out(call: Call) -> tuple[str, ...]:
+    """The names of what ``forward`` leaves out."""
+    given = call.body.get("input")
+    return ("input[].reasoning",) if isinstance(given, list) and any(map(_is_foreign, given)) else ()
 
-    __slots__ = ("_begun", "_call", "_characters", "_model", "_response", "finished")
 
-    def __init__(self, call: Call | None = None) -> None:
-        self._call = call
-        self._begun = False
-        self._characters = 0
-        self._model = ""
-        self._response: Mapping[str, Any] = {}  # the answer's last and whole account of itself
-        self.finished = False
+def _is_foreign(item: Mapping[str, Any]) -> bool:
+    encrypted = item.get("encrypted_content")
+    return isinstance(encrypted, str) and read_carried(encrypted) is not None
 
-    def _follow(self, event: dict[str, Any]) -> str:
-        """Take note of ``event``; its type."""
-        kind = event.get("type")
-        if type(kind) is not str:
-            if event.get("error"):  # some servers' way of failing
-                raise in_band(event)
-            broken("an event has no type")
-        delta = event.get("delta")
-        if type(delta) is str:
-            if not self._begun:
-                broken("a delta came before response.created")
-            self._characters += len(delta)
-        elif kind in _FAILURES:
-            raise in_band(event)
-        elif kind in _ENDS or kind == "response.created":
-            self._note(kind, event.get("response"))
-        return kind
 
-    def _note(self, kind: str, response: Any) -> None:
-        if type(response) is not dict or self._begun is (kind == "response.created"):
-            broken("response.created is not the one first event")
-        self._begun = True
-        self._model = upstream.model_name(response.get("model")) or self._model
-        if kind in _ENDS:
-            check_answer(response)
-            self._response = response
-            self.finished = True
-
-    def _answer(self) -> Answer:
-        characters = max(self._characters, characters_of(self._response.get("output")))
-        return Answer(
-            usage=usage_of(self._response, self._call, characters),
-            stop_reason=stop_reason(self._response),
-            model=self._model,
-        )
+def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
+    """A plain answer that the client gets as it is. Raises UpstreamBroken when it is none."""
+    decode_answer.check_answer(body)
+    return Answer(
+        usage=decode_answer.usage_of(body, call, decode_answer.characters_of(body["output"])),
+        stop_reason=decode_answer.stop_reason(body),
+        model=upstream.model_name(body.get("model")),
+        body=body,
+    )
 
 
 class Passthrough(Stream):

@@ -7,7 +7,6 @@ Field by field this follows the openai SDK 3.52. The rest of the client's side:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from marshmallow import ValidationError
@@ -16,7 +15,6 @@ from marshmallow import fields as base
 from llm_service.core import errors
 from llm_service.formats import schema_fields as fields
 from llm_service.formats import sse, validation
-from llm_service.formats.openai_chat import errors as chat_errors
 
 NAME = "responses"
 KEEP_ALIVE = sse.KEEP_ALIVE
@@ -111,6 +109,16 @@ class RequestSchema(fields.WireSchema):
 
 _SCHEMA = RequestSchema()
 
+# What this format calls the fields of ``Conversation``, where its word is another one.
+FIELD_NAMES: Mapping[str, str] = {
+    "max_tokens": "max_output_tokens",
+    "effort": "reasoning.effort",
+    "thoughts": "input[].reasoning",
+    "cache": "prompt_cache_breakpoint",
+    "format": "text.format",
+    "tier": "service_tier",
+}
+
 
 def check(body: Any) -> dict[str, Any]:
     """``body`` if it is a well-formed request, else InvalidRequest naming the field."""
@@ -124,22 +132,3 @@ def check(body: Any) -> dict[str, Any]:
 def prompt(body: Mapping[str, Any]) -> list[Any]:
     """The JSON values that hold the prompt, for its keyed hash."""
     return [body.get("instructions"), body.get("input"), body.get("prompt")]
-
-
-# Both of OpenAI's APIs tell errors in the same words.
-status = chat_errors.status
-
-
-def error(failure: errors.ServiceError, request_id: str) -> dict[str, Any]:
-    """The error's JSON object. OpenAI's own type and code are kept where OpenAI was asked."""
-    told = chat_errors.error(failure, request_id)
-    vendor = failure.vendor
-    # Not for the service's own credentials: the caller would take them for its key.
-    if vendor.get("format") == NAME and vendor.get("type") and failure.code != "upstream_authentication":
-        told["error"] |= {"type": vendor["type"], "code": vendor.get("code")}
-    return told
-
-
-def error_headers(failure: errors.ServiceError, now: datetime) -> dict[str, str]:
-    """OpenAI's rate-limit headers, and a word to its SDKs not to retry what was retried here."""
-    return chat_errors.error_headers(failure, now)

@@ -39,8 +39,7 @@ from llm_service.core.content import (
 )
 from llm_service.core.conversation import Conversation
 from llm_service.formats import openai_responses as responses
-from llm_service.formats.openai_responses import decode_request as responses_request
-from llm_service.formats.openai_responses import parts as responses_parts
+from llm_service.formats.openai_responses import decode_messages, decode_request, decode_tools
 from tests.formats.openai_responses.wire import body, message, reasoning, tool_call
 
 PIXEL = "iVBORw0KGgo="
@@ -385,28 +384,31 @@ def item(name: str) -> Any:
 
 TABLES = {
     "request": (
-        responses_request.CROSSING,
+        decode_request.CROSSING,
         keys(response_create_params.ResponseCreateParamsStreaming),
     ),
     "message": (
-        responses_request.ITEM_CROSSING["message"],
+        decode_messages.ITEM_CROSSING["message"],
         keys(easy_input_message_param.EasyInputMessageParam, item("Message"), item("ResponseOutputMessageParam")),
     ),
-    "function_call": (responses_request.ITEM_CROSSING["function_call"], keys(item("ResponseFunctionToolCallParam"))),
+    "function_call": (decode_messages.ITEM_CROSSING["function_call"], keys(item("ResponseFunctionToolCallParam"))),
     "function_call_output": (
-        responses_request.ITEM_CROSSING["function_call_output"],
+        decode_messages.ITEM_CROSSING["function_call_output"],
         keys(item("FunctionCallOutput")),
     ),
     "reasoning": (
-        responses_request.ITEM_CROSSING["reasoning"],
+        decode_messages.ITEM_CROSSING["reasoning"],
         keys(response_reasoning_item_param.ResponseReasoningItemParam),
     ),
-    "function tool": (responses_request.TOOL_CROSSING, keys(function_tool_param.FunctionToolParam)),
-    "text": (responses_request.TEXT_CROSSING, keys(response_text_config_param.ResponseTextConfigParam)),
-    "reasoning settings": (responses_request.REASONING_CROSSING, keys(reasoning_param.Reasoning)),
-    "input_text": (responses_parts.CROSSING["input_text"], keys(response_input_text_param.ResponseInputTextParam)),
-    "input_image": (responses_parts.CROSSING["input_image"], keys(response_input_image_param.ResponseInputImageParam)),
-    "input_file": (responses_parts.CROSSING["input_file"], keys(response_input_file_param.ResponseInputFileParam)),
+    "function tool": (decode_tools.TOOL_CROSSING, keys(function_tool_param.FunctionToolParam)),
+    "text": (decode_request.TEXT_CROSSING, keys(response_text_config_param.ResponseTextConfigParam)),
+    "reasoning settings": (decode_request.REASONING_CROSSING, keys(reasoning_param.Reasoning)),
+    "input_text": (decode_messages.PART_CROSSING["input_text"], keys(response_input_text_param.ResponseInputTextParam)),
+    "input_image": (
+        decode_messages.PART_CROSSING["input_image"],
+        keys(response_input_image_param.ResponseInputImageParam),
+    ),
+    "input_file": (decode_messages.PART_CROSSING["input_file"], keys(response_input_file_param.ResponseInputFileParam)),
 }
 
 
@@ -418,12 +420,12 @@ def test_every_field_of_the_sdk_has_a_fate(name: str) -> None:
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "fields_responses.md").read_text(encoding="utf-8")
 DOCUMENTED = {
-    "Request": responses_request.CROSSING,
-    "text": responses_request.TEXT_CROSSING,
-    "reasoning": responses_request.REASONING_CROSSING,
-    "tools[]": responses_request.TOOL_CROSSING,
-    **{f"Items/{name}": table for name, table in responses_request.ITEM_CROSSING.items()},
-    **{f"Parts/{name}": table for name, table in responses_parts.CROSSING.items()},
+    "Request": decode_request.CROSSING,
+    "text": decode_request.TEXT_CROSSING,
+    "reasoning": decode_request.REASONING_CROSSING,
+    "tools[]": decode_tools.TOOL_CROSSING,
+    **{f"Items/{name}": table for name, table in decode_messages.ITEM_CROSSING.items()},
+    **{f"Parts/{name}": table for name, table in decode_messages.PART_CROSSING.items()},
 }
 
 

@@ -157,6 +157,21 @@ class JsonFormat:
     place: str = field(default="response_format", compare=False, repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token of an answer and the natural logarithm of its probability.
+
+    ``bytes`` is the token as UTF-8, None where the vendor does not send it: a token
+    may be a part of a character. ``top`` holds the most likely tokens at this position,
+    whose own ``top`` is empty.
+    """
+
+    token: str
+    logprob: float
+    bytes: tuple[int, ...] | None = None
+    top: tuple[TokenLogprob, ...] = ()
+
+
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 

@@ -11,12 +11,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from llm_service.core.content import Part, RedactedThinking, Refusal, Text
+from llm_service.core.content import Part, RedactedThinking, Refusal, Text, TokenLogprob
 from llm_service.core.errors import Limit
 from llm_service.core.target import Price
 from llm_service.core.usage import Usage
 
 StopReason: TypeAlias = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal", "other"]
+
+
+def _words(parts: tuple[Part, ...]) -> str:
+    return "".join([part.text for part in parts if type(part) is Text or type(part) is Refusal])
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of several answers to the same request. ``index`` is its number, from 0."""
+
+    index: int = 0
+    stop_reason: StopReason | None = None
+    parts: tuple[Part, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The text of the choice, a refusal included."""
+        return _words(self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +46,11 @@ class Answer:
     client speaks the vendor's dialect); then ``parts`` is empty.
     ``model`` is the model the vendor says it used. ``provider`` and
     ``cost_nanousd`` (None: unknown price) are stamped on by routing. ``headers``
-    are the vendor's that the caller gets (lower-case names).
+    are the vendor's that the caller gets (lower-case names). ``logprobs`` holds the
+    tokens of the text when the client asked for them. ``choices`` holds every choice,
+    the first one included, when the client asked for several; ``parts``, ``stop_reason``
+    and ``logprobs`` are those of the first one. After a stream the parts and the
+    logprobs are empty: its deltas had them.
     """
 
     usage: Usage
@@ -41,11 +64,13 @@ class Answer:
     upstream_request_id: str | None = None
     dropped: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
+    logprobs: tuple[TokenLogprob, ...] = ()
+    choices: tuple[Choice, ...] = ()
 
     @property
     def text(self) -> str:
-        """What is said in words, a refusal included."""
-        return "".join([part.text for part in self.parts if type(part) is Text or type(part) is Refusal])
+        """The text of the answer, a refusal included."""
+        return _words(self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +131,35 @@ class Delta:
 
     text: str
 
+    @property
+    def logprobs(self) -> tuple[TokenLogprob, ...]:
+        """The tokens of this piece; only ``ChoiceDelta`` has some."""
+        return ()
+
+    @property
+    def choice(self) -> int:
+        """The index of the choice that this piece belongs to; only ``ChoiceDelta`` has others than 0."""
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceDelta(Delta):
+    """A piece of the text of choice ``choice``, with its tokens, when the client asked for several choices or logprobs.
+
+    A class of its own, because ``Delta`` is built for most events of most streams and every field costs time.
+    The text is empty when the tokens are only a part of a character.
+    """
+
+    logprobs: tuple[TokenLogprob, ...] = ()
+    choice: int = 0
+
 
 @dataclass(frozen=True, slots=True)
 class RefusalDelta:
-    """A piece of the model's refusal."""
+    """A piece of the model's refusal. ``choice`` is the index of the choice it belongs to."""
 
     text: str
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +241,7 @@ Event: TypeAlias = (
     | HeldBack
     | Started
     | Delta
+    | ChoiceDelta
     | RefusalDelta
     | ThinkingDelta
     | ThinkingEnd
@@ -216,6 +265,6 @@ def characters_in(event: Event) -> int | None:
         return len(event.text)
     if type(event) is ToolCallDelta:
         return len(event.arguments)
-    if type(event) is ThinkingDelta or type(event) is RefusalDelta:
+    if type(event) is ThinkingDelta or type(event) is RefusalDelta or type(event) is ChoiceDelta:
         return len(event.text)
     return None

@@ -104,7 +104,7 @@ def text_of(events: Sequence[Event]) -> str | None:
     if any(type(part) in (ToolCall, Refusal) for part in answer.parts):
         return None
     streamed = type(events[0]) is Started
-    text = "".join([event.text for event in events if type(event) is Delta]) if streamed else answer.text
+    text = "".join([event.text for event in events if isinstance(event, Delta)]) if streamed else answer.text
     return text if text or answer.stop_reason != "other" else None
 
 
@@ -115,7 +115,7 @@ def with_text(events: Sequence[Event], text: str) -> list[Event]:
     written: list[Event] = []
     said = False
     for event in events[:-1]:
-        if type(event) is not Delta:
+        if not isinstance(event, Delta):
             written.append(event)
         elif not said:
             written.append(Delta(text))

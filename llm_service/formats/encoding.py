@@ -1,4 +1,4 @@
-"""What the writers of upstream requests share: the names of what is left out, and the rules for extra fields."""
+"""What the writers of upstream requests share: the names of dropped fields, and the rules for extra fields."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_service.core.call import Call
-from llm_service.core.conversation import Conversation
+from llm_service.core.conversation import Conversation, Extra
 from llm_service.core.target import Target
 from llm_service.formats import validation
 from llm_service.formats.rules import REJECT, FieldRule
 
 
 class RequestWriter:
-    """One request to ``target``. ``dropped`` holds, in the client's words, the names of what is left out."""
+    """One request to ``target``. ``dropped`` holds the client's names of the fields that are left out."""
 
     def __init__(self, call: Call, conversation: Conversation, target: Target) -> None:
         self.call, self.conversation, self.target = call, conversation, target
@@ -30,15 +30,37 @@ class RequestWriter:
     def write_extras(self, rules: Mapping[str, FieldRule], body: dict[str, Any]) -> None:
         """Write, drop or reject each extra field of the conversation by the target's ``rules``.
 
-        Raises UnsupportedParameter naming the first field that is rejected; a field without a rule is.
+        A field without a rule is rejected. Raises UnsupportedParameter naming the first field that is rejected, and
+        InvalidRequest naming a field that contradicts what is in ``body`` already.
         """
         for name, extra in self.conversation.extras.items():
             rule = rules.get(name, REJECT)
             if extra.value in rule.neutral:
                 continue
             if rule.how == "translate":
-                body[name] = extra.value
+                if rule.write is not None:
+                    rule.write(body, extra)
+                else:
+                    write_field(body, rule.field or name, extra)
             elif rule.how == "drop":
                 self.dropped[extra.path] = None
             else:
                 validation.unsupported(extra.path)
+
+
+def write_field(body: dict[str, Any], field: str, extra: Extra) -> None:
+    """Write the value of ``extra`` at the path ``field`` of ``body``.
+
+    Raises InvalidRequest naming the client's path if another field has put a different value there.
+    """
+    *parents, name = field.split(".")
+    holder: Any = body
+    for parent in parents:
+        given = holder.get(parent)
+        if not isinstance(given, dict | None):
+            validation.invalid(extra.path, f"contradicts another field of the request: both set {field}")
+        holder[parent] = dict(given or {})  # a copy: it may be part of the client's own body
+        holder = holder[parent]
+    if name in holder and holder[name] != extra.value:
+        validation.invalid(extra.path, f"contradicts another field of the request: both set {field}")
+    holder[name] = extra.value

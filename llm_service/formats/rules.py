@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from llm_service.core.conversation import Extra
 from llm_service.formats import validation
 
+# Writes an extra field into the target's body. It may raise InvalidRequest with the path of the extra field.
+Write: TypeAlias = Callable[[dict[str, Any], Extra], None]
+
 
 @dataclass(frozen=True, slots=True)
 class FieldRule:
-    """What becomes of a field. ``neutral`` values mean the same as leaving it out, and are left out."""
+    """What happens to a field of a request.
+
+    ``neutral`` values mean the same as leaving the field out, so they are left out. A rule that translates may
+    name the target's ``field``, as a path (``text.verbosity``), where it differs from the field's own name. A rule
+    with ``write`` calls it in place of copying the value; ``field`` then only says in the documentation what it writes.
+    """
 
     how: Literal["translate", "drop", "reject"]
     neutral: tuple[Any, ...] = ()
+    field: str | None = None
+    write: Write | None = None
 
 
 TRANSLATE = FieldRule("translate")
 REJECT = FieldRule("reject")
+
+
+def translate_to(field: str, write: Write | None = None, *, neutral: tuple[Any, ...] = ()) -> FieldRule:
+    """The target calls the field ``field``, a path in its body; ``write`` writes another shape there."""
+    return FieldRule("translate", neutral, field, write)
 
 
 def drop_unless(*neutral: Any) -> FieldRule:
@@ -31,19 +46,18 @@ def reject_unless(*neutral: Any) -> FieldRule:
     return FieldRule("reject", neutral)
 
 
-def cross(given: Mapping[str, Any], fates: Mapping[str, FieldRule], path: str = "") -> list[str]:
-    """The names of the fields of ``given`` that are dropped.
+def cross(given: Mapping[str, Any], rules: Mapping[str, FieldRule], path: str = "") -> list[str]:
+    """The names of the fields of ``given`` that are dropped by ``rules``.
 
-    ``path`` is the place of ``given`` in the body, with its dot, and empty at the
-    top. Raises UnsupportedParameter for a field that cannot cross, an unlisted one
-    included.
+    ``path`` is the path of ``given`` in the body, with its dot, and empty at the top. Raises UnsupportedParameter
+    for a field that is rejected. A field without a rule is rejected.
     """
     dropped = []
     for name, value in given.items():
-        fate = fates.get(name, REJECT)
-        if fate is TRANSLATE or value is None or value in fate.neutral:
+        rule = rules.get(name, REJECT)
+        if rule.how == "translate" or value is None or value in rule.neutral:
             continue
-        if fate.how == "drop":
+        if rule.how == "drop":
             dropped.append(name)
         else:
             validation.unsupported(path + validation.safe_name(name))

@@ -31,17 +31,17 @@ from llm_service.formats.openai_chat import (
     decode_messages as chat_parts,
 )
 from llm_service.formats.openai_chat import (
-    decode_request as chat_client,
+    decode_tools as chat_tools,
 )
 from llm_service.formats.openai_chat import (
-    decode_tools as chat_tools,
+    schema as chat_schema,
 )
 from llm_service.formats.rules import FieldRule
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "fields.md").read_text(encoding="utf-8")
 
 TABLES: dict[str, Mapping[str, FieldRule]] = {
-    "chat: request": chat_client.CROSSING,
+    "chat: request": chat_schema.CROSSING,
     "chat: message": chat_parts.MESSAGE_CROSSING,
     "chat: function message": chat_parts.FUNCTION_MESSAGE_CROSSING,
     **{f"chat: call of a {kind}": table for kind, table in chat_tools.CALL_CROSSING.items()},

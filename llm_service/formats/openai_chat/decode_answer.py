@@ -6,9 +6,8 @@ nothing here trusts counts or completeness.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from llm_service.core.call import Call
 from llm_service.core.content import Part, Refusal, Text, Thinking, ToolCall
@@ -20,14 +19,11 @@ from llm_service.core.errors import (
     UpstreamRejected,
 )
 from llm_service.core.events import Answer, StopReason
-from llm_service.core.target import Target
 from llm_service.core.usage import Usage
 from llm_service.formats import decoding as upstream
-from llm_service.formats import storage
 from llm_service.formats import tool_calls as tools
 from llm_service.formats.decoding import Counts, VendorError, broken
-from llm_service.formats.openai_chat.decode_messages import THINKING
-from llm_service.formats.openai_chat.decode_request import NAME
+from llm_service.formats.openai_chat.schema import NAME
 
 STOP_REASONS: Mapping[str, StopReason] = {
     "stop": "end_turn",
@@ -42,34 +38,6 @@ _IN_BAND: tuple[tuple[type[UpstreamError], frozenset[str]], ...] = (
     (UpstreamOverloaded, frozenset({"server_is_overloaded", "slow_down", "service_unavailable_error", "503"})),
     (UpstreamRejected, frozenset({"invalid_request_error", "400"})),
 )
-
-
-# safety_identifier takes 128 characters by the SDK's word, 64 by the OpenAPI file's.
-_LONGEST_USER: Final = 64
-
-
-def end_user(user: str) -> str:
-    """The end user's name, as a digest when it is too long: still stable, still one per user."""
-    return user if len(user) <= _LONGEST_USER else hashlib.sha256(user.encode()).hexdigest()
-
-
-def forward(call: Call, target: Target) -> dict[str, Any]:
-    """The client's own body for ``target``; a stream is made to tell its usage, which the client may not see.
-
-    Raises UnsupportedParameter for storage that is not allowed.
-    """
-    storage.check(call, target.provider)
-    body = {**call.body, "model": target.model}
-    if "messages" in body and body.get("store") is None and target.provider.responses:
-        body["store"] = False  # what an account keeps by default is its owner's setting: docs/privacy.md
-    messages = call.body.get("messages", ())  # completions have none
-    if any(THINKING in message for message in messages):  # a field of ours, which OpenAI would refuse
-        body["messages"] = [
-            {name: value for name, value in message.items() if name != THINKING} for message in messages
-        ]
-    if call.stream:
-        body["stream_options"] = {**(call.body.get("stream_options") or {}), "include_usage": True}
-    return body
 
 
 def read_usage(given: Any, characters: int, call: Call | None, service_tier: Any = None) -> Usage:
@@ -104,7 +72,7 @@ def read_usage(given: Any, characters: int, call: Call | None, service_tier: Any
 
 def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     """A plain answer. Raises UpstreamBroken when it is none, or not one a client of another format can read."""
-    choices = _choices(body)
+    choices = choices_of(body)
     message, reason = choices[0].get("message"), choices[0].get("finish_reason")
     if not isinstance(message, dict) or not isinstance(reason, str):
         broken("a choice has no message or no finish_reason")
@@ -167,20 +135,7 @@ def stop_reason(reason: str, *, refused: bool, called: bool) -> StopReason:
     return "tool_use" if called and told in ("end_turn", "other") else told
 
 
-def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
-    """A plain answer that the client gets as it is. Raises UpstreamBroken when it is none."""
-    choices = _choices(body)
-    messages = [choice.get("message") for choice in choices]
-    characters = sum(characters_of(message) for message in messages if isinstance(message, dict))
-    return Answer(
-        usage=read_usage(body.get("usage"), characters, call, body.get("service_tier")),
-        stop_reason=STOP_REASONS.get(str(choices[0].get("finish_reason")), "other"),
-        model=upstream.model_name(body.get("model")),
-        body=body,
-    )
-
-
-def _choices(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+def choices_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     if body.get("error"):  # some servers say 200 and mean 500
         raise in_band(body)
     choices = body.get("choices")

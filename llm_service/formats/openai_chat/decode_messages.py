@@ -21,19 +21,16 @@ from llm_service.core.content import (
 )
 from llm_service.formats import media, reasoning, rules, validation
 from llm_service.formats import tool_calls as tools
-from llm_service.formats.openai_chat import decode_tools as chat_tools
+from llm_service.formats.openai_chat import decode_tools
+from llm_service.formats.openai_chat.schema import THINKING
 from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless
 
-ROLES = ("developer", "system", "user", "assistant", "tool", "function")
 _TURNS: Mapping[str, Role] = {
     "developer": "system",
     "system": "system",
     "user": "user",
     "assistant": "assistant",
 }
-# A field of ours in OpenAI's format: Claude's thinking, which must go back to it unchanged.
-THINKING = "claude_thinking"
-
 MESSAGE_CROSSING: Mapping[str, FieldRule] = {
     "role": TRANSLATE,
     "content": TRANSLATE,
@@ -83,7 +80,7 @@ def read_messages(given: Sequence[Mapping[str, Any]], dropped: Dropped) -> tuple
             dropped.update((f"messages[].{name}", None) for name in lost)
         if role in ("tool", "function"):
             older = role == "function"
-            id = chat_tools.answered_id(given, index) if older else validation.text_at(message, path, "tool_call_id")
+            id = decode_tools.answered_id(given, index) if older else validation.text_at(message, path, "tool_call_id")
             results.append(_read_result(message, path, id))
             places.append(path)
             continue
@@ -122,7 +119,7 @@ def _read_turn(message: Mapping[str, Any], path: str, role: Role, dropped: Dropp
     if message.get("refusal") is not None:
         parts.append(Refusal(validation.text_of(message, path, "refusal")))
         places.append(f"{path}.refusal")
-    chat_tools.read_calls(message, path, parts, places)
+    decode_tools.read_calls(message, path, parts, places)
     if not parts:
         raise errors.InvalidRequest(f"{path}.content is required.", param=f"{path}.content")
     return parts, places

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any
 
 from llm_service.core.call import Call
-from llm_service.core.errors import UpstreamError
 from llm_service.core.events import (
     IDLE,
     Answer,
@@ -20,7 +19,6 @@ from llm_service.core.events import (
     Event,
     Finished,
     RefusalDelta,
-    Relay,
     Started,
     ThinkingDelta,
     ThinkingEnd,
@@ -41,11 +39,9 @@ from llm_service.formats.openai_chat.decode_answer import (
     read_usage,
     stop_reason,
 )
-from llm_service.formats.openai_chat.decode_request import KEEP_ALIVE, wants_usage
-from llm_service.formats.openai_chat.encode_answer import DONE, usage_object
 
 
-class _Stream(upstream.Stream):
+class ChunkStream(upstream.Stream):
     """What ``Reader`` and ``Passthrough`` both learn from the chunks of one stream."""
 
     __slots__ = ("_call", "_characters", "_finish_reason", "_first", "_refused", "_tier", "_usage", "finished")
@@ -96,7 +92,7 @@ class _Stream(upstream.Stream):
         self._finish_reason = reason
 
 
-def _delta(choice: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_delta(choice: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """A choice and its delta; some servers leave the delta out of the last one."""
     if type(choice) is not dict:
         broken("a choice is not an object")
@@ -108,7 +104,7 @@ def _delta(choice: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return choice, delta
 
 
-class StreamDecoder(_Stream):
+class StreamDecoder(ChunkStream):
     """A stream that crosses: its one choice as events, tool calls one after the other."""
 
     __slots__ = ("_calls", "_late", "_thinking")
@@ -138,7 +134,7 @@ class StreamDecoder(_Stream):
             self._first = chunk
             yield Started(model=self._model())
         for given in chunk["choices"]:
-            choice, delta = _delta(given)
+            choice, delta = read_delta(given)
             if choice.get("index", 0) != 0:
                 broken("it has more than one choice")
             content = delta.get("content")
@@ -249,108 +245,3 @@ class StreamDecoder(_Stream):
         answer = super()._end()
         reason = stop_reason(self._finish_reason or "", refused=self._refused, called=self._calls is not None)
         return replace(answer, stop_reason=reason)
-
-
-def _plain_text(choice: Any) -> int:
-    """The length of the text in a choice that holds nothing else, as most do; 0 for all others."""
-    try:
-        if choice["finish_reason"] is not None:
-            return 0
-        content = choice["delta"]["content"]
-    except (KeyError, TypeError, IndexError):
-        return 0
-    return len(content) if type(content) is str else 0
-
-
-class Passthrough(_Stream):
-    """A stream that is relayed as it is; only its usage chunk is held back, to be priced or left out.
-
-    The client gets the usage chunk if it asked for one, from ``StreamEncoder``, as the
-    tail of ``Finished``; otherwise also the nulls that announce it are taken out.
-    """
-
-    __slots__ = ("_alike", "_asked", "_held", "_told", "_usage_frame")
-
-    def __init__(self, call: Call) -> None:
-        super().__init__(call)
-        self._alike = sse.Alike()
-        self._asked = wants_usage(call.body)
-        self._held: list[bytes] = []  # frames not yet relayed
-        self._told = 0  # characters already relayed
-        self._usage_frame: bytes | None = None
-
-    def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
-        if self.finished:
-            return
-        begun = self._first is not None
-        answer: Answer | None = None
-        failure: UpstreamError | None = None
-        try:
-            for block in blocks:
-                if length := self._alike.length(block):
-                    self._characters += length
-                    self._held.append(block)
-                    continue
-                _, data = sse.parse(block)
-                if data.startswith(b"[DONE]"):
-                    answer = self._end()
-                    break
-                self._see(block, data)
-        except UpstreamError as error:
-            failure = error
-        if not begun and self._first is not None:
-            yield Started(model=self._model(), verbatim=True)
-        if self._held and self._first is not None:
-            yield self._relay()
-        if failure is not None:
-            raise failure
-        if answer is not None:
-            yield Finished(answer, self._tail(answer))
-
-    def _see(self, block: bytes, data: bytes) -> None:
-        if not data:
-            # Only comments are safe to relay: an event without data breaks the OpenAI SDK.
-            if self._first is not None:
-                self._held.append(KEEP_ALIVE)
-            return
-        chunk = self._chunk(data)
-        if self._first is None:
-            self._first = chunk
-        choices = chunk["choices"]
-        if len(choices) == 1 and (length := _plain_text(choices[0])):
-            self._characters += length
-            self._held.append(block)
-            if chunk.get("usage") is None:
-                self._alike.learn(block, choices[0]["delta"]["content"])
-            return
-        if not choices and chunk.get("usage") is not None:
-            self._usage_frame = block
-            return
-        for given in choices:
-            choice, delta = _delta(given)
-            content = delta.get("content")
-            self._characters += len(content) if type(content) is str and content else characters_of(delta)
-            reason = choice.get("finish_reason")
-            if reason is not None:
-                self._finish(reason)
-        self._held.append(block)
-
-    def _relay(self) -> Relay:
-        data = b"".join(self._held)
-        self._held.clear()
-        characters, self._told = self._characters - self._told, self._characters
-        if not self._asked:
-            # Only a member can look so: inside a string the quotes are escaped.
-            plain = data.replace(b',"usage":null', b"")
-            data = plain if plain is not data else data.replace(b', "usage": null', b"")
-        return Relay(data, characters)
-
-    def _tail(self, answer: Answer) -> bytes:
-        if not self._asked:
-            return DONE
-        if self._usage_frame is not None:
-            return self._usage_frame + DONE
-        # The client asked and the server never told: it gets what we know in the promised place.
-        assert self._first is not None
-        chunk = {**self._first, "choices": [], "usage": usage_object(answer.usage, None)}
-        return sse.json_frame(chunk) + DONE

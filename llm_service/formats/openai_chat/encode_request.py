@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -25,11 +26,19 @@ from llm_service.core.target import Target
 from llm_service.formats import json_schema as schemas
 from llm_service.formats import media, reasoning, validation
 from llm_service.formats.encoding import RequestWriter
-from llm_service.formats.openai_chat import decode_answer as chat_upstream
 
 _MOST_STOPS: Final = 4
 _FORMAT_NAME: Final = "answer"  # OpenAI insists on a name, Anthropic's formats have none
 _TIERS: Final[Mapping[str, str]] = {"auto": "auto", "standard": "default"}
+
+
+# safety_identifier takes 128 characters by the SDK's word, 64 by the OpenAPI file's.
+_LONGEST_USER: Final = 64
+
+
+def end_user(user: str) -> str:
+    """The end user's name, as a digest when it is too long: still stable, still one per user."""
+    return user if len(user) <= _LONGEST_USER else hashlib.sha256(user.encode()).hexdigest()
 
 
 def write_request(call: Call, conversation: Conversation, target: Target) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -71,7 +80,7 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
         else:
             writer.drop("tier")
     if conversation.user is not None:
-        body["safety_identifier" if writer.current else "user"] = chat_upstream.end_user(conversation.user)
+        body["safety_identifier" if writer.current else "user"] = end_user(conversation.user)
     if target.provider.responses:
         body["store"] = False
     if call.stream:

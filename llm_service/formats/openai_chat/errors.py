@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from llm_service.core import errors
-from llm_service.formats.openai_chat.decode_request import NAME
+from llm_service.formats.openai_chat.schema import NAME
 
 # Error type and code by our code, where the vendor has its own words; else by status.
 _SPOKEN: Mapping[str, tuple[str, str | None]] = {

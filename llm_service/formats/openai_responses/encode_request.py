@@ -27,7 +27,7 @@ from llm_service.core.target import Target
 from llm_service.formats import json_schema as schemas
 from llm_service.formats import media, reasoning, validation
 from llm_service.formats.encoding import RequestWriter
-from llm_service.formats.openai_chat.decode_answer import end_user
+from llm_service.formats.openai_chat.encode_request import end_user
 from llm_service.formats.openai_responses.encode_parts import write_part
 from llm_service.formats.openai_responses.schema import NAME
 

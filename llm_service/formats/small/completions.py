@@ -28,7 +28,7 @@ from llm_service.formats.openai_chat import error_headers as error_headers
 from llm_service.formats.openai_chat import read_error as read_error
 from llm_service.formats.openai_chat import status as status
 from llm_service.formats.openai_chat.decode_answer import STOP_REASONS, read_usage
-from llm_service.formats.openai_chat.decode_request import wants_usage
+from llm_service.formats.openai_chat.schema import wants_usage
 from llm_service.formats.rules import TRANSLATE, FieldRule, drop_unless, reject_unless
 
 NAME = "completions"

@@ -1,0 +1,155 @@
+"""OpenAI Chat Completions: what travels verbatim between a client and an upstream of this format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from llm_service.core.call import Call
+from llm_service.core.errors import UpstreamError
+from llm_service.core.events import Answer, Event, Finished, Relay, Started
+from llm_service.core.target import Target
+from llm_service.formats import decoding as upstream
+from llm_service.formats import sse, storage
+from llm_service.formats.openai_chat.decode_answer import STOP_REASONS, characters_of, choices_of, read_usage
+from llm_service.formats.openai_chat.decode_stream import ChunkStream, read_delta
+from llm_service.formats.openai_chat.encode_answer import usage_object
+from llm_service.formats.openai_chat.encode_stream import DONE
+from llm_service.formats.openai_chat.schema import KEEP_ALIVE, THINKING, wants_usage
+
+
+def forward(call: Call, target: Target) -> dict[str, Any]:
+    """The client's own body for ``target``; a stream is made to tell its usage, which the client may not see.
+
+    Raises UnsupportedParameter for storage that is not allowed.
+    """
+    storage.check(call, target.provider)
+    body = {**call.body, "model": target.model}
+    if "messages" in body and body.get("store") is None and target.provider.responses:
+        body["store"] = False  # what an account keeps by default is its owner's setting: docs/privacy.md
+    messages = call.body.get("messages", ())  # completions have none
+    if any(THINKING in message for message in messages):  # a field of ours, which OpenAI would refuse
+        body["messages"] = [
+            {name: value for name, value in message.items() if name != THINKING} for message in messages
+        ]
+    if call.stream:
+        body["stream_options"] = {**(call.body.get("stream_options") or {}), "include_usage": True}
+    return body
+
+
+def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
+    """A plain answer that the client gets as it is. Raises UpstreamBroken when it is none."""
+    choices = choices_of(body)
+    messages = [choice.get("message") for choice in choices]
+    characters = sum(characters_of(message) for message in messages if isinstance(message, dict))
+    return Answer(
+        usage=read_usage(body.get("usage"), characters, call, body.get("service_tier")),
+        stop_reason=STOP_REASONS.get(str(choices[0].get("finish_reason")), "other"),
+        model=upstream.model_name(body.get("model")),
+        body=body,
+    )
+
+
+def _plain_text(choice: Any) -> int:
+    """The length of the text in a choice that holds nothing else, as most do; 0 for all others."""
+    try:
+        if choice["finish_reason"] is not None:
+            return 0
+        content = choice["delta"]["content"]
+    except (KeyError, TypeError, IndexError):
+        return 0
+    return len(content) if type(content) is str else 0
+
+
+class Passthrough(ChunkStream):
+    """A stream that is relayed as it is; only its usage chunk is held back, to be priced or left out.
+
+    The client gets the usage chunk if it asked for one, from ``StreamEncoder``, as the
+    tail of ``Finished``; otherwise also the nulls that announce it are taken out.
+    """
+
+    __slots__ = ("_alike", "_asked", "_held", "_told", "_usage_frame")
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self._alike = sse.Alike()
+        self._asked = wants_usage(call.body)
+        self._held: list[bytes] = []  # frames not yet relayed
+        self._told = 0  # characters already relayed
+        self._usage_frame: bytes | None = None
+
+    def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
+        if self.finished:
+            return
+        begun = self._first is not None
+        answer: Answer | None = None
+        failure: UpstreamError | None = None
+        try:
+            for block in blocks:
+                if length := self._alike.length(block):
+                    self._characters += length
+                    self._held.append(block)
+                    continue
+                _, data = sse.parse(block)
+                if data.startswith(b"[DONE]"):
+                    answer = self._end()
+                    break
+                self._see(block, data)
+        except UpstreamError as error:
+            failure = error
+        if not begun and self._first is not None:
+            yield Started(model=self._model(), verbatim=True)
+        if self._held and self._first is not None:
+            yield self._relay()
+        if failure is not None:
+            raise failure
+        if answer is not None:
+            yield Finished(answer, self._tail(answer))
+
+    def _see(self, block: bytes, data: bytes) -> None:
+        if not data:
+            # Only comments are safe to relay: an event without data breaks the OpenAI SDK.
+            if self._first is not None:
+                self._held.append(KEEP_ALIVE)
+            return
+        chunk = self._chunk(data)
+        if self._first is None:
+            self._first = chunk
+        choices = chunk["choices"]
+        if len(choices) == 1 and (length := _plain_text(choices[0])):
+            self._characters += length
+            self._held.append(block)
+            if chunk.get("usage") is None:
+                self._alike.learn(block, choices[0]["delta"]["content"])
+            return
+        if not choices and chunk.get("usage") is not None:
+            self._usage_frame = block
+            return
+        for given in choices:
+            choice, delta = read_delta(given)
+            content = delta.get("content")
+            self._characters += len(content) if type(content) is str and content else characters_of(delta)
+            reason = choice.get("finish_reason")
+            if reason is not None:
+                self._finish(reason)
+        self._held.append(block)
+
+    def _relay(self) -> Relay:
+        data = b"".join(self._held)
+        self._held.clear()
+        characters, self._told = self._characters - self._told, self._characters
+        if not self._asked:
+            # Only a member can look so: inside a string the quotes are escaped.
+            plain = data.replace(b',"usage":null', b"")
+            data = plain if plain is not data else data.replace(b', "usage": null', b"")
+        return Relay(data, characters)
+
+    def _tail(self, answer: Answer) -> bytes:
+        if not self._asked:
+            return DONE
+        if self._usage_frame is not None:
+            return self._usage_frame + DONE
+        # The client asked and the server never told: it gets what we know in the promised place.
+        assert self._first is not None
+        chunk = {**self._first, "choices": [], "usage": usage_object(answer.usage, None)}
+        return sse.json_frame(chunk) + DONE

@@ -1,0 +1,103 @@
+"""OpenAI Chat Completions, the client's side: the fields of a request.
+
+Field by field this follows the openai SDK 3.52 and its OpenAPI file; what
+crosses to another vendor follows the table ``CROSSING``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llm_service.formats import schema_fields as fields
+from llm_service.formats import sse, validation
+from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
+
+NAME = "chat"
+KEEP_ALIVE = sse.KEEP_ALIVE
+ROLES = ("developer", "system", "user", "assistant", "tool", "function")
+# A field of ours in OpenAI's format: Claude's thinking, which must go back to it unchanged.
+THINKING = "claude_thinking"
+
+
+class RequestSchema(fields.WireSchema):
+    """``POST /v1/chat/completions``. Fields not listed here pass to OpenAI as they are."""
+
+    model = fields.Word("A model of this service, or an alias.", 256, filled=True, required=True)
+    messages = fields.Messages("The conversation so far.", ROLES, silent=("assistant", "function"), required=True)
+    max_completion_tokens = fields.Integer("Most tokens to generate, reasoning included.", 1, fields.MAX_TOKENS)
+    max_tokens = fields.Integer("Older name of max_completion_tokens.", 1, fields.MAX_TOKENS)
+    temperature = fields.Number("Sampling temperature.", 0, 2)
+    top_p = fields.Number("Nucleus sampling.", 0, 1)
+    stop = fields.StopSequences("Where to stop.", 4)
+    n = fields.Integer("How many choices.", 1, 128)
+    stream = fields.Flag("Answer as server-sent events.")
+    stream_options = fields.StreamOptions("include_usage: send a last chunk with the usage.")
+    frequency_penalty = fields.Number("Penalty for frequent tokens.", -2, 2)
+    presence_penalty = fields.Number("Penalty for repeated tokens.", -2, 2)
+    logit_bias = fields.JsonObject("Bias by token id.")
+    logprobs = fields.Flag("Return log probabilities.")
+    top_logprobs = fields.Integer("How many alternatives per token.", 0, 20)
+    seed = fields.Integer("Best-effort determinism.", -(2**63), 2**63 - 1)
+    tools = fields.JsonList("Tools the model may call.")
+    parallel_tool_calls = fields.Flag("Whether several tools may be called at once.")
+    response_format = fields.JsonObject("The format of the answer.")
+    metadata = fields.JsonObject("Up to 16 pairs kept by OpenAI.")
+    reasoning_effort = fields.Word("How much to think: none, minimal, low, medium, high, xhigh or max.", 64)
+    service_tier = fields.Word("How to process the request.", 64)
+    user = fields.Word("Your end user; older name of safety_identifier.")
+    safety_identifier = fields.Word("A stable name of your end user.")
+
+
+_SCHEMA = RequestSchema()
+
+# A hint is dropped and named; what would change the answer is refused (translation rules of both vendors).
+CROSSING: Mapping[str, FieldRule] = {
+    **dict.fromkeys(("model", "messages", "max_completion_tokens", "max_tokens", "temperature", "top_p"), TRANSLATE),
+    **dict.fromkeys(("stop", "stream", "stream_options", "user", "safety_identifier"), TRANSLATE),
+    **dict.fromkeys(("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"), TRANSLATE),
+    **dict.fromkeys(("response_format", "reasoning_effort", "service_tier"), TRANSLATE),
+    "metadata": drop_unless({}),
+    "prediction": drop_unless(),
+    "prompt_cache_key": drop_unless(),
+    "prompt_cache_options": drop_unless(),
+    "prompt_cache_retention": drop_unless(),
+    "seed": drop_unless(),
+    "store": drop_unless(False),
+    "verbosity": drop_unless("medium"),
+    "frequency_penalty": reject_unless(0),
+    "logit_bias": reject_unless({}),
+    "logprobs": reject_unless(False),
+    "modalities": reject_unless(["text"]),
+    "moderation": REJECT,
+    "n": reject_unless(1),
+    "presence_penalty": reject_unless(0),
+    "top_logprobs": reject_unless(0),
+    "audio": REJECT,
+    "web_search_options": REJECT,
+}
+
+# What this format calls the fields of ``Conversation``, where its word is another one.
+FIELD_NAMES: Mapping[str, str] = {
+    "reasoning": "reasoning_effort",
+    "effort": "reasoning_effort",
+    "thoughts": "messages[].claude_thinking",
+    "cache": "prompt_cache_breakpoint",
+    "format": "response_format",
+    "tier": "service_tier",
+}
+
+
+def check(body: Any) -> dict[str, Any]:
+    """``body`` if it is a well-formed request, else InvalidRequest naming the field."""
+    return validation.check(_SCHEMA, body)
+
+
+def prompt(body: Mapping[str, Any]) -> list[Any]:
+    """The JSON values that hold the prompt, for its keyed hash."""
+    return [body.get("messages")]
+
+
+def wants_usage(body: Mapping[str, Any]) -> bool:
+    """Whether the client asked for the usage chunk (``stream_options.include_usage``)."""
+    return (body.get("stream_options") or {}).get("include_usage") is True

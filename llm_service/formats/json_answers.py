@@ -80,7 +80,14 @@ def opened(call: Call, events: Sequence[Event]) -> list[Event] | None:
 def _read(answer: Answer, format: UpstreamFormat, call: Call) -> Answer:
     assert answer.body is not None
     read = format.read_answer(answer.body, call)
-    return replace(answer, body=None, parts=read.parts, stop_reason=read.stop_reason, stop_sequence=read.stop_sequence)
+    return replace(
+        answer,
+        body=None,
+        parts=read.parts,
+        logprobs=read.logprobs,
+        stop_reason=read.stop_reason,
+        stop_sequence=read.stop_sequence,
+    )
 
 
 def _read_frames(events: Sequence[Event], finished: Finished, format: UpstreamFormat, call: Call) -> list[Event]:
@@ -111,7 +118,7 @@ def text_of(events: Sequence[Event]) -> str | None:
 def with_text(events: Sequence[Event], text: str) -> list[Event]:
     """An opened answer with ``text`` in place of its own, in one piece."""
     finished = cast(Finished, events[-1])
-    answer = replace(finished.answer, parts=_with_text(finished.answer.parts, text))
+    answer = replace(finished.answer, parts=_with_text(finished.answer.parts, text), logprobs=())
     written: list[Event] = []
     said = False
     for event in events[:-1]:

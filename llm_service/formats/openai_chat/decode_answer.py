@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_service.core.call import Call
-from llm_service.core.content import Part, Refusal, Text, Thinking, ToolCall
+from llm_service.core.content import Part, Refusal, Text, Thinking, TokenLogprob, ToolCall
 from llm_service.core.errors import (
     UpstreamError,
     UpstreamOverloaded,
@@ -18,10 +18,9 @@ from llm_service.core.errors import (
     UpstreamRateLimited,
     UpstreamRejected,
 )
-from llm_service.core.events import Answer, StopReason
+from llm_service.core.events import Answer, Choice, StopReason
 from llm_service.core.usage import Usage
-from llm_service.formats import decoding as upstream
-from llm_service.formats import tool_calls as tools
+from llm_service.formats import decoding, tool_calls
 from llm_service.formats.decoding import Counts, VendorError, broken
 from llm_service.formats.openai_chat.schema import NAME
 
@@ -46,8 +45,8 @@ def read_usage(given: Any, characters: int, call: Call | None, service_tier: Any
     ``service_tier`` is the answer's, which tells how it was billed (the request's is only a wish).
     """
     counts = Counts(given)
-    prompt = counts.required("prompt_tokens", upstream.estimated_input(call))
-    completion = counts.required("completion_tokens", upstream.estimated_output(characters))
+    prompt = counts.required("prompt_tokens", decoding.estimated_input(call))
+    completion = counts.required("completion_tokens", decoding.estimated_output(characters))
     cached = counts.optional("prompt_tokens_details", "cached_tokens", most=prompt)
     written = counts.optional("prompt_tokens_details", "cache_write_tokens", most=prompt - cached)
     heard = counts.optional("prompt_tokens_details", "audio_tokens", most=prompt)
@@ -66,14 +65,41 @@ def read_usage(given: Any, characters: int, call: Call | None, service_tier: Any
         input_image_tokens=seen,
         output_audio_tokens=spoken,
         output_image_tokens=drawn,
-        tier=upstream.tier(service_tier),
+        tier=decoding.tier(service_tier),
     )
 
 
+def choices_asked(call: Call | None) -> int:
+    """How many choices the client asked for."""
+    asked = call.body.get("n") if call is not None else None
+    return asked if type(asked) is int and asked > 1 else 1
+
+
 def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
-    """A plain answer. Raises UpstreamBroken when it is none, or not one a client of another format can read."""
-    choices = choices_of(body)
-    message, reason = choices[0].get("message"), choices[0].get("finish_reason")
+    """A plain answer, with all its choices if the client asked for several.
+
+    Raises UpstreamBroken when it is no answer, or not one that a client of another format can read.
+    """
+    given, asked = choices_of(body), choices_asked(call)
+    if asked == 1:
+        given = given[:1]
+    elif len(given) > asked:
+        broken("it has more choices than were asked for")
+    choices = [_read_choice(index, choice, call) for index, choice in enumerate(given)]
+    characters = sum(characters_of(choice["message"]) for choice in given)
+    first = choices[0]
+    return Answer(
+        usage=read_usage(body.get("usage"), characters, call, body.get("service_tier")),
+        stop_reason=first.stop_reason,
+        parts=first.parts,
+        logprobs=first.logprobs,
+        choices=tuple(choices) if asked > 1 else (),
+        model=decoding.model_name(body.get("model")),
+    )
+
+
+def _read_choice(index: int, choice: Mapping[str, Any], call: Call | None) -> Choice:
+    message, reason = choice.get("message"), choice.get("finish_reason")
     if not isinstance(message, dict) or not isinstance(reason, str):
         broken("a choice has no message or no finish_reason")
     parts: list[Part] = []
@@ -88,17 +114,39 @@ def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     if refusal:
         parts.append(Refusal(refusal))
     calls = _read_calls(message, call, cut=reason == "length")
-    return Answer(
-        usage=read_usage(body.get("usage"), characters_of(message), call, body.get("service_tier")),
-        stop_reason=stop_reason(reason, refused=bool(refusal), called=bool(calls)),
-        parts=(*parts, *calls),
-        model=upstream.model_name(body.get("model")),
+    return Choice(
+        index,
+        stop_reason(reason, refused=bool(refusal), called=bool(calls)),
+        (*parts, *calls),
+        read_logprobs(choice.get("logprobs")),
+    )
+
+
+def read_logprobs(given: Any) -> tuple[TokenLogprob, ...]:
+    """The tokens of a choice's ``logprobs``; none if one of them is malformed: the answer is readable without them."""
+    content = given.get("content") if isinstance(given, dict) else None
+    if not isinstance(content, list):
+        return ()
+    tokens = [_read_logprob(item, item.get("top_logprobs")) if isinstance(item, dict) else None for item in content]
+    known = tuple(token for token in tokens if token is not None)
+    return known if len(known) == len(tokens) else ()
+
+
+def _read_logprob(given: Mapping[str, Any], alternatives: Any) -> TokenLogprob | None:
+    token, logprob, octets = given.get("token"), given.get("logprob"), given.get("bytes")
+    if not isinstance(token, str) or not isinstance(logprob, int | float):
+        return None
+    if not isinstance(octets, list) or not all(type(octet) is int and 0 <= octet < 256 for octet in octets):
+        octets = None
+    top = [_read_logprob(item, ()) for item in alternatives or () if isinstance(item, dict)]
+    return TokenLogprob(
+        token, logprob, None if octets is None else tuple(octets), tuple(item for item in top if item is not None)
     )
 
 
 def _read_calls(message: Mapping[str, Any], call: Call | None, *, cut: bool) -> list[ToolCall]:
     given = message.get("tool_calls")
-    if (given or message.get("function_call")) and not upstream.has_tools(call):
+    if (given or message.get("function_call")) and not decoding.has_tools(call):
         broken("it calls a tool that it was not given")
     calls: list[ToolCall] = []
     for item in given or ():
@@ -123,7 +171,7 @@ def call_id(given: Mapping[str, Any], number: int, call: Call | None) -> str:
 
 def check_arguments(arguments: str, *, cut: bool) -> None:
     """Raises UpstreamBroken for arguments that are no JSON object, unless the answer was ``cut`` in them."""
-    if not cut and not tools.is_arguments(arguments):
+    if not cut and not tool_calls.is_arguments(arguments):
         broken("a tool call's arguments are not a JSON object")
 
 
@@ -160,7 +208,7 @@ def characters_of(delta: Mapping[str, Any]) -> int:
 
 
 def in_band(chunk: Mapping[str, Any]) -> UpstreamError:
-    return upstream.in_band(NAME, read_error(chunk), _IN_BAND)
+    return decoding.in_band(NAME, read_error(chunk), _IN_BAND)
 
 
 def read_error(body: object, status: int = 0) -> VendorError:

@@ -19,8 +19,7 @@ from llm_service.core.content import (
     Thinking,
     ToolResult,
 )
-from llm_service.formats import media, reasoning, rules, validation
-from llm_service.formats import tool_calls as tools
+from llm_service.formats import media, reasoning, rules, tool_calls, validation
 from llm_service.formats.openai_chat import decode_tools
 from llm_service.formats.openai_chat.schema import THINKING
 from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless
@@ -98,7 +97,7 @@ def read_messages(given: Sequence[Mapping[str, Any]], dropped: Dropped) -> tuple
             messages.append(Message(turn, tuple(parts), tuple(where)))
     if results:
         messages.append(Message("user", tuple(results), tuple(places)))
-    tools.check_pairs(messages, "tool_call_id")
+    tool_calls.check_pairs(messages, "tool_call_id")
     return system, messages
 
 

@@ -7,10 +7,9 @@ from typing import Any
 
 from llm_service.core.content import Reasoning
 from llm_service.core.conversation import Conversation
-from llm_service.formats import reasoning, rules, validation
-from llm_service.formats import tool_calls as tools
+from llm_service.formats import reasoning, rules, tool_calls, validation
 from llm_service.formats.openai_chat import decode_messages, decode_tools
-from llm_service.formats.openai_chat.schema import CROSSING, FIELD_NAMES
+from llm_service.formats.openai_chat.schema import COMMON, EXTRAS, FIELD_NAMES
 
 _NO_HEADERS: Mapping[str, str] = {}
 _TIERS: Mapping[str, str] = {"auto": "auto", "default": "standard"}
@@ -21,7 +20,7 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
 
     Raises InvalidRequest naming what is wrong, and UnsupportedParameter naming what cannot cross.
     """
-    dropped = dict.fromkeys(rules.cross(body, CROSSING))
+    dropped: decode_messages.Dropped = {}
     system, messages = decode_messages.read_messages(body["messages"], dropped)
     stop, effort, tier = body.get("stop"), body.get("reasoning_effort"), body.get("service_tier")
     if effort is not None and effort not in reasoning.EFFORTS:
@@ -41,9 +40,10 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
         reasoning=None if effort is None else Reasoning(effort),
         tier=None if tier is None else _TIERS.get(tier, tier),
         dropped=tuple(dropped),
+        extras=rules.read_extras(body, COMMON, EXTRAS),
         field_names=FIELD_NAMES,
     )
-    tools.check_choice(conversation, decode_tools.choice_field(body))
+    tool_calls.check_choice(conversation, decode_tools.choice_field(body))
     return conversation
 
 

@@ -12,36 +12,40 @@ from dataclasses import replace
 from typing import Any
 
 from llm_service.core.call import Call
+from llm_service.core.content import TokenLogprob
 from llm_service.core.events import (
     IDLE,
     Answer,
+    Choice,
+    ChoiceDelta,
     Delta,
     Event,
     Finished,
     RefusalDelta,
     Started,
+    StopReason,
     ThinkingDelta,
     ThinkingEnd,
     ToolCallDelta,
     ToolCallEnd,
     ToolCallStart,
 )
-from llm_service.formats import decoding as upstream
-from llm_service.formats import sse
-from llm_service.formats import tool_calls as tools
+from llm_service.formats import decoding, sse, tool_calls
 from llm_service.formats.decoding import broken
 from llm_service.formats.openai_chat.decode_answer import (
     STOP_REASONS,
     call_id,
     characters_of,
     check_arguments,
+    choices_asked,
     in_band,
+    read_logprobs,
     read_usage,
     stop_reason,
 )
 
 
-class ChunkStream(upstream.Stream):
+class ChunkStream(decoding.Stream):
     """What ``Reader`` and ``Passthrough`` both learn from the chunks of one stream."""
 
     __slots__ = ("_call", "_characters", "_finish_reason", "_first", "_refused", "_tier", "_usage", "finished")
@@ -67,11 +71,11 @@ class ChunkStream(upstream.Stream):
         )
 
     def _model(self) -> str:
-        return upstream.model_name(self._first.get("model")) if self._first else ""
+        return decoding.model_name(self._first.get("model")) if self._first else ""
 
     def _chunk(self, data: bytes) -> dict[str, Any]:
         """The chunk in ``data``, its usage noted."""
-        chunk = upstream.parse_json(data)
+        chunk = decoding.parse_json(data)
         if chunk.get("error"):
             raise in_band(chunk)
         if type(chunk.get("choices")) is not list:
@@ -86,10 +90,12 @@ class ChunkStream(upstream.Stream):
             self._tier = tier
         return chunk
 
-    def _finish(self, reason: Any) -> None:
-        if type(reason) is not str:
-            broken("a finish_reason is not a string")
-        self._finish_reason = reason
+
+def read_finish_reason(choice: dict[str, Any]) -> str:
+    reason = choice["finish_reason"]
+    if type(reason) is not str:
+        broken("a finish_reason is not a string")
+    return reason
 
 
 def read_delta(choice: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -104,14 +110,41 @@ def read_delta(choice: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return choice, delta
 
 
-class StreamDecoder(ChunkStream):
-    """A stream that crosses: its one choice as events, tool calls one after the other."""
+def _text_of(delta: dict[str, Any], name: str) -> str:
+    text = delta.get(name) or ""
+    if type(text) is not str:
+        broken("a delta's content is not a string")
+    return text
 
-    __slots__ = ("_calls", "_late", "_thinking")
+
+class _OtherChoice:
+    """What is known of a choice that is not the first."""
+
+    __slots__ = ("finish_reason", "refused")
+
+    def __init__(self) -> None:
+        self.finish_reason: str | None = None
+        self.refused = False
+
+    def stop_reason(self) -> StopReason:
+        if self.finish_reason is None:
+            broken("it ended without a finish_reason")
+        return stop_reason(self.finish_reason, refused=self.refused, called=False)
+
+
+class StreamDecoder(ChunkStream):
+    """A stream that crosses: its choices as events, tool calls one after the other.
+
+    There is one choice unless the client asked for several. Only the first one may call tools and think aloud.
+    """
+
+    __slots__ = ("_asked", "_calls", "_late", "_others", "_thinking")
 
     def __init__(self, call: Call | None = None) -> None:
         super().__init__(call)
-        self._calls: tools.Calls | None = None
+        self._asked = choices_asked(call)
+        self._others: dict[int, _OtherChoice] = {}  # by index
+        self._calls: tool_calls.Calls | None = None
         self._late: list[Event] = []  # said in the middle of a tool call, told after it
         self._thinking = False
 
@@ -136,29 +169,54 @@ class StreamDecoder(ChunkStream):
         for given in chunk["choices"]:
             choice, delta = read_delta(given)
             if choice.get("index", 0) != 0:
-                broken("it has more than one choice")
-            content = delta.get("content")
-            if type(content) is str and content and len(delta) == 1:  # most chunks
+                yield from self._read_other(choice, delta)
+                continue
+            content, logprobs = delta.get("content"), choice.get("logprobs")
+            if type(content) is str and content and len(delta) == 1 and logprobs is None:  # most chunks
                 self._characters += len(content)
-                yield from self._say(Delta, content)
-            elif delta:
+                yield from self._say(Delta(content))
+            elif delta or logprobs:
                 self._characters += characters_of(delta)
-                yield from self._read_delta(delta)
+                yield from self._read_delta(delta, read_logprobs(logprobs))
             if choice.get("finish_reason") is not None:
-                self._finish(choice["finish_reason"])
+                self._finish_reason = read_finish_reason(choice)
 
-    def _read_delta(self, delta: dict[str, Any]) -> Iterator[Event]:
+    def _read_other(self, choice: dict[str, Any], delta: dict[str, Any]) -> Iterator[Event]:
+        """The events of a piece of any choice but the first."""
+        index = choice["index"]
+        if type(index) is not int or not 0 < index < self._asked:
+            broken("it has more choices than were asked for")
+        other = self._others.setdefault(index, _OtherChoice())
+        self._characters += characters_of(delta)
+        if delta.get("tool_calls") or delta.get("function_call"):
+            broken("it calls a tool that it was not given")
+        text, refusal = _text_of(delta, "content"), _text_of(delta, "refusal")
+        logprobs = read_logprobs(choice.get("logprobs"))
+        if other.finish_reason is not None and (text or refusal):
+            broken("text came after the finish_reason")
+        if text or logprobs:
+            yield ChoiceDelta(text, logprobs, index)
+        if refusal:
+            other.refused = True
+            yield RefusalDelta(refusal, index)
+        if choice.get("finish_reason") is not None:
+            other.finish_reason = read_finish_reason(choice)
+
+    def _read_delta(self, delta: dict[str, Any], logprobs: tuple[TokenLogprob, ...]) -> Iterator[Event]:
         thought = delta.get("reasoning_content") or delta.get("reasoning")  # other servers' than OpenAI's
         if thought and type(thought) is str and self._calls is None:
             self._thinking = True
             yield ThinkingDelta(thought)
-        if delta.get("content"):
-            yield from self._say(Delta, delta["content"])
-        if delta.get("refusal"):
+        text, refusal = _text_of(delta, "content"), _text_of(delta, "refusal")
+        if logprobs:
+            yield from self._say(ChoiceDelta(text, logprobs))
+        elif text:
+            yield from self._say(Delta(text))
+        if refusal:
             self._refused = True
-            yield from self._say(RefusalDelta, delta["refusal"])
+            yield from self._say(RefusalDelta(refusal))
         calls = delta.get("tool_calls")
-        if delta.get("function_call") or (calls and not upstream.has_tools(self._call)):
+        if delta.get("function_call") or (calls and not decoding.has_tools(self._call)):
             broken("it calls a tool that it was not given")
         if calls:
             if type(calls) is not list:
@@ -167,9 +225,7 @@ class StreamDecoder(ChunkStream):
             for call in calls:
                 yield from self._read_call(call)
 
-    def _say(self, kind: type[Delta] | type[RefusalDelta], text: Any) -> Iterator[Event]:
-        if type(text) is not str:
-            broken("a delta's content is not a string")
+    def _say(self, piece: Delta | RefusalDelta) -> Iterator[Event]:
         if self._finish_reason is not None:
             broken("text came after the finish_reason")
         if self._thinking:
@@ -177,9 +233,9 @@ class StreamDecoder(ChunkStream):
         if self._calls is not None:
             yield from self._close_whole()
             if not self._calls.idle:
-                self._late.append(kind(text))
+                self._late.append(piece)
                 return
-        yield kind(text)
+        yield piece
 
     def _end_thinking(self) -> Iterator[Event]:
         if self._thinking:
@@ -194,7 +250,7 @@ class StreamDecoder(ChunkStream):
             broken("a tool call is not a function's, or has no index")
         calls = self._calls
         if calls is None:
-            calls = self._calls = tools.Calls()
+            calls = self._calls = tool_calls.Calls()
         if index not in calls.order:
             name = function.get("name")
             if type(name) is not str or not name:
@@ -221,7 +277,7 @@ class StreamDecoder(ChunkStream):
             yield ToolCallEnd(calls.order[closed])
             yield from self._follow(calls)
 
-    def _follow(self, calls: tools.Calls) -> Iterator[Event]:
+    def _follow(self, calls: tool_calls.Calls) -> Iterator[Event]:
         following = calls.next()
         if following is not None:
             yield self._start(following)
@@ -244,4 +300,7 @@ class StreamDecoder(ChunkStream):
     def _end(self) -> Answer:
         answer = super()._end()
         reason = stop_reason(self._finish_reason or "", refused=self._refused, called=self._calls is not None)
-        return replace(answer, stop_reason=reason)
+        if not self._others:
+            return replace(answer, stop_reason=reason)
+        others = [Choice(index, other.stop_reason()) for index, other in sorted(self._others.items())]
+        return replace(answer, stop_reason=reason, choices=(Choice(0, reason), *others))

@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_service.core.content import Part, Tool, ToolCall, ToolChoice
-from llm_service.formats import custom_tools, rules, validation
-from llm_service.formats import tool_calls as tools
+from llm_service.formats import custom_tools, rules, tool_calls, validation
 from llm_service.formats.rules import TRANSLATE, FieldRule, drop_unless, reject_unless
 
 TOOL_CROSSING: Mapping[str, Mapping[str, FieldRule]] = {
@@ -51,7 +50,7 @@ def read_tools(body: Mapping[str, Any]) -> tuple[Tool, ...]:
         read = [_read_function(function, f"functions[{index}]") for index, function in enumerate(older)]
     else:
         read = [_read_tool(tool, f"tools[{index}]") for index, tool in enumerate(body.get("tools") or ())]
-    tools.check_names(read)
+    tool_calls.check_names(read)
     return tuple(read)
 
 
@@ -176,7 +175,7 @@ def _read_call(call: Any, place: str) -> ToolCall:
 
 def _called(function: Mapping[str, Any], path: str, id: str) -> ToolCall:
     name = validation.text_at(function, path, "name")
-    return ToolCall(id, name, tools.read_arguments(function.get("arguments"), f"{path}.arguments"))
+    return ToolCall(id, name, tool_calls.read_arguments(function.get("arguments"), f"{path}.arguments"))
 
 
 def invented_id(path: str) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_service.core.call import Call
-from llm_service.core.content import RedactedThinking, Refusal, Text, Thinking, ToolCall
+from llm_service.core.content import RedactedThinking, Refusal, Text, Thinking, TokenLogprob, ToolCall
 from llm_service.core.events import (
     Answer,
     StopReason,
@@ -72,11 +72,32 @@ def write_answer(call: Call, answer: Answer) -> dict[str, Any]:
         "object": "chat.completion",
         "created": call.created,
         "model": answer.model or call.model,
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}],
+        "choices": [
+            {
+                "index": 0,
+                "message": message,
+                "logprobs": logprobs_object(answer.logprobs),
+                "finish_reason": finish_reason,
+            }
+        ],
         "usage": usage_object(answer.usage, answer.cost_nanousd),
         **service_tier_of(answer),
         "system_fingerprint": None,
     }
+
+
+def logprobs_object(tokens: Sequence[TokenLogprob]) -> dict[str, Any] | None:
+    """A choice's ``logprobs``; None without tokens."""
+    if not tokens:
+        return None
+    content = [
+        {**_logprob_object(token), "top_logprobs": [_logprob_object(other) for other in token.top]} for token in tokens
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _logprob_object(token: TokenLogprob) -> dict[str, Any]:
+    return {"token": token.token, "logprob": token.logprob, "bytes": None if token.bytes is None else [*token.bytes]}
 
 
 def finish_reason_of(reason: StopReason | None, *, explained: bool, older: bool) -> str:

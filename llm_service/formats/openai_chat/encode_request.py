@@ -23,9 +23,10 @@ from llm_service.core.content import (
 )
 from llm_service.core.conversation import Conversation
 from llm_service.core.target import Target
-from llm_service.formats import json_schema as schemas
-from llm_service.formats import media, reasoning, validation
+from llm_service.formats import json_schema, media, reasoning, storage, validation
 from llm_service.formats.encoding import RequestWriter
+from llm_service.formats.openai_chat.schema import EXTRAS
+from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
 
 _MOST_STOPS: Final = 4
 _FORMAT_NAME: Final = "answer"  # OpenAI insists on a name, Anthropic's formats have none
@@ -39,6 +40,60 @@ _LONGEST_USER: Final = 64
 def end_user(user: str) -> str:
     """The end user's name, as a digest when it is too long: still stable, still one per user."""
     return user if len(user) <= _LONGEST_USER else hashlib.sha256(user.encode()).hexdigest()
+
+
+# What OpenAI's chat API does with the fields of ``Conversation.extras``. All others are rejected.
+EXTRA_RULES: Final[Mapping[str, FieldRule]] = {
+    "frequency_penalty": FieldRule("translate", (0,)),
+    "logit_bias": FieldRule("translate", ({},)),
+    "logprobs": FieldRule("translate", (False,)),
+    "metadata": FieldRule("translate", ({},)),
+    "moderation": TRANSLATE,
+    "n": FieldRule("translate", (1,)),
+    "parallel_tool_calls": TRANSLATE,
+    "prediction": TRANSLATE,
+    "presence_penalty": FieldRule("translate", (0,)),
+    "prompt_cache_key": TRANSLATE,
+    "prompt_cache_options": FieldRule("translate", ({},)),
+    "prompt_cache_retention": TRANSLATE,
+    "reasoning_effort": TRANSLATE,
+    "response_format": TRANSLATE,
+    "safety_identifier": TRANSLATE,
+    "seed": TRANSLATE,
+    "service_tier": TRANSLATE,
+    "stop": TRANSLATE,
+    "store": FieldRule("translate", (False,)),
+    "top_logprobs": FieldRule("translate", (0,)),
+    "verbosity": FieldRule("translate", ("medium",)),
+    "modalities": reject_unless(["text"]),
+    "audio": REJECT,
+    "web_search_options": REJECT,
+}
+# A server that still wants ``max_tokens`` may not know the newer fields. The hints among them are dropped and named.
+_OLDER_SERVERS: Final[Mapping[str, FieldRule]] = {
+    "metadata": drop_unless({}),
+    "moderation": REJECT,
+    "prediction": drop_unless(),
+    "prompt_cache_key": drop_unless(),
+    "prompt_cache_options": drop_unless({}),
+    "prompt_cache_retention": drop_unless(),
+    "safety_identifier": drop_unless(),
+    "service_tier": drop_unless("auto"),
+    "store": drop_unless(False),
+    "verbosity": drop_unless("medium"),
+}
+# The client formats whose answers can carry what a field asks for. Only chat's own answers, which travel verbatim,
+# can carry spoken words and the citations of a search. The formats with tools read their own tool fields.
+_CARRIED_BY: Final[Mapping[str, tuple[str, ...]]] = {
+    "n": ("completions",),
+    "logprobs": ("completions", "responses"),
+    "top_logprobs": ("completions", "responses"),
+    "audio": (),
+    "modalities": (),
+    "web_search_options": (),
+    "tools": (),
+    "functions": (),
+}
 
 
 def write_request(call: Call, conversation: Conversation, target: Target) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -81,8 +136,9 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
             writer.drop("tier")
     if conversation.user is not None:
         body["safety_identifier" if writer.current else "user"] = end_user(conversation.user)
+    writer.extras(body)
     if target.provider.responses:
-        body["store"] = False
+        body.setdefault("store", False)  # the vendor's own default may be to keep the answer
     if call.stream:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
@@ -105,6 +161,22 @@ class _Writer(RequestWriter):
         super().__init__(call, conversation, target)
         # A server that still wants max_tokens may not know the newer fields either.
         self.current = target.provider.max_tokens_field == "max_completion_tokens"
+
+    def extras(self, body: dict[str, Any]) -> None:
+        """Write the fields that not every format knows.
+
+        Raises UnsupportedParameter naming the first field that is rejected.
+        """
+        given = self.conversation.extras
+        for name, formats in _CARRIED_BY.items():
+            if name in given and self.call.format not in formats and given[name].value not in _neutral(name):
+                validation.unsupported(given[name].path, "this route's answers cannot carry what it asks for")
+        for name in ("max_completion_tokens", "max_tokens"):
+            if name in given:
+                validation.unsupported(given[name].path, f"this route calls it {self.client_name('max_tokens')}")
+        if self.current and "store" in given:
+            storage.check(self.call, self.target.provider)
+        self.write_extras(EXTRA_RULES if self.current else {**EXTRA_RULES, **_OLDER_SERVERS}, body)
 
     def messages(self, conversation: Conversation) -> list[dict[str, Any]]:
         system = "system" if self.target.sampling else "developer"
@@ -227,7 +299,7 @@ class _Writer(RequestWriter):
             function["parameters"] = tool.schema
         if tool.strict is not None:
             # Anthropic's strict is less strict: what it allows beyond OpenAI's is called without.
-            function["strict"] = tool.strict and schemas.is_strict(tool.schema)
+            function["strict"] = tool.strict and json_schema.is_strict(tool.schema)
         return {"type": "function", "function": function}
 
     def format(self, conversation: Conversation, body: dict[str, Any]) -> None:
@@ -240,7 +312,7 @@ class _Writer(RequestWriter):
         told: dict[str, Any] = {"name": format.name or _FORMAT_NAME, "schema": format.schema}
         if format.description is not None:
             told["description"] = format.description
-        strict = format.strict is not False and schemas.is_strict(format.schema)
+        strict = format.strict is not False and json_schema.is_strict(format.schema)
         told["strict"] = strict
         body["response_format"] = {"type": "json_schema", "json_schema": told}
 
@@ -260,6 +332,10 @@ class _Writer(RequestWriter):
                 self.drop("reasoning")
             return
         body["reasoning_effort"] = reasoning.nearest(effort, self.target.efforts)
+
+
+def _neutral(name: str) -> tuple[Any, ...]:
+    return EXTRAS[name].neutral if name in EXTRAS else ([],)
 
 
 def _document(document: Document, place: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from llm_service.core.call import Call
 from llm_service.core.content import RedactedThinking
 from llm_service.core.events import (
     Answer,
+    ChoiceDelta,
     Delta,
     Event,
     Finished,
@@ -27,6 +28,7 @@ from llm_service.core.events import (
 from llm_service.formats import reasoning, sse
 from llm_service.formats.openai_chat.encode_answer import (
     finish_reason_of,
+    logprobs_object,
     service_tier_of,
     thought,
     usage_object,
@@ -36,6 +38,7 @@ from llm_service.formats.openai_chat.encode_tool_calls import CallWriter
 from llm_service.formats.openai_chat.errors import error
 from llm_service.formats.openai_chat.schema import KEEP_ALIVE, THINKING, wants_usage
 
+_NOTHING: Mapping[str, str] = {}
 DONE = sse.frame(b"[DONE]")
 
 
@@ -81,6 +84,9 @@ class StreamEncoder:
             case ToolCallStart() | ToolCallDelta() | ToolCallEnd():
                 delta = self._calls.delta(event)
                 return self._chunk(delta) if delta else b""
+            case ChoiceDelta(text, logprobs):
+                self._said = self._said or bool(text)
+                return self._chunk({"content": text}, logprobs=logprobs_object(logprobs))
             case RefusalDelta(text):
                 self._refused = True
                 return self._chunk({"refusal": text})
@@ -115,7 +121,7 @@ class StreamEncoder:
     def _closing(self, answer: Answer) -> bytes:
         explained = self._refused and not self._said
         reason = finish_reason_of(answer.stop_reason, explained=explained, older=self._calls.older)
-        closing = self._chunk({}, reason, **service_tier_of(answer))
+        closing = self._chunk({}, reason, service_tier=service_tier_of(answer))
         if self._usage:
             usage = usage_object(answer.usage, answer.cost_nanousd)
             closing += sse.json_frame({**self._head(), "choices": [], "usage": usage})
@@ -133,9 +139,15 @@ class StreamEncoder:
     def _thinking_chunk(self, block: dict[str, Any], index: int | None = None) -> bytes:
         return self._chunk({THINKING: [{"index": self._thoughts if index is None else index, **block}]})
 
-    def _chunk(self, delta: Mapping[str, Any], finish_reason: str | None = None, **facts: Any) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return sse.json_frame({**self._head(), **facts, "choices": [choice], **self._usage})
+    def _chunk(
+        self,
+        delta: Mapping[str, Any],
+        finish_reason: str | None = None,
+        logprobs: Mapping[str, Any] | None = None,
+        service_tier: Mapping[str, str] = _NOTHING,
+    ) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+        return sse.json_frame({**self._head(), **service_tier, "choices": [choice], **self._usage})
 
 
 def _priced(tail: bytes, cost_nanousd: int | None) -> bytes:

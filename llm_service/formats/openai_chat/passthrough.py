@@ -9,10 +9,9 @@ from llm_service.core.call import Call
 from llm_service.core.errors import UpstreamError
 from llm_service.core.events import Answer, Event, Finished, Relay, Started
 from llm_service.core.target import Target
-from llm_service.formats import decoding as upstream
-from llm_service.formats import sse, storage
+from llm_service.formats import decoding, sse, storage
 from llm_service.formats.openai_chat.decode_answer import STOP_REASONS, characters_of, choices_of, read_usage
-from llm_service.formats.openai_chat.decode_stream import ChunkStream, read_delta
+from llm_service.formats.openai_chat.decode_stream import ChunkStream, read_delta, read_finish_reason
 from llm_service.formats.openai_chat.encode_answer import usage_object
 from llm_service.formats.openai_chat.encode_stream import DONE
 from llm_service.formats.openai_chat.schema import KEEP_ALIVE, THINKING, wants_usage
@@ -45,7 +44,7 @@ def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     return Answer(
         usage=read_usage(body.get("usage"), characters, call, body.get("service_tier")),
         stop_reason=STOP_REASONS.get(str(choices[0].get("finish_reason")), "other"),
-        model=upstream.model_name(body.get("model")),
+        model=decoding.model_name(body.get("model")),
         body=body,
     )
 
@@ -129,9 +128,8 @@ class Passthrough(ChunkStream):
             choice, delta = read_delta(given)
             content = delta.get("content")
             self._characters += len(content) if type(content) is str and content else characters_of(delta)
-            reason = choice.get("finish_reason")
-            if reason is not None:
-                self._finish(reason)
+            if choice.get("finish_reason") is not None:
+                self._finish_reason = read_finish_reason(choice)
         self._held.append(block)
 
     def _relay(self) -> Relay:

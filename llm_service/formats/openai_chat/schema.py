@@ -1,17 +1,17 @@
 """OpenAI Chat Completions, the client's side: the fields of a request.
 
-Field by field this follows the openai SDK 3.52 and its OpenAPI file; what
-crosses to another vendor follows the table ``CROSSING``.
+Field by field this follows the openai SDK 3.52 and its OpenAPI file. When the request crosses to another
+format, ``COMMON`` and ``EXTRAS`` say what its reader does with each field.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from llm_service.formats import schema_fields as fields
 from llm_service.formats import sse, validation
-from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
+from llm_service.formats.rules import ExtraField
 
 NAME = "chat"
 KEEP_ALIVE = sse.KEEP_ALIVE
@@ -51,30 +51,54 @@ class RequestSchema(fields.WireSchema):
 
 _SCHEMA = RequestSchema()
 
-# A hint is dropped and named; what would change the answer is refused (translation rules of both vendors).
-CROSSING: Mapping[str, FieldRule] = {
-    **dict.fromkeys(("model", "messages", "max_completion_tokens", "max_tokens", "temperature", "top_p"), TRANSLATE),
-    **dict.fromkeys(("stop", "stream", "stream_options", "user", "safety_identifier"), TRANSLATE),
-    **dict.fromkeys(("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"), TRANSLATE),
-    **dict.fromkeys(("response_format", "reasoning_effort", "service_tier"), TRANSLATE),
-    "metadata": drop_unless({}),
-    "prediction": drop_unless(),
-    "prompt_cache_key": drop_unless(),
-    "prompt_cache_options": drop_unless(),
-    "prompt_cache_retention": drop_unless(),
-    "seed": drop_unless(),
-    "store": drop_unless(False),
-    "verbosity": drop_unless("medium"),
-    "frequency_penalty": reject_unless(0),
-    "logit_bias": reject_unless({}),
-    "logprobs": reject_unless(False),
-    "modalities": reject_unless(["text"]),
-    "moderation": REJECT,
-    "n": reject_unless(1),
-    "presence_penalty": reject_unless(0),
-    "top_logprobs": reject_unless(0),
-    "audio": REJECT,
-    "web_search_options": REJECT,
+# The fields that become fields of ``Conversation``.
+COMMON: Final = frozenset(
+    {
+        "model",
+        "messages",
+        "max_completion_tokens",
+        "max_tokens",
+        "temperature",
+        "top_p",
+        "stop",
+        "stream",
+        "stream_options",
+        "user",
+        "safety_identifier",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "functions",
+        "function_call",
+        "response_format",
+        "reasoning_effort",
+        "service_tier",
+    }
+)
+
+# All other fields of this API. The other formats use these names for them in ``Conversation.extras``.
+EXTRAS: Final[Mapping[str, ExtraField]] = {
+    field.name: field
+    for field in (
+        ExtraField("audio"),
+        ExtraField("frequency_penalty", (0,)),
+        ExtraField("logit_bias", ({},)),
+        ExtraField("logprobs", (False,)),
+        ExtraField("metadata", ({},)),
+        ExtraField("modalities", (["text"],)),
+        ExtraField("moderation"),
+        ExtraField("n", (1,)),
+        ExtraField("prediction"),
+        ExtraField("presence_penalty", (0,)),
+        ExtraField("prompt_cache_key"),
+        ExtraField("prompt_cache_options"),
+        ExtraField("prompt_cache_retention"),
+        ExtraField("seed"),
+        ExtraField("store", (False,)),
+        ExtraField("top_logprobs", (0,)),
+        ExtraField("verbosity", ("medium",)),
+        ExtraField("web_search_options"),
+    )
 }
 
 # What this format calls the fields of ``Conversation``, where its word is another one.

@@ -14,13 +14,12 @@ from marshmallow import fields as base
 
 from llm_service.core import errors
 from llm_service.core.call import Call
-from llm_service.core.content import Message, Text
-from llm_service.core.conversation import Conversation
-from llm_service.core.events import Answer, Delta, Event, Finished, Relay, Started
+from llm_service.core.content import Message, Refusal, Text, TokenLogprob
+from llm_service.core.conversation import Conversation, Extra
+from llm_service.core.events import Answer, Choice, ChoiceDelta, Delta, Event, Finished, RefusalDelta, Relay, Started
 from llm_service.core.target import Target
-from llm_service.formats import decoding as upstream
+from llm_service.formats import decoding, rules, sse, validation
 from llm_service.formats import openai_chat as chat
-from llm_service.formats import rules, sse, validation
 from llm_service.formats import schema_fields as fields
 from llm_service.formats.decoding import broken
 from llm_service.formats.openai_chat import error as error
@@ -28,12 +27,13 @@ from llm_service.formats.openai_chat import error_headers as error_headers
 from llm_service.formats.openai_chat import read_error as read_error
 from llm_service.formats.openai_chat import status as status
 from llm_service.formats.openai_chat.decode_answer import STOP_REASONS, read_usage
+from llm_service.formats.openai_chat.encode_answer import finish_reason_of, usage_object
+from llm_service.formats.openai_chat.encode_stream import DONE
 from llm_service.formats.openai_chat.schema import wants_usage
-from llm_service.formats.rules import TRANSLATE, FieldRule, drop_unless, reject_unless
+from llm_service.formats.rules import ExtraField
 
 NAME = "completions"
 KEEP_ALIVE = sse.KEEP_ALIVE
-DONE: Final = sse.frame(b"[DONE]")
 # What the vendor generates when it is not told how much.
 DEFAULT_MAX_TOKENS: Final = 16
 _NO_HEADERS: Mapping[str, str] = {}
@@ -87,18 +87,25 @@ class RequestSchema(fields.WireSchema):
 
 _SCHEMA = RequestSchema()
 
-CROSSING: Mapping[str, FieldRule] = {
-    **dict.fromkeys(("model", "prompt", "max_tokens", "temperature", "top_p"), TRANSLATE),
-    **dict.fromkeys(("stop", "stream", "stream_options", "user"), TRANSLATE),
-    "seed": drop_unless(),
-    "best_of": reject_unless(0, 1),
-    "echo": reject_unless(False),
-    "frequency_penalty": reject_unless(0),
-    "logit_bias": reject_unless({}),
-    "logprobs": reject_unless(),
-    "n": reject_unless(1),
-    "presence_penalty": reject_unless(0),
-    "suffix": reject_unless(""),
+# The fields that become fields of ``Conversation``.
+COMMON: Final = frozenset(
+    {"model", "prompt", "max_tokens", "temperature", "top_p", "stop", "stream", "stream_options", "user"}
+)
+
+# All other fields of this API: their names in ``Conversation.extras``, and the values that mean the same as no field.
+EXTRAS: Final[Mapping[str, ExtraField]] = {
+    field.name: field
+    for field in (
+        ExtraField("best_of"),
+        ExtraField("echo", (False,)),
+        ExtraField("frequency_penalty", (0,)),
+        ExtraField("logit_bias", ({},)),
+        ExtraField("logprobs"),
+        ExtraField("n", (1,)),
+        ExtraField("presence_penalty", (0,)),
+        ExtraField("seed"),
+        ExtraField("suffix", ("",)),
+    )
 }
 
 
@@ -113,8 +120,10 @@ def prompt(body: Mapping[str, Any]) -> list[Any]:
 
 
 def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADERS) -> Conversation:
-    """A checked body as a conversation of one message. Raises UnsupportedParameter naming what cannot cross."""
-    dropped = rules.cross(body, CROSSING)
+    """A checked body as a conversation of one message.
+
+    Raises UnsupportedParameter for a prompt or a limit that no other format has.
+    """
     text = body.get("prompt")
     if isinstance(text, list) and len(text) == 1:
         text = text[0]
@@ -131,8 +140,21 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
         top_p=body.get("top_p"),
         stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
         user=body.get("user"),
-        dropped=tuple(dropped),
+        extras=_read_extras(body),
     )
+
+
+def _read_extras(body: Mapping[str, Any]) -> dict[str, Extra]:
+    extras = rules.read_extras(body, COMMON, EXTRAS)
+    asked = body.get("n") or 1
+    if body.get("best_of") in (asked, 0 if asked == 1 else None):  # all that are generated are returned
+        extras.pop("best_of", None)
+    alternatives = body.get("logprobs")
+    if alternatives is not None:  # chat has two fields for it
+        extras["logprobs"] = Extra(True, "logprobs")
+        if alternatives:
+            extras["top_logprobs"] = Extra(alternatives, "logprobs")
+    return extras
 
 
 # ---- the client's side
@@ -140,30 +162,62 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
 
 def write_answer(call: Call, answer: Answer) -> dict[str, Any]:
     """The reply's JSON object; a verbatim one is the vendor's own with ``usage.cost_usd`` added."""
-    written = chat.write_answer(call, answer)
     if answer.body is not None:
-        return written
-    finish_reason = written["choices"][0]["finish_reason"]
-    return {**_head(call, written["model"]), **_choices(answer.text, finish_reason), "usage": written["usage"]}
+        return chat.write_answer(call, answer)
+    choices = []
+    for choice in _all(answer):
+        kinds = {type(part) for part in choice.parts}
+        reason = _finish_reason(choice, said=Text in kinds, refused=Refusal in kinds)
+        choices.append(_choice(choice.index, choice.text, reason, choice.logprobs))
+    usage = usage_object(answer.usage, answer.cost_nanousd)
+    return {**_head(call, answer.model or call.model), "choices": choices, "usage": usage}
+
+
+def _all(answer: Answer) -> tuple[Choice, ...]:
+    return answer.choices or (Choice(0, answer.stop_reason, answer.parts, answer.logprobs),)
+
+
+def _finish_reason(choice: Choice, *, said: bool, refused: bool) -> str:
+    return finish_reason_of(choice.stop_reason, explained=refused and not said, older=False)
 
 
 def _head(call: Call, model: str) -> dict[str, Any]:
     return {"id": f"cmpl-{call.id}", "object": "text_completion", "created": call.created, "model": model}
 
 
-def _choices(text: str, finish_reason: str | None) -> dict[str, Any]:
-    return {"choices": [{"text": text, "index": 0, "logprobs": None, "finish_reason": finish_reason}]}
+def _choice(
+    index: int, text: str, finish_reason: str | None, logprobs: tuple[TokenLogprob, ...] = (), offset: int = 0
+) -> dict[str, Any]:
+    written = _logprobs(logprobs, offset) if logprobs else None
+    return {"text": text, "index": index, "logprobs": written, "finish_reason": finish_reason}
+
+
+def _logprobs(tokens: tuple[TokenLogprob, ...], offset: int) -> dict[str, Any]:
+    """The tokens of a choice. ``offset`` is the number of characters before them in the choice's text."""
+    offsets = []
+    for token in tokens:
+        offsets.append(offset)
+        offset += len(token.token)
+    return {
+        "tokens": [token.token for token in tokens],
+        "token_logprobs": [token.logprob for token in tokens],
+        "top_logprobs": [{other.token: other.logprob for other in token.top} for token in tokens],
+        "text_offset": offsets,
+    }
 
 
 class StreamEncoder:
     """One stream as ``text_completion`` events, which have the shape of the reply."""
 
     KEEP_ALIVE: ClassVar[bytes] = KEEP_ALIVE
-    __slots__ = ("_call", "_chat", "_model", "_usage", "_verbatim")
+    __slots__ = ("_call", "_chat", "_model", "_offsets", "_refused", "_said", "_usage", "_verbatim")
 
     def __init__(self, call: Call) -> None:
         self._call, self._model = call, call.model
-        self._chat = chat.StreamEncoder(call)  # for what the two formats have in common
+        self._chat = chat.StreamEncoder(call)  # for verbatim streams and errors, which are the same in both formats
+        self._said: set[int] = set()  # the choices with text
+        self._refused: set[int] = set()  # the choices with a refusal
+        self._offsets: dict[int, int] = {}  # characters sent so far, by choice; only kept when logprobs are sent
         self._usage: dict[str, Any] = {"usage": None} if wants_usage(call.body) else {}
         self._verbatim = False
 
@@ -172,8 +226,17 @@ class StreamEncoder:
         match event:
             case Relay(data):
                 return data
+            case ChoiceDelta(text, logprobs, index):
+                offset = self._offsets.get(index, 0)
+                self._offsets[index] = offset + len(text)
+                self._said.add(index)
+                return self._chunk(_choice(index, text, None, logprobs, offset))
             case Delta(text):
-                return self._chunk(text)
+                self._said.add(0)
+                return self._chunk(_choice(0, text, None))
+            case RefusalDelta(text, index):
+                self._refused.add(index)
+                return self._chunk(_choice(index, text, None))
             case Started():
                 self._verbatim, self._model = event.verbatim, event.model or self._model
                 self._chat.feed(event)
@@ -186,15 +249,17 @@ class StreamEncoder:
         return self._chat.error(failure, request_id)
 
     def _closing(self, answer: Answer) -> bytes:
-        written = write_answer(self._call, answer)
-        closing = self._chunk("", written["choices"][0]["finish_reason"])
+        closing = b""
+        for choice in _all(answer):
+            said, refused = choice.index in self._said, choice.index in self._refused
+            closing += self._chunk(_choice(choice.index, "", _finish_reason(choice, said=said, refused=refused)))
         if self._usage:
-            usage = {**_head(self._call, self._model), "choices": [], "usage": written["usage"]}
-            closing += sse.json_frame(usage)
+            usage = usage_object(answer.usage, answer.cost_nanousd)
+            closing += sse.json_frame({**_head(self._call, self._model), "choices": [], "usage": usage})
         return closing + DONE
 
-    def _chunk(self, text: str, finish_reason: str | None = None) -> bytes:
-        return sse.json_frame({**_head(self._call, self._model), **_choices(text, finish_reason), **self._usage})
+    def _chunk(self, choice: dict[str, Any]) -> bytes:
+        return sse.json_frame({**_head(self._call, self._model), "choices": [choice], **self._usage})
 
 
 # ---- the upstream's side
@@ -208,14 +273,14 @@ def forward(call: Call, target: Target) -> dict[str, Any]:
 def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     """A plain answer that the client gets as it is. Raises UpstreamBroken when it is none."""
     if body.get("error"):  # some servers say 200 and mean 500
-        raise upstream.in_band(NAME, read_error(body), ())
+        raise decoding.in_band(NAME, read_error(body), ())
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
         broken("it has no choices")
     return Answer(
         usage=read_usage(body.get("usage"), sum(map(_characters, choices)), call),
         stop_reason=STOP_REASONS.get(str(choices[0].get("finish_reason")), "other"),
-        model=upstream.model_name(body.get("model")),
+        model=decoding.model_name(body.get("model")),
         body=body,
     )
 

@@ -1,13 +1,7 @@
-"""OpenAI Responses: ``POST /v1/responses``, both ends.
-
-One format in several files: the client's side (``responses_client``, ``_request``,
-``_reply``, ``_frames``), the upstream's (``_write``, ``_upstream``, ``_stream``,
-``_reader``), and what they share (``_parts``).
-"""
+"""OpenAI Responses: ``POST /v1/responses``, the client's side and the upstream's side."""
 
 from llm_service.formats.openai_responses.decode_answer import read_answer as read_answer
 from llm_service.formats.openai_responses.decode_answer import read_error as read_error
-from llm_service.formats.openai_responses.decode_request import CROSSING as CROSSING
 from llm_service.formats.openai_responses.decode_request import read_request as read_request
 from llm_service.formats.openai_responses.decode_stream import StreamDecoder as StreamDecoder
 from llm_service.formats.openai_responses.encode_answer import write_answer as write_answer

@@ -1,4 +1,4 @@
-"""OpenAI Responses, our errors in its words."""
+"""OpenAI Responses: our errors in OpenAI's words."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from llm_service.core import errors
 from llm_service.formats.openai_chat import errors as chat_errors
 from llm_service.formats.openai_responses.schema import NAME
 
-# Both of OpenAI's APIs tell errors in the same words.
+# Both of OpenAI's APIs use the same words for errors.
 status = chat_errors.status
 
 
 def error(failure: errors.ServiceError, request_id: str) -> dict[str, Any]:
-    """The error's JSON object. OpenAI's own type and code are kept where OpenAI was asked."""
-    told = chat_errors.error(failure, request_id)
+    """The error's JSON object. It keeps OpenAI's own type and code if OpenAI sent the error."""
+    written = chat_errors.error(failure, request_id)
     vendor = failure.vendor
-    # Not for the service's own credentials: the caller would take them for its key.
+    # The vendor's words about the service's own credentials are replaced: the caller would think of its own key.
     if vendor.get("format") == NAME and vendor.get("type") and failure.code != "upstream_authentication":
-        told["error"] |= {"type": vendor["type"], "code": vendor.get("code")}
-    return told
+        written["error"] |= {"type": vendor["type"], "code": vendor.get("code")}
+    return written
 
 
 def error_headers(failure: errors.ServiceError, now: datetime) -> dict[str, str]:
-    """OpenAI's rate-limit headers, and a word to its SDKs not to retry what was retried here."""
+    """OpenAI's rate-limit headers. If this service has retried already, a header asks OpenAI's SDKs not to retry."""
     return chat_errors.error_headers(failure, now)

@@ -1,9 +1,4 @@
-"""OpenAI Responses, the upstream's streams: what is learnt of one, and one relayed as it is.
-
-A stream is whole only with ``response.completed`` or ``response.incomplete``. A
-``response.failed`` and an ``error`` end it as well, but not as an answer. Events
-of unknown types are borne anywhere.
-"""
+"""OpenAI Responses, what travels verbatim: the client's body, plain answers and relayed streams."""
 
 from __future__ import annotations
 
@@ -14,8 +9,7 @@ from llm_service.core.call import Call
 from llm_service.core.errors import UpstreamError
 from llm_service.core.events import Answer, Event, Finished, Relay, Started
 from llm_service.core.target import Target
-from llm_service.formats import decoding as upstream
-from llm_service.formats import sse, storage
+from llm_service.formats import decoding, sse, storage
 from llm_service.formats.decoding import broken
 from llm_service.formats.openai_responses import decode_answer
 from llm_service.formats.openai_responses.decode_stream import Stream
@@ -24,10 +18,10 @@ from llm_service.formats.openai_responses.schema import KEEP_ALIVE
 
 
 def forward(call: Call, target: Target) -> dict[str, Any]:
-    """The client's own body for ``target``, nothing of it kept there unless that was asked for and is allowed.
+    """The client's own body for ``target``. OpenAI keeps nothing of it unless the client asks and may ask for that.
 
-    Reasoning of another vendor, which answered an earlier turn, is left out: OpenAI
-    refuses what it has not encrypted itself.
+    Reasoning that another vendor made in an earlier turn is left out: OpenAI rejects
+    what it has not encrypted itself.
 
     Raises UnsupportedParameter for storage that is not allowed.
     """
@@ -50,25 +44,28 @@ def _is_foreign(item: Mapping[str, Any]) -> bool:
 
 
 def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
-    """A plain answer that the client gets as it is. Raises UpstreamBroken when it is none."""
+    """A plain answer that the client gets as it is. Raises UpstreamBroken if it is malformed."""
     decode_answer.check_answer(body)
     return Answer(
-        usage=decode_answer.usage_of(body, call, decode_answer.characters_of(body["output"])),
+        usage=decode_answer.usage_of(body, call, decode_answer.count_characters(body["output"])),
         stop_reason=decode_answer.stop_reason(body),
-        model=upstream.model_name(body.get("model")),
+        model=decoding.model_name(body.get("model")),
         body=body,
     )
 
 
 class Passthrough(Stream):
-    """A stream that is relayed as it is. Its terminal event is held back as the tail of ``Finished``, to be priced."""
+    """A stream that is relayed as it is.
 
-    __slots__ = ("_held", "_told")
+    Its terminal event is held back as the tail of ``Finished``, so that the cost can be added to it.
+    """
+
+    __slots__ = ("_held", "_relayed")
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
-        self._held: list[bytes] = []  # frames not yet relayed
-        self._told = 0  # characters already relayed
+        self._held: list[bytes] = []  # frames that are not relayed yet
+        self._relayed = 0  # the characters of the frames that were relayed
 
     def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
         if self.finished:
@@ -78,13 +75,13 @@ class Passthrough(Stream):
             for block in blocks:
                 _, data = sse.parse(block)
                 if not data:
-                    # Only comments are safe to relay: an event without data breaks the OpenAI SDK.
+                    # Such a block is replaced by a comment: OpenAI's SDK fails at an event without data.
                     if self._begun:
                         self._held.append(KEEP_ALIVE)
                     continue
-                if data.startswith(b"[DONE]"):  # of other servers, behind the terminal event
+                if data.startswith(b"[DONE]"):  # other servers send it, but only after the terminal event
                     broken("it ended without its terminal event")
-                self._follow(upstream.parse_json(data))
+                self._follow(decoding.parse_json(data))
                 if self.finished:
                     tail = block
                     break
@@ -94,9 +91,9 @@ class Passthrough(Stream):
         if self._begun and not begun:
             yield Started(model=self._model, verbatim=True)
         if self._begun and self._held:
-            data, characters = b"".join(self._held), self._characters - self._told
+            data, characters = b"".join(self._held), self._characters - self._relayed
             self._held.clear()
-            self._told = self._characters
+            self._relayed = self._characters
             yield Relay(data, characters)
         if failure is not None:
             raise failure

@@ -82,8 +82,8 @@ def needed(conversation: Conversation, target: Target) -> bool:
     """
     if not target.provider.responses:
         return False
-    here = any(_is_rejected(extra, EXTRA_RULES.get(name)) for name, extra in conversation.extras.items())
-    chat = any(_is_rejected(extra, CHAT_RULES.get(name)) for name, extra in conversation.extras.items())
+    here = any(_is_rejected(extra, EXTRA_RULES.get(name, REJECT)) for name, extra in conversation.extras.items())
+    chat = any(_is_rejected(extra, CHAT_RULES.get(name, REJECT)) for name, extra in conversation.extras.items())
     if here != chat:
         return chat
     reasons = target.thinking == "effort"
@@ -94,13 +94,13 @@ def needed(conversation: Conversation, target: Target) -> bool:
     return any(_needs(part, reasons) for message in conversation.messages for part in message.parts)
 
 
-def _is_rejected(extra: Extra, rule: FieldRule | None) -> bool:
-    return rule is None or (rule.how == "reject" and extra.value not in rule.neutral)
+def _is_rejected(extra: Extra, rule: FieldRule) -> bool:
+    return rule.how == "reject" and extra.value not in rule.neutral
 
 
 def _only_chat_has(name: str) -> bool:
     """Whether a hint is dropped here and translated there."""
-    return EXTRA_RULES[name].how == "drop" and CHAT_RULES[name].how == "translate"
+    return EXTRA_RULES.get(name, REJECT).how == "drop" and CHAT_RULES.get(name, REJECT).how == "translate"
 
 
 def _needs(part: Part, reasons: bool) -> bool:

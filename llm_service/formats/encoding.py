@@ -45,7 +45,7 @@ class RequestWriter:
             elif rule.how == "drop":
                 self.dropped[extra.path] = None
             else:
-                validation.unsupported(extra.path)
+                validation.unsupported(extra.path, rule.why)
 
 
 def write_field(body: dict[str, Any], field: str, extra: Extra) -> None:

@@ -20,12 +20,14 @@ class FieldRule:
     ``neutral`` values mean the same as leaving the field out, so they are left out. A rule that translates may
     name the target's ``field``, as a path (``text.verbosity``), where it differs from the field's own name. A rule
     with ``write`` calls it in place of copying the value; ``field`` then only says in the documentation what it writes.
+    ``why`` is the reason that the error of a rejected field gives.
     """
 
     how: Literal["translate", "drop", "reject"]
     neutral: tuple[Any, ...] = ()
     field: str | None = None
     write: Write | None = None
+    why: str = validation.NO_COUNTERPART
 
 
 TRANSLATE = FieldRule("translate")
@@ -42,8 +44,8 @@ def drop_unless(*neutral: Any) -> FieldRule:
     return FieldRule("drop", neutral)
 
 
-def reject_unless(*neutral: Any) -> FieldRule:
-    return FieldRule("reject", neutral)
+def reject_unless(*neutral: Any, why: str = validation.NO_COUNTERPART) -> FieldRule:
+    return FieldRule("reject", neutral, why=why)
 
 
 def cross(given: Mapping[str, Any], rules: Mapping[str, FieldRule], path: str = "") -> list[str]:
@@ -60,7 +62,7 @@ def cross(given: Mapping[str, Any], rules: Mapping[str, FieldRule], path: str = 
         if rule.how == "drop":
             dropped.append(name)
         else:
-            validation.unsupported(path + validation.safe_name(name))
+            validation.unsupported(path + validation.safe_name(name), rule.why)
     return dropped
 
 

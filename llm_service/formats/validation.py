@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from marshmallow import Schema
 
 from llm_service.core.errors import InvalidRequest, UnsupportedParameter
 
+NO_COUNTERPART: Final = "it has no counterpart there"
 _NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}\Z")
 
 
@@ -20,7 +21,7 @@ def invalid(path: str, rule: str) -> NoReturn:
     raise InvalidRequest(f"{path} {rule}.", param=path)
 
 
-def unsupported(path: str, why: str = "it has no counterpart there") -> NoReturn:
+def unsupported(path: str, why: str = NO_COUNTERPART) -> NoReturn:
     raise UnsupportedParameter(f"{path} is not supported for a model of another vendor: {why}.", param=path)
 
 

@@ -27,6 +27,7 @@ from openai.types.shared_params.response_format_json_schema import JSONSchema, R
 
 from llm_service.formats.anthropic_messages import decode_messages as messages_parts
 from llm_service.formats.anthropic_messages import decode_request as messages_client
+from llm_service.formats.anthropic_messages import decode_tools as messages_tools
 from llm_service.formats.openai_chat import (
     decode_messages as chat_parts,
 )
@@ -53,13 +54,13 @@ TABLES: dict[str, Mapping[str, FieldRule]] = {
     "chat: json_schema": chat_parts.SCHEMA_CROSSING,
     **{f"chat: part {kind}": table for kind, table in chat_parts.PART_CROSSING.items()},
     "messages: request": messages_client.CROSSING,
-    "messages: metadata": messages_parts.METADATA_CROSSING,
+    "messages: metadata": messages_client.METADATA_CROSSING,
     "messages: message": messages_parts.MESSAGE_CROSSING,
-    "messages: tool": messages_parts.TOOL_CROSSING,
-    "messages: tool_choice": messages_parts.CHOICE_CROSSING,
-    "messages: thinking": messages_parts.THINKING_CROSSING,
-    "messages: output_config": messages_parts.CONFIG_CROSSING,
-    "messages: output_config.format": messages_parts.FORMAT_CROSSING,
+    "messages: tool": messages_tools.TOOL_CROSSING,
+    "messages: tool_choice": messages_tools.CHOICE_CROSSING,
+    "messages: thinking": messages_client.THINKING_CROSSING,
+    "messages: output_config": messages_client.CONFIG_CROSSING,
+    "messages: output_config.format": messages_client.FORMAT_CROSSING,
     **{f"messages: block {kind}": table for kind, table in messages_parts.BLOCK_CROSSING.items()},
 }
 

@@ -4,24 +4,26 @@ One format in several files, by subject: what a client asks and its parts, repli
 what an upstream is asked, its replies, and its streams.
 """
 
-from llm_service.formats.anthropic_messages.decode_answer import forward as forward
-from llm_service.formats.anthropic_messages.decode_answer import left_out as left_out
 from llm_service.formats.anthropic_messages.decode_answer import read_answer as read_answer
 from llm_service.formats.anthropic_messages.decode_answer import read_error as read_error
-from llm_service.formats.anthropic_messages.decode_answer import read_verbatim as read_verbatim
-from llm_service.formats.anthropic_messages.decode_request import CROSSING as CROSSING
-from llm_service.formats.anthropic_messages.decode_request import FIELD_NAMES as FIELD_NAMES
-from llm_service.formats.anthropic_messages.decode_request import KEEP_ALIVE as KEEP_ALIVE
-from llm_service.formats.anthropic_messages.decode_request import NAME as NAME
-from llm_service.formats.anthropic_messages.decode_request import RequestSchema as RequestSchema
-from llm_service.formats.anthropic_messages.decode_request import check as check
-from llm_service.formats.anthropic_messages.decode_request import prompt as prompt
 from llm_service.formats.anthropic_messages.decode_request import read_request as read_request
-from llm_service.formats.anthropic_messages.decode_stream import Passthrough as Passthrough
 from llm_service.formats.anthropic_messages.decode_stream import StreamDecoder as StreamDecoder
-from llm_service.formats.anthropic_messages.encode_answer import StreamEncoder as StreamEncoder
 from llm_service.formats.anthropic_messages.encode_answer import write_answer as write_answer
+from llm_service.formats.anthropic_messages.encode_request import EXTRA_RULES as EXTRA_RULES
 from llm_service.formats.anthropic_messages.encode_request import write_request as write_request
+from llm_service.formats.anthropic_messages.encode_stream import StreamEncoder as StreamEncoder
 from llm_service.formats.anthropic_messages.errors import error as error
 from llm_service.formats.anthropic_messages.errors import error_headers as error_headers
 from llm_service.formats.anthropic_messages.errors import status as status
+from llm_service.formats.anthropic_messages.passthrough import Passthrough as Passthrough
+from llm_service.formats.anthropic_messages.passthrough import forward as forward
+from llm_service.formats.anthropic_messages.passthrough import left_out as left_out
+from llm_service.formats.anthropic_messages.passthrough import read_verbatim as read_verbatim
+from llm_service.formats.anthropic_messages.schema import COMMON as COMMON
+from llm_service.formats.anthropic_messages.schema import EXTRAS as EXTRAS
+from llm_service.formats.anthropic_messages.schema import FIELD_NAMES as FIELD_NAMES
+from llm_service.formats.anthropic_messages.schema import KEEP_ALIVE as KEEP_ALIVE
+from llm_service.formats.anthropic_messages.schema import NAME as NAME
+from llm_service.formats.anthropic_messages.schema import RequestSchema as RequestSchema
+from llm_service.formats.anthropic_messages.schema import check as check
+from llm_service.formats.anthropic_messages.schema import prompt as prompt

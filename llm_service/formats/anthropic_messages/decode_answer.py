@@ -19,11 +19,9 @@ from llm_service.core.errors import (
     UpstreamTimeout,
 )
 from llm_service.core.events import Answer, StopReason
-from llm_service.core.target import Target
 from llm_service.core.usage import Usage
-from llm_service.formats import decoding as upstream
-from llm_service.formats import reasoning
-from llm_service.formats.anthropic_messages.decode_request import NAME
+from llm_service.formats import decoding
+from llm_service.formats.anthropic_messages.schema import NAME
 from llm_service.formats.decoding import Counts, VendorError, broken
 
 STOP_REASONS: Mapping[str, StopReason] = {
@@ -34,7 +32,7 @@ STOP_REASONS: Mapping[str, StopReason] = {
     "tool_use": "tool_use",
     "refusal": "refusal",
 }
-_IN_BAND: upstream.Kinds = (
+_IN_BAND: decoding.Kinds = (
     (UpstreamQuotaExhausted, frozenset({"billing_error"})),
     (UpstreamOverloaded, frozenset({"overloaded_error"})),
     (UpstreamRateLimited, frozenset({"rate_limit_error"})),
@@ -47,45 +45,19 @@ _IN_BAND: upstream.Kinds = (
 )
 
 
-def forward(call: Call, target: Target) -> dict[str, Any]:
-    """The client's own body for ``target``, without thoughts of another vendor's, which answered an earlier turn:
-    Anthropic refuses what it has not signed itself."""
-    body = {**call.body, "model": target.model}
-    if left_out(call):
-        turns = [
-            {**turn, "content": [block for block in turn["content"] if not _is_foreign(block)]}
-            if isinstance(turn["content"], list)
-            else turn
-            for turn in call.body["messages"]
-        ]
-        body["messages"] = [turn for turn in turns if turn["content"]]
-    return body
-
-
-def left_out(call: Call) -> tuple[str, ...]:
-    """The names of what ``forward`` leaves out."""
-    blocks = (block for turn in call.body["messages"] if isinstance(turn["content"], list) for block in turn["content"])
-    return ("messages[].thinking",) if any(map(_is_foreign, blocks)) else ()
-
-
-def _is_foreign(block: Mapping[str, Any]) -> bool:
-    signed = block.get({"thinking": "signature", "redacted_thinking": "data"}.get(block["type"], ""))
-    return isinstance(signed, str) and reasoning.unsign(signed)[1] not in ("", NAME)
-
-
 def read_usage(given: Any, characters: int, call: Call | None) -> Usage:
     """The vendor's usage object, estimated where it is missing or cannot be believed.
 
     Anthropic's ``input_tokens`` leaves out the cache; ours is the whole prompt.
     """
     counts = Counts(given)
-    cached = counts.optional("cache_read_input_tokens", most=upstream.MOST_TOKENS)
-    written = counts.optional("cache_creation_input_tokens", most=upstream.MOST_TOKENS)
+    cached = counts.optional("cache_read_input_tokens", most=decoding.MOST_TOKENS)
+    written = counts.optional("cache_creation_input_tokens", most=decoding.MOST_TOKENS)
     written_1h = counts.optional("cache_creation", "ephemeral_1h_input_tokens", most=written)
-    plain = counts.required("input_tokens", max(0, upstream.estimated_input(call) - cached - written))
-    output = counts.required("output_tokens", upstream.estimated_output(characters))
+    plain = counts.required("input_tokens", max(0, decoding.estimated_input(call) - cached - written))
+    output = counts.required("output_tokens", decoding.estimated_output(characters))
     thinking = counts.optional("output_tokens_details", "thinking_tokens", most=output)
-    searches = counts.optional("server_tool_use", "web_search_requests", most=upstream.MOST_SEARCHES)
+    searches = counts.optional("server_tool_use", "web_search_requests", most=decoding.MOST_SEARCHES)
     words = given if isinstance(given, dict) else {}
     return Usage(
         plain + cached + written,
@@ -97,23 +69,23 @@ def read_usage(given: Any, characters: int, call: Call | None) -> Usage:
         counts.exact,
         web_searches=searches,
         # Each has a price of its own: https://platform.claude.com/docs/en/about-claude/pricing
-        tier=upstream.tier(words.get("service_tier"), words.get("speed"), words.get("inference_geo")),
+        tier=decoding.tier(words.get("service_tier"), words.get("speed"), words.get("inference_geo")),
     )
 
 
 def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     """A plain answer. Raises UpstreamBroken when it is none, or not one a client of another format can read."""
-    parts = [part for block in _content(body) if (part := _read_block(block)) is not None]
-    upstream.check_calls(call, sum(type(part) is ToolCall for part in parts))
+    parts = [part for block in content_of(body) if (part := _read_block(block)) is not None]
+    decoding.check_calls(call, sum(type(part) is ToolCall for part in parts))
     reason = STOP_REASONS.get(str(body.get("stop_reason")), "other")
     if reason == "refusal" and (words := explanation(body)):
         parts.append(Refusal(words))
     return Answer(
-        usage=read_usage(body.get("usage"), _characters(body), call),
+        usage=read_usage(body.get("usage"), characters_in(body), call),
         stop_reason=reason,
         stop_sequence=stop_sequence(body),
         parts=tuple(parts),
-        model=upstream.model_name(body.get("model")),
+        model=decoding.model_name(body.get("model")),
     )
 
 
@@ -137,18 +109,7 @@ def explanation(given: Mapping[str, Any]) -> str:
     return words if isinstance(words, str) else ""
 
 
-def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
-    """A plain answer that the client gets as it is. Raises UpstreamBroken when it is none."""
-    _content(body)
-    return Answer(
-        usage=read_usage(body.get("usage"), _characters(body), call),
-        stop_reason=STOP_REASONS.get(str(body.get("stop_reason")), "other"),
-        model=upstream.model_name(body.get("model")),
-        body=body,
-    )
-
-
-def _content(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+def content_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     if body.get("type") == "error":
         raise in_band(body)
     content = body.get("content")
@@ -159,7 +120,7 @@ def _content(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     return content
 
 
-def _characters(body: Mapping[str, Any]) -> int:
+def characters_in(body: Mapping[str, Any]) -> int:
     return sum(characters_of(block) for block in body["content"])
 
 
@@ -174,7 +135,7 @@ def stop_sequence(given: Mapping[str, Any]) -> str | None:
 
 
 def in_band(event: Mapping[str, Any]) -> UpstreamError:
-    return upstream.in_band(NAME, read_error(event), _IN_BAND)
+    return decoding.in_band(NAME, read_error(event), _IN_BAND)
 
 
 def read_error(body: object, status: int = 0) -> VendorError:

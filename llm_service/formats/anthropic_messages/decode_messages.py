@@ -8,22 +8,16 @@ from typing import Any, TypeAlias
 from llm_service.core import errors
 from llm_service.core.content import (
     Document,
-    Effort,
     Image,
-    JsonFormat,
     Message,
     Part,
-    Reasoning,
     RedactedThinking,
     Text,
     Thinking,
-    Tool,
     ToolCall,
-    ToolChoice,
     ToolResult,
 )
-from llm_service.formats import media, reasoning, rules, validation
-from llm_service.formats import tool_calls as tools
+from llm_service.formats import media, reasoning, rules, tool_calls, validation
 from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
 
 Dropped: TypeAlias = dict[str, None]
@@ -52,18 +46,6 @@ BLOCK_CROSSING: Mapping[str, Mapping[str, FieldRule]] = {
     "thinking": dict.fromkeys(("type", "thinking", "signature"), TRANSLATE),
     "redacted_thinking": dict.fromkeys(("type", "data"), TRANSLATE),
 }
-TOOL_CROSSING: Mapping[str, FieldRule] = {
-    **dict.fromkeys(("type", "name", "description", "input_schema", "strict", "cache_control"), TRANSLATE),
-    "allowed_callers": reject_unless(["direct"]),
-    "defer_loading": reject_unless(False),
-    "eager_input_streaming": drop_unless(False),
-    "input_examples": drop_unless([]),
-}
-CHOICE_CROSSING: Mapping[str, FieldRule] = dict.fromkeys(("type", "name", "disable_parallel_tool_use"), TRANSLATE)
-CONFIG_CROSSING: Mapping[str, FieldRule] = {"effort": TRANSLATE, "format": TRANSLATE, "task_budget": REJECT}
-FORMAT_CROSSING: Mapping[str, FieldRule] = {"type": TRANSLATE, "schema": TRANSLATE}
-THINKING_CROSSING: Mapping[str, FieldRule] = dict.fromkeys(("type", "budget_tokens", "display"), TRANSLATE)
-METADATA_CROSSING: Mapping[str, FieldRule] = {"user_id": TRANSLATE}
 
 
 def read_messages(given: Iterable[Mapping[str, Any]], dropped: Dropped) -> tuple[Message, ...]:
@@ -80,7 +62,7 @@ def read_messages(given: Iterable[Mapping[str, Any]], dropped: Dropped) -> tuple
         parts, places = read_blocks(content, f"{path}.content", BLOCKS[role], dropped)
         _check_order(parts, places)
         messages.append(Message(role, parts, places))
-    tools.check_pairs(messages, "tool_use_id")
+    tool_calls.check_pairs(messages, "tool_use_id")
     return tuple(messages)
 
 
@@ -188,7 +170,7 @@ def _content_text(source: Mapping[str, Any], path: str) -> str:
 
 
 def _read_call(block: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
-    arguments = tools.as_text(block.get("input"), f"{place}.input")
+    arguments = tool_calls.as_text(block.get("input"), f"{place}.input")
     return ToolCall(validation.text_at(block, place, "id"), validation.text_at(block, place, "name"), arguments, cache)
 
 
@@ -236,90 +218,3 @@ BLOCKS: Mapping[str, Blocks] = {
         "redacted_thinking": _read_redacted,
     },
 }
-
-
-def read_tools(given: Any, dropped: Dropped) -> tuple[Tool, ...]:
-    """Raises InvalidRequest and UnsupportedParameter naming the place."""
-    read = []
-    for index, tool in enumerate(given or ()):
-        place = f"tools[{index}]"
-        if not isinstance(tool, dict):
-            validation.invalid(place, "must be an object")
-        if tool.get("type", "custom") not in ("custom", None):
-            validation.unsupported(f"{place}.type", "only Anthropic has this tool")
-        dropped.update((f"tools[].{name}", None) for name in rules.cross(tool, TOOL_CROSSING, f"{place}."))
-        about = validation.text_at(tool, place, "description", filled=False) if tool.get("description") else None
-        strict = tool.get("strict")
-        if not isinstance(strict, bool | None):
-            validation.invalid(f"{place}.strict", "must be true or false")
-        hint, path = tool.get("cache_control"), f"{place}.cache_control"
-        cache = media.read_cache(hint, media.EPHEMERAL, media.ANTHROPIC_TTL, path)
-        schema, name = validation.object_at(tool, place, "input_schema"), validation.text_at(tool, place, "name")
-        read.append(Tool(name, about, schema, strict, cache, place=f"{place}.input_schema"))
-    tools.check_names(read)
-    return tuple(read)
-
-
-_MODES: Mapping[Any, ToolChoice] = {
-    "auto": ToolChoice("auto"),
-    "any": ToolChoice("required"),
-    "none": ToolChoice("none"),
-}
-
-
-def read_choice(given: Any) -> tuple[ToolChoice | None, bool | None]:
-    """The choice, and whether several tools may be called at once."""
-    if given is None:
-        return None, None
-    rules.cross(given, CHOICE_CROSSING, "tool_choice.")
-    alone = given.get("disable_parallel_tool_use")
-    if not isinstance(alone, bool | None):
-        validation.invalid("tool_choice.disable_parallel_tool_use", "must be true or false")
-    parallel = None if alone is None else not alone
-    if given.get("type") == "tool":
-        return ToolChoice("tool", validation.text_at(given, "tool_choice", "name")), parallel
-    choice = _MODES.get(given.get("type"))
-    if choice is None:
-        validation.invalid("tool_choice.type", "must be auto, any, tool or none")
-    return choice, parallel
-
-
-def read_output(given: Any) -> tuple[JsonFormat | None, Effort | None]:
-    """``output_config``: the format of the answer and the effort."""
-    if not given:
-        return None, None
-    rules.cross(given, CONFIG_CROSSING, "output_config.")
-    effort, format = given.get("effort"), given.get("format")
-    if effort is not None and effort not in reasoning.EFFORTS[2:]:
-        validation.invalid("output_config.effort", f"must be one of {', '.join(reasoning.EFFORTS[2:])}")
-    if format is None:
-        return None, effort
-    path = "output_config.format"
-    if not isinstance(format, dict) or format.get("type") != "json_schema":
-        validation.invalid(f"{path}.type", "must be json_schema")
-    rules.cross(format, FORMAT_CROSSING, f"{path}.")
-    return JsonFormat(validation.object_at(format, path, "schema"), place=f"{path}.schema"), effort
-
-
-def read_thinking(given: Any, effort: Effort | None) -> Reasoning | None:
-    """``thinking`` and the effort beside it."""
-    if given is None:
-        return None if effort is None else Reasoning(effort)
-    rules.cross(given, THINKING_CROSSING, "thinking.")
-    display = given.get("display")
-    if display not in (None, "summarized", "omitted"):
-        validation.invalid("thinking.display", "must be summarized or omitted")
-    summary = None if display is None else display == "summarized"
-    match given.get("type"):
-        case "disabled":
-            return Reasoning("none")
-        case "adaptive":
-            return Reasoning(effort, summary=summary)
-        case "enabled":
-            budget = given.get("budget_tokens")
-            if type(budget) is not int or budget < reasoning.LEAST_BUDGET:
-                validation.invalid("thinking.budget_tokens", f"must be an integer of at least {reasoning.LEAST_BUDGET}")
-            return Reasoning(effort, budget, summary)
-        case "between_tools":
-            validation.unsupported("thinking.type")
-    validation.invalid("thinking.type", "must be adaptive, enabled, disabled or between_tools")

@@ -7,14 +7,13 @@ out of order mean that something between the vendor and us lost a part.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
 
 from llm_service.core.call import Call
 from llm_service.core.content import RedactedThinking
-from llm_service.core.errors import UpstreamError
 from llm_service.core.events import (
     IDLE,
     Answer,
@@ -22,7 +21,6 @@ from llm_service.core.events import (
     Event,
     Finished,
     RefusalDelta,
-    Relay,
     Started,
     ThinkingDelta,
     ThinkingEnd,
@@ -31,8 +29,7 @@ from llm_service.core.events import (
     ToolCallStart,
 )
 from llm_service.core.usage import Usage
-from llm_service.formats import decoding as upstream
-from llm_service.formats import sse
+from llm_service.formats import decoding
 from llm_service.formats.anthropic_messages.decode_answer import (
     STOP_REASONS,
     characters_of,
@@ -41,11 +38,11 @@ from llm_service.formats.anthropic_messages.decode_answer import (
     read_usage,
     stop_sequence,
 )
-from llm_service.formats.anthropic_messages.decode_request import KEEP_ALIVE, NAME
+from llm_service.formats.anthropic_messages.schema import NAME
 from llm_service.formats.decoding import broken
 
 
-class _Stream(upstream.Stream):
+class Stream(decoding.Stream):
     """What ``Reader`` and ``Passthrough`` both learn from the events of one stream."""
 
     __slots__ = (
@@ -108,7 +105,7 @@ class _Stream(upstream.Stream):
         if self._begun or type(message) is not dict:
             broken("message_start is not the one first event")
         self._begun = True
-        self._model = upstream.model_name(message.get("model"))
+        self._model = decoding.model_name(message.get("model"))
         self._note_usage(message.get("usage"))
         self._opening = self._counted()
         # It only counts the first piece: without a message_delta's word the output is estimated.
@@ -145,7 +142,7 @@ class _Stream(upstream.Stream):
         )
 
 
-class StreamDecoder(_Stream):
+class StreamDecoder(Stream):
     """A stream that crosses: its blocks as events."""
 
     __slots__ = ("_blocks", "_calls", "_kind", "_signature")
@@ -198,7 +195,7 @@ class StreamDecoder(_Stream):
                 if text:
                     yield Delta(text)
             case {"type": "tool_use", "id": str(id), "name": str(name)} if id and name:
-                upstream.check_calls(self._call, self._calls + 1)
+                decoding.check_calls(self._call, self._calls + 1)
                 yield ToolCallStart(self._calls, id, name)
                 if given := block.get("input"):  # whole at once, as some servers have it
                     yield ToolCallDelta(self._calls, orjson.dumps(given).decode())
@@ -254,55 +251,3 @@ _PIECES: Mapping[Any, tuple[str, str]] = {
     "thinking_delta": ("thinking", "thinking"),
     "signature_delta": ("thinking", "signature"),
 }
-
-
-class Passthrough(_Stream):
-    """A stream that is relayed as it is. ``message_stop`` is held back as the tail of ``Finished``."""
-
-    __slots__ = ("_alike", "_held", "_told")
-
-    def __init__(self, call: Call) -> None:
-        super().__init__(call)
-        self._alike = sse.Alike()
-        self._held: list[bytes] = []  # frames not yet relayed
-        self._told = 0  # characters already relayed
-
-    def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
-        if self.finished:
-            return
-        begun, failure, tail = self._begun, None, b""
-        try:
-            for block in blocks:
-                if self._open and (length := self._alike.length(block)):
-                    self._characters += length
-                    self._held.append(block)
-                    continue
-                _, data = sse.parse(block)
-                if not data:
-                    if self._begun:
-                        self._held.append(KEEP_ALIVE)
-                elif self._see(block, data) == "message_stop":
-                    tail = block
-                    break
-                else:
-                    self._held.append(block)
-        except UpstreamError as error:
-            failure = error
-        if self._begun and not begun:
-            yield self._started(verbatim=True)
-        if self._begun and self._held:
-            data, characters = b"".join(self._held), self._characters - self._told
-            self._held.clear()
-            self._told = self._characters
-            yield Relay(data, characters)
-        if failure is not None:
-            raise failure
-        if tail:
-            yield Finished(self._answer(), tail)
-
-    def _see(self, block: bytes, data: bytes) -> str:
-        event = upstream.parse_json(data)
-        kind = self._follow(event)
-        if kind == "content_block_delta" and type(text := event["delta"].get("text")) is str:
-            self._alike.learn(block, text)
-        return kind

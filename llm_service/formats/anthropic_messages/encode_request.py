@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from llm_service.core.call import Call
@@ -18,16 +19,77 @@ from llm_service.core.content import (
     ToolCall,
     ToolResult,
 )
-from llm_service.core.conversation import Conversation
+from llm_service.core.conversation import Conversation, Extra
 from llm_service.core.target import Target
-from llm_service.formats import json_mode, media, validation
-from llm_service.formats import json_schema as schemas
-from llm_service.formats import tool_calls as tools
-from llm_service.formats.anthropic_messages import encode_thinking as messages_thinking
+from llm_service.formats import json_mode, json_schema, media, tool_calls, validation
+from llm_service.formats.anthropic_messages import encode_thinking, native_fields
 from llm_service.formats.encoding import RequestWriter
+from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless, translate_to
 
 # Anthropic requires max_tokens; this is for a target whose own limit the catalogue does not know.
 DEFAULT_MAX_TOKENS: Final = 4096
+
+_NEEDS_BETA: Final = "it needs a beta header, which only travels with requests in Anthropic's own format (/v1/messages)"
+_NEEDS_SERVER_TOOLS: Final = (
+    "it is for tools that Anthropic runs, and their results can only be sent to clients of Anthropic's own format "
+    "(/v1/messages)"
+)
+
+
+def _write_choice(name: str, *allowed: str) -> FieldRule:
+    """A field of Anthropic's own with one of a few words as its value."""
+
+    def write(body: dict[str, Any], extra: Extra) -> None:
+        if extra.value not in allowed:
+            validation.invalid(extra.path, f"must be {' or '.join(allowed)}")
+        body[name] = extra.value
+
+    return translate_to(name, write)
+
+
+def _write_region(body: dict[str, Any], extra: Extra) -> None:
+    if not isinstance(extra.value, str) or not extra.value:
+        validation.invalid(extra.path, "must be a non-empty string")
+    body["inference_geo"] = extra.value
+
+
+# What happens to the fields that not all formats know, whichever client sends them. A field without a row is rejected.
+EXTRA_RULES: Mapping[str, FieldRule] = {
+    # Anthropic's own. ``native_fields`` makes most of them a part of the conversation first.
+    **dict.fromkeys(native_fields.READERS, TRANSLATE),
+    "inference_geo": translate_to("inference_geo", _write_region),
+    "speed": _write_choice("speed", "standard", "fast"),
+    "diagnostics": drop_unless(),
+    "container": reject_unless(why=_NEEDS_SERVER_TOOLS),
+    "mcp_servers": reject_unless([], why=_NEEDS_SERVER_TOOLS),
+    "context_management": reject_unless([], why=_NEEDS_BETA),
+    "fallbacks": reject_unless([], why=_NEEDS_BETA),
+    # Hints: the answer is of the same kind without them.
+    "max_tool_calls": drop_unless(),
+    "metadata": drop_unless({}),
+    "prediction": drop_unless(),
+    "prompt_cache_key": drop_unless(),
+    "prompt_cache_options": drop_unless({}),
+    "prompt_cache_retention": drop_unless(),
+    "seed": drop_unless(),
+    "store": drop_unless(False),
+    "verbosity": drop_unless("medium"),
+    # Without these the answer would be a different one.
+    "audio": REJECT,
+    "best_of": reject_unless(0, 1),
+    "echo": reject_unless(False),
+    "frequency_penalty": reject_unless(0),
+    "logit_bias": reject_unless({}),
+    "logprobs": reject_unless(False),
+    "modalities": reject_unless(["text"]),
+    "moderation": REJECT,
+    "n": reject_unless(1),
+    "presence_penalty": reject_unless(0),
+    "suffix": reject_unless(""),
+    "top_logprobs": reject_unless(0),
+    "truncation": reject_unless("disabled"),
+    "web_search_options": REJECT,
+}
 
 
 def write_request(call: Call, conversation: Conversation, target: Target) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -47,6 +109,7 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
 
     Raises InvalidRequest and UnsupportedParameter naming what Anthropic cannot take.
     """
+    conversation = native_fields.merge(conversation)
     writer = _Writer(call, conversation, target)
     body: dict[str, Any] = {
         "model": target.model,
@@ -61,13 +124,13 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
         body["stop_sequences"] = list(conversation.stop)
     writer.tools(conversation, body)
     if conversation.format is not None and conversation.format.schema is not None:
-        schema = schemas.for_anthropic(conversation.format.schema, conversation.format.place)
+        schema = json_schema.for_anthropic(conversation.format.schema, conversation.format.place)
         body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
-    thinks = messages_thinking.write(call, conversation, target, body, writer.dropped)
+    thinks = encode_thinking.write(call, conversation, target, body, writer.dropped)
     writer.sampling(conversation, body, thinks)
     if conversation.cache is not None:
         body["cache_control"] = media.write_cache(conversation.cache, media.EPHEMERAL, media.ANTHROPIC_TTL)
-    if conversation.tier == "standard":
+    if conversation.tier in ("standard", "standard_only"):
         body["service_tier"] = "standard_only"
     elif conversation.tier is not None and conversation.tier != "auto":
         writer.drop("tier")
@@ -75,6 +138,7 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
         body["metadata"] = {"user_id": conversation.user}
     if call.stream:
         body["stream"] = True
+    writer.write_extras(EXTRA_RULES, body)
     return body, tuple(writer.dropped)
 
 
@@ -119,7 +183,7 @@ class _Writer(RequestWriter):
             case Refusal(text):
                 return {"type": "text", "text": text} if text else None
             case ToolCall(id, name, arguments, cache):
-                given = {"type": "tool_use", "id": id, "name": name, "input": tools.as_object(arguments)}
+                given = {"type": "tool_use", "id": id, "name": name, "input": tool_calls.as_object(arguments)}
                 return _cached(given, cache)
             case ToolResult():
                 return self._result(part, message, index)
@@ -209,7 +273,7 @@ def _tool(tool: Tool) -> dict[str, Any]:
     if schema["type"] != "object":
         validation.invalid(f"{tool.place}.type", "must be object: a tool's arguments are one")
     if tool.strict:
-        schema = schemas.for_anthropic(schema, tool.place)
+        schema = json_schema.for_anthropic(schema, tool.place)
     else:
         schema.setdefault("properties", {})
     written: dict[str, Any] = {"name": tool.name, "input_schema": schema}

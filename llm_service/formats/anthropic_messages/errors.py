@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from llm_service.core import errors
-from llm_service.formats.anthropic_messages.decode_request import NAME
+from llm_service.formats.anthropic_messages.schema import NAME
 
 _TYPES: Mapping[int, str] = {
     401: "authentication_error",

@@ -69,6 +69,8 @@ EXTRA_RULES: Final[Mapping[str, FieldRule]] = {
     "store": FieldRule("translate", (False,)),
     "top_logprobs": FieldRule("translate", (0,)),
     "verbosity": FieldRule("translate", ("medium",)),
+    "diagnostics": drop_unless(),
+    "speed": drop_unless("standard"),
     "modalities": reject_unless(["text"]),
     "audio": REJECT,
     "web_search_options": REJECT,

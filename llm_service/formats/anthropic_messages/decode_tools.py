@@ -1,0 +1,66 @@
+"""Anthropic Messages, the client's side: tools and the choice among them, read for crossing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llm_service.core.content import Tool, ToolChoice
+from llm_service.formats import media, rules, tool_calls, validation
+from llm_service.formats.anthropic_messages.decode_messages import Dropped
+from llm_service.formats.rules import TRANSLATE, FieldRule, drop_unless, reject_unless
+
+TOOL_CROSSING: Mapping[str, FieldRule] = {
+    **dict.fromkeys(("type", "name", "description", "input_schema", "strict", "cache_control"), TRANSLATE),
+    "allowed_callers": reject_unless(["direct"]),
+    "defer_loading": reject_unless(False),
+    "eager_input_streaming": drop_unless(False),
+    "input_examples": drop_unless([]),
+}
+CHOICE_CROSSING: Mapping[str, FieldRule] = dict.fromkeys(("type", "name", "disable_parallel_tool_use"), TRANSLATE)
+
+
+def read_tools(given: Any, dropped: Dropped) -> tuple[Tool, ...]:
+    """Raises InvalidRequest and UnsupportedParameter naming the place."""
+    read = []
+    for index, tool in enumerate(given or ()):
+        place = f"tools[{index}]"
+        if not isinstance(tool, dict):
+            validation.invalid(place, "must be an object")
+        if tool.get("type", "custom") not in ("custom", None):
+            validation.unsupported(f"{place}.type", "only Anthropic has this tool")
+        dropped.update((f"tools[].{name}", None) for name in rules.cross(tool, TOOL_CROSSING, f"{place}."))
+        about = validation.text_at(tool, place, "description", filled=False) if tool.get("description") else None
+        strict = tool.get("strict")
+        if not isinstance(strict, bool | None):
+            validation.invalid(f"{place}.strict", "must be true or false")
+        hint, path = tool.get("cache_control"), f"{place}.cache_control"
+        cache = media.read_cache(hint, media.EPHEMERAL, media.ANTHROPIC_TTL, path)
+        schema, name = validation.object_at(tool, place, "input_schema"), validation.text_at(tool, place, "name")
+        read.append(Tool(name, about, schema, strict, cache, place=f"{place}.input_schema"))
+    tool_calls.check_names(read)
+    return tuple(read)
+
+
+_MODES: Mapping[Any, ToolChoice] = {
+    "auto": ToolChoice("auto"),
+    "any": ToolChoice("required"),
+    "none": ToolChoice("none"),
+}
+
+
+def read_choice(given: Any) -> tuple[ToolChoice | None, bool | None]:
+    """The choice, and whether several tools may be called at once."""
+    if given is None:
+        return None, None
+    rules.cross(given, CHOICE_CROSSING, "tool_choice.")
+    alone = given.get("disable_parallel_tool_use")
+    if not isinstance(alone, bool | None):
+        validation.invalid("tool_choice.disable_parallel_tool_use", "must be true or false")
+    parallel = None if alone is None else not alone
+    if given.get("type") == "tool":
+        return ToolChoice("tool", validation.text_at(given, "tool_choice", "name")), parallel
+    choice = _MODES.get(given.get("type"))
+    if choice is None:
+        validation.invalid("tool_choice.type", "must be auto, any, tool or none")
+    return choice, parallel

@@ -1,0 +1,104 @@
+"""Anthropic Messages, the upstream's side: requests, answers and streams that are relayed as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from llm_service.core.call import Call
+from llm_service.core.errors import UpstreamError
+from llm_service.core.events import Answer, Event, Finished, Relay
+from llm_service.core.target import Target
+from llm_service.formats import decoding, reasoning, sse
+from llm_service.formats.anthropic_messages.decode_answer import STOP_REASONS, characters_in, content_of, read_usage
+from llm_service.formats.anthropic_messages.decode_stream import Stream
+from llm_service.formats.anthropic_messages.schema import KEEP_ALIVE, NAME
+
+
+def forward(call: Call, target: Target) -> dict[str, Any]:
+    """The client's own body for ``target``, without thoughts of another vendor's, which answered an earlier turn:
+    Anthropic refuses what it has not signed itself."""
+    body = {**call.body, "model": target.model}
+    if left_out(call):
+        turns = [
+            {**turn, "content": [block for block in turn["content"] if not _is_foreign(block)]}
+            if isinstance(turn["content"], list)
+            else turn
+            for turn in call.body["messages"]
+        ]
+        body["messages"] = [turn for turn in turns if turn["content"]]
+    return body
+
+
+def left_out(call: Call) -> tuple[str, ...]:
+    """The names of what ``forward`` leaves out."""
+    blocks = (block for turn in call.body["messages"] if isinstance(turn["content"], list) for block in turn["content"])
+    return ("messages[].thinking",) if any(map(_is_foreign, blocks)) else ()
+
+
+def _is_foreign(block: Mapping[str, Any]) -> bool:
+    signed = block.get({"thinking": "signature", "redacted_thinking": "data"}.get(block["type"], ""))
+    return isinstance(signed, str) and reasoning.unsign(signed)[1] not in ("", NAME)
+
+
+def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
+    """A plain answer that the client gets as it is. Raises UpstreamBroken when it is none."""
+    content_of(body)
+    return Answer(
+        usage=read_usage(body.get("usage"), characters_in(body), call),
+        stop_reason=STOP_REASONS.get(str(body.get("stop_reason")), "other"),
+        model=decoding.model_name(body.get("model")),
+        body=body,
+    )
+
+
+class Passthrough(Stream):
+    """A stream that is relayed as it is. ``message_stop`` is held back as the tail of ``Finished``."""
+
+    __slots__ = ("_alike", "_held", "_told")
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self._alike = sse.Alike()
+        self._held: list[bytes] = []  # frames not yet relayed
+        self._told = 0  # characters already relayed
+
+    def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
+        if self.finished:
+            return
+        begun, failure, tail = self._begun, None, b""
+        try:
+            for block in blocks:
+                if self._open and (length := self._alike.length(block)):
+                    self._characters += length
+                    self._held.append(block)
+                    continue
+                _, data = sse.parse(block)
+                if not data:
+                    if self._begun:
+                        self._held.append(KEEP_ALIVE)
+                elif self._see(block, data) == "message_stop":
+                    tail = block
+                    break
+                else:
+                    self._held.append(block)
+        except UpstreamError as error:
+            failure = error
+        if self._begun and not begun:
+            yield self._started(verbatim=True)
+        if self._begun and self._held:
+            data, characters = b"".join(self._held), self._characters - self._told
+            self._held.clear()
+            self._told = self._characters
+            yield Relay(data, characters)
+        if failure is not None:
+            raise failure
+        if tail:
+            yield Finished(self._answer(), tail)
+
+    def _see(self, block: bytes, data: bytes) -> str:
+        event = decoding.parse_json(data)
+        kind = self._follow(event)
+        if kind == "content_block_delta" and type(text := event["delta"].get("text")) is str:
+            self._alike.learn(block, text)
+        return kind

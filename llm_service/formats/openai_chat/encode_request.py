@@ -70,6 +70,7 @@ EXTRA_RULES: Final[Mapping[str, FieldRule]] = {
     "top_logprobs": FieldRule("translate", (0,)),
     "verbosity": FieldRule("translate", ("medium",)),
     "diagnostics": drop_unless(),
+    "max_tool_calls": drop_unless(),
     "speed": drop_unless("standard"),
     "modalities": reject_unless(["text"]),
     "audio": REJECT,

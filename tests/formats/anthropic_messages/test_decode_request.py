@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import typing
 from typing import Any
 
 import pytest
+from anthropic.types.message_create_params import MessageCreateParamsBase
 
 from llm_service.core import errors
 from llm_service.core.content import Message, Reasoning, Text, Thinking, ToolChoice
-from llm_service.core.conversation import Conversation
+from llm_service.core.conversation import Conversation, Extra
 from llm_service.formats import anthropic_messages as messages
+from llm_service.formats import openai_chat as chat
 from tests.formats.anthropic_messages.wire import body
-from tests.formats.examples import TURN
+from tests.formats.examples import TURN, call, target
 
 
 def test_a_conversation_crosses_with_its_blocks_and_parameters() -> None:
@@ -76,7 +79,7 @@ def test_hints_are_dropped_by_name_and_thinking_of_earlier_turns_is_kept() -> No
         diagnostics={},
     )
     conversation = messages.read_request(messages.check(asked))
-    assert set(conversation.dropped) == {"speed", "diagnostics"}
+    assert conversation.dropped == ()
     assert conversation.messages[1].parts == (Thinking("hm", "s", "messages"), Text("x", cache=0))
 
 
@@ -90,10 +93,6 @@ def test_hints_are_dropped_by_name_and_thinking_of_earlier_turns_is_kept() -> No
         ({"thinking": {"type": "enabled", "budget_tokens": 5}}, "thinking.budget_tokens"),
         ({"output_config": {"effort": "lots"}}, "output_config.effort"),
         ({"output_config": {"task_budget": {}}}, "output_config.task_budget"),
-        ({"container": "c"}, "container"),
-        ({"inference_geo": "eu"}, "inference_geo"),
-        ({"mcp_servers": [{}]}, "mcp_servers"),
-        ({"brand_new": 1}, "brand_new"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"metadata": {"tag": "x"}}, "metadata.tag"),
         ({"metadata": {"user_id": 3}}, "metadata.user_id"),
@@ -127,3 +126,44 @@ def test_sampling_is_refused_under_the_api_version_without_it(field: str) -> Non
     assert refusal.value.param == field
     for older in ({"anthropic-version": "2023-06-01"}, {}):
         assert getattr(messages.read_request(asked, older), field) == 1
+
+
+def test_what_only_some_formats_know_is_left_to_the_target() -> None:
+    given = {name: {"any": "value"} for name in messages.EXTRAS} | {"brand_new": 1, "nothing": None, "seed": 3}
+    conversation = messages.read_request(messages.check(body(**given)))
+    assert conversation.dropped == ()
+    expected = {field.name: Extra({"any": "value"}, name) for name, field in messages.EXTRAS.items()}
+    assert conversation.extras == {**expected, "brand_new": Extra(1, "brand_new"), "seed": Extra(3, "seed")}
+
+
+def test_values_that_mean_nothing_are_no_extra_fields() -> None:
+    neutral = {name: value for name, field in messages.EXTRAS.items() for value in field.neutral}
+    assert neutral == {"speed": "standard", "fallbacks": [], "mcp_servers": []}
+    assert messages.read_request(messages.check(body(**neutral))).extras == {}
+
+
+def test_every_field_of_the_sdk_is_common_to_all_formats_or_an_extra_field() -> None:
+    sent_as_headers = {"user_profile_id", "workspace_id"}
+    fields = set(typing.get_type_hints(MessageCreateParamsBase)) - sent_as_headers | {"stream"}
+    assert sorted(fields - messages.COMMON - set(messages.EXTRAS)) == []
+    older = ["temperature", "top_k", "top_p"]  # anthropic-version 2023-06-01 still has them
+    assert sorted(messages.COMMON - fields) == older
+    assert sorted(messages.COMMON & set(messages.EXTRAS)) == []
+
+
+@pytest.mark.parametrize("name", ["speed", "diagnostics"])
+def test_a_chat_model_never_sees_hints_of_anthropic_s(name: str) -> None:
+    given = body(**{name: "fast"})
+    sent, dropped = chat.write_request(call("messages", given), messages.read_request(messages.check(given)), target())
+    assert name not in sent
+    assert dropped == (name,)
+
+
+@pytest.mark.parametrize(
+    "name", ["container", "inference_geo", "mcp_servers", "context_management", "fallbacks", "new"]
+)
+def test_what_a_chat_model_cannot_do_is_rejected_by_the_client_s_path(name: str) -> None:
+    given = body(**{name: "x"})
+    with pytest.raises(errors.UnsupportedParameter) as caught:
+        chat.write_request(call("messages", given), messages.read_request(messages.check(given)), target())
+    assert caught.value.param == name

@@ -195,6 +195,8 @@ def _numbers(body: dict[str, Any]) -> None:
                 name,
                 "decimal_above_max_value" if above else "decimal_below_min_value",
             )
+    if body.get("top_logprobs") is not None and body.get("logprobs") is not True:
+        raise _refuse("The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.", "top_logprobs", None)
     if "stream_options" in body and body["stream_options"] is not None and not body.get("stream"):
         raise _refuse(
             "The 'stream_options' parameter is only allowed when 'stream' is enabled.", "stream_options", None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import string
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from tests.upstream.answer import Answer, Asked, Event, text_of
@@ -97,6 +98,10 @@ class OpenAI:
     def reply(self, body: dict[str, Any], step: Step, answer: Answer, answer_id: str) -> dict[str, Any]:
         document = self._head("chat.completion", body, step, answer_id)
         document["choices"] = [_choice(number, step, answer, answer_id) for number in range(body.get("n") or 1)]
+        if body.get("logprobs") is True:
+            pieces = [piece for block in answer.blocks if block.kind == "text" for piece in block.pieces]
+            for choice in document["choices"]:
+                choice["logprobs"] = logprobs(pieces, body)
         if step.usage is not None:
             document["usage"] = _usage(step, answer)
         document.update(self._foot(body))
@@ -125,7 +130,10 @@ class OpenAI:
         usage = _usage(step, answer) if step.usage is not None else None
         for delta, piece, text in deltas:
             for number in range(count):  # the choices of n > 1 are interleaved
-                add([_delta(number, delta)], None, piece and not number, text if not number else "")
+                choice = _delta(number, delta)
+                if body.get("logprobs") is True:
+                    choice["logprobs"] = logprobs([text] if text else [], body)
+                add([choice], None, piece and not number, text if not number else "")
         if step.finish:
             for number in range(count):
                 add([_delta(number, {}, finish)], usage if step.usage_in_finish else None)
@@ -204,6 +212,17 @@ def _choice(number: int, step: Step, answer: Answer, answer_id: str) -> dict[str
 
 def _delta(number: int, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
     return {"index": number, "delta": delta, "logprobs": None, "finish_reason": finish}
+
+
+def logprobs(pieces: Iterable[str], body: dict[str, Any]) -> dict[str, Any]:
+    """A choice's log probabilities: every piece is a token, as likely as it is long, and better than its rivals."""
+    content = []
+    for piece in pieces:
+        token = {"token": piece, "logprob": -len(piece) / 8, "bytes": list(piece.encode())}
+        rivals = [{"token": f"~{rank}", "logprob": -9.5 - rank, "bytes": [126, 48 + rank]} for rank in range(1, 21)]
+        top = [token, *rivals][: body.get("top_logprobs") or 0]
+        content.append({**token, "top_logprobs": top})
+    return {"content": content, "refusal": None}
 
 
 def _deltas(answer: Answer, answer_id: str) -> list[tuple[dict[str, Any], bool, str]]:

@@ -7,7 +7,7 @@ nothing here trusts counts or completeness.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from llm_service.core.call import Call
 from llm_service.core.content import Part, Refusal, Text, Thinking, TokenLogprob, ToolCall
@@ -24,6 +24,8 @@ from llm_service.formats import decoding, tool_calls
 from llm_service.formats.decoding import Counts, VendorError, broken
 from llm_service.formats.openai_chat.schema import NAME
 
+# What a client of the Responses API puts into ``include`` for log probabilities.
+_INCLUDE: Final = "message.output_text.logprobs"
 STOP_REASONS: Mapping[str, StopReason] = {
     "stop": "end_turn",
     "length": "max_tokens",
@@ -75,6 +77,16 @@ def choices_asked(call: Call | None) -> int:
     return asked if type(asked) is int and asked > 1 else 1
 
 
+def logprobs_asked(call: Call | None) -> bool:
+    """Whether the client asked for log probabilities, in whichever of OpenAI's formats."""
+    if call is None:
+        return False
+    given, include = call.body.get("logprobs"), call.body.get("include")
+    if given is not None and given is not False:  # 0 asks for those of the chosen tokens
+        return True
+    return bool(call.body.get("top_logprobs")) or (isinstance(include, list) and _INCLUDE in include)
+
+
 def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     """A plain answer, with all its choices if the client asked for several.
 
@@ -118,7 +130,7 @@ def _read_choice(index: int, choice: Mapping[str, Any], call: Call | None) -> Ch
         index,
         stop_reason(reason, refused=bool(refusal), called=bool(calls)),
         (*parts, *calls),
-        read_logprobs(choice.get("logprobs")),
+        read_logprobs(choice.get("logprobs")) if logprobs_asked(call) else (),
     )
 
 

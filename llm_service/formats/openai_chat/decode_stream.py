@@ -39,6 +39,7 @@ from llm_service.formats.openai_chat.decode_answer import (
     check_arguments,
     choices_asked,
     in_band,
+    logprobs_asked,
     read_logprobs,
     read_usage,
     stop_reason,
@@ -138,11 +139,12 @@ class StreamDecoder(ChunkStream):
     There is one choice unless the client asked for several. Only the first one may call tools and think aloud.
     """
 
-    __slots__ = ("_asked", "_calls", "_late", "_others", "_thinking")
+    __slots__ = ("_asked", "_calls", "_late", "_others", "_scored", "_thinking")
 
     def __init__(self, call: Call | None = None) -> None:
         super().__init__(call)
         self._asked = choices_asked(call)
+        self._scored = logprobs_asked(call)
         self._others: dict[int, _OtherChoice] = {}  # by index
         self._calls: tool_calls.Calls | None = None
         self._late: list[Event] = []  # said in the middle of a tool call, told after it
@@ -171,13 +173,13 @@ class StreamDecoder(ChunkStream):
             if choice.get("index", 0) != 0:
                 yield from self._read_other(choice, delta)
                 continue
-            content, logprobs = delta.get("content"), choice.get("logprobs")
-            if type(content) is str and content and len(delta) == 1 and logprobs is None:  # most chunks
+            content = delta.get("content")
+            if type(content) is str and content and len(delta) == 1 and not self._scored:  # most chunks
                 self._characters += len(content)
                 yield from self._say(Delta(content))
-            elif delta or logprobs:
+            elif delta or self._scored:
                 self._characters += characters_of(delta)
-                yield from self._read_delta(delta, read_logprobs(logprobs))
+                yield from self._read_delta(delta, self._logprobs(choice))
             if choice.get("finish_reason") is not None:
                 self._finish_reason = read_finish_reason(choice)
 
@@ -185,13 +187,13 @@ class StreamDecoder(ChunkStream):
         """The events of a piece of any choice but the first."""
         index = choice["index"]
         if type(index) is not int or not 0 < index < self._asked:
-            broken("it has more choices than were asked for")
+            broken("it has more than one choice" if self._asked == 1 else "it has more choices than were asked for")
         other = self._others.setdefault(index, _OtherChoice())
         self._characters += characters_of(delta)
         if delta.get("tool_calls") or delta.get("function_call"):
             broken("it calls a tool that it was not given")
         text, refusal = _text_of(delta, "content"), _text_of(delta, "refusal")
-        logprobs = read_logprobs(choice.get("logprobs"))
+        logprobs = self._logprobs(choice)
         if other.finish_reason is not None and (text or refusal):
             broken("text came after the finish_reason")
         if text or logprobs:
@@ -201,6 +203,9 @@ class StreamDecoder(ChunkStream):
             yield RefusalDelta(refusal, index)
         if choice.get("finish_reason") is not None:
             other.finish_reason = read_finish_reason(choice)
+
+    def _logprobs(self, choice: dict[str, Any]) -> tuple[TokenLogprob, ...]:
+        return read_logprobs(choice.get("logprobs")) if self._scored else ()
 
     def _read_delta(self, delta: dict[str, Any], logprobs: tuple[TokenLogprob, ...]) -> Iterator[Event]:
         thought = delta.get("reasoning_content") or delta.get("reasoning")  # other servers' than OpenAI's

@@ -30,7 +30,11 @@ from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless,
 
 _MOST_STOPS: Final = 4
 _FORMAT_NAME: Final = "answer"  # OpenAI insists on a name, Anthropic's formats have none
-_TIERS: Final[Mapping[str, str]] = {"auto": "auto", "standard": "default"}
+_TIERS: Final[Mapping[str, str]] = {
+    "auto": "auto",
+    "standard": "default",
+    **{name: name for name in ("flex", "scale", "priority", "fast")},
+}
 
 
 # safety_identifier takes 128 characters by the SDK's word, 64 by the OpenAPI file's.

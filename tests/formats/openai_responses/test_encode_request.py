@@ -1,4 +1,4 @@
-"""OpenAI Responses, the upstream's side: what is sent for a conversation, and that it can be read again."""
+"""OpenAI Responses, the upstream's side: what is sent for a conversation, and that the client's side can read it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ from llm_service.core.content import (
     ToolChoice,
     ToolResult,
 )
-from llm_service.core.conversation import Conversation
+from llm_service.core.conversation import Conversation, Extra
 from llm_service.formats import anthropic_messages as messages
 from llm_service.formats import openai_responses as responses
+from llm_service.formats.openai_responses.encode_request import EXTRA_RULES
 from tests.formats.examples import asked_by, call, target
 from tests.formats.openai_responses.wire import body, responses_call
 
@@ -56,7 +57,7 @@ def write(given: Conversation, to: Any = GPT5, **more: Any) -> tuple[dict[str, A
 # ---- what is sent
 
 
-def test_a_plain_question_is_kept_nowhere_and_its_reasoning_comes_back() -> None:
+def test_a_plain_question_is_not_stored_and_asks_for_its_reasoning() -> None:
     assert write(conversation()) == (
         {
             "model": "gpt-5",
@@ -70,7 +71,7 @@ def test_a_plain_question_is_kept_nowhere_and_its_reasoning_comes_back() -> None
     assert write(conversation(), stream=True)[0]["stream_options"] == {"include_obfuscation": False}
 
 
-def test_the_system_prompt_keeps_its_blocks_and_has_the_rank_the_model_knows() -> None:
+def test_the_system_prompt_keeps_its_blocks_and_gets_the_role_that_the_model_knows() -> None:
     given = conversation(user(), Message("system", (Text("Now."),)), user(), system=(Text("a"), Text("b")))
     for to, role in ((GPT5, "developer"), (GPT4, "system")):
         items = write(given, to)[0]["input"]
@@ -131,7 +132,7 @@ def test_a_turn_with_tools_becomes_items() -> None:
     assert dropped == ("messages[].thinking",)
 
 
-def test_documents_are_files_and_plain_ones_are_said() -> None:
+def test_documents_are_files_and_plain_text_documents_are_text() -> None:
     parts = (
         Document(data="JVBE", media_type="application/pdf"),
         Document(url="https://x/a.pdf"),
@@ -144,7 +145,7 @@ def test_documents_are_files_and_plain_ones_are_said() -> None:
     ]
 
 
-def test_tools_say_whether_they_are_strict() -> None:
+def test_every_tool_is_sent_with_strict() -> None:
     tools = (
         Tool("a", "A.", SCHEMA, True),
         Tool("b", None, {"type": "object", "properties": {"q": {}}}, True),
@@ -178,11 +179,11 @@ def test_tools_say_whether_they_are_strict() -> None:
         ),
     ],
 )
-def test_choices_of_tools(choice: ToolChoice, sent: Any) -> None:
+def test_tool_choices_are_written(choice: ToolChoice, sent: Any) -> None:
     assert write(conversation(tools=(Tool("a"),), tool_choice=choice))[0]["tool_choice"] == sent
 
 
-def test_formats_have_a_name_and_are_strict_where_they_can_be() -> None:
+def test_formats_have_a_name_and_are_strict_if_their_schema_allows_it() -> None:
     assert write(conversation(format=JsonFormat(SCHEMA)))[0]["text"]["format"] == {
         "type": "json_schema",
         "name": "answer",
@@ -205,11 +206,11 @@ def test_formats_have_a_name_and_are_strict_where_they_can_be() -> None:
         (Reasoning(summary=False), None),
     ],
 )
-def test_reasoning_is_asked_for_in_openai_s_words(asked: Reasoning, sent: Any) -> None:
+def test_reasoning_is_requested_in_openai_s_terms(asked: Reasoning, sent: Any) -> None:
     assert write(conversation(reasoning=asked))[0].get("reasoning") == sent
 
 
-def test_what_a_model_does_not_take_is_left_out_by_name() -> None:
+def test_fields_that_a_model_does_not_take_are_dropped_and_named() -> None:
     given = conversation(
         temperature=0.5, top_p=0.9, top_k=5, stop=("x",), max_tokens=3, reasoning=Reasoning("high"), tier="standard"
     )
@@ -221,19 +222,19 @@ def test_what_a_model_does_not_take_is_left_out_by_name() -> None:
     assert dropped == ("max_tokens", "stop_sequences", "top_k", "thinking")
 
 
-def test_a_long_name_of_a_user_is_sent_as_a_digest() -> None:
+def test_a_user_name_that_is_too_long_is_sent_as_a_digest() -> None:
     assert write(conversation(user="ann"))[0]["safety_identifier"] == "ann"
     assert len(write(conversation(user="x" * 500))[0]["safety_identifier"]) == 64
 
 
-def test_an_answer_cannot_be_continued() -> None:
+def test_a_last_message_of_the_assistant_is_rejected() -> None:
     last = Message("assistant", (Text("And so"),), ("messages[1].content",))
-    with pytest.raises(errors.UnsupportedParameter) as refused:
+    with pytest.raises(errors.UnsupportedParameter) as caught:
         write(conversation(user(), last))
-    assert refused.value.param == "messages[1].role"
+    assert caught.value.param == "messages[1].role"
 
 
-# ---- which way
+# ---- which of OpenAI's two APIs is asked
 
 
 IMAGE = ToolResult("c", (Image(url="https://x/y.png"),))
@@ -264,14 +265,150 @@ TURN = (user(), Message("assistant", (ToolCall("c", "look", ""),)), user(IMAGE))
         ),
     ],
 )
-def test_the_way_by_responses_is_taken_where_chat_cannot(given: Conversation, to: Any, needed: bool) -> None:
+def test_responses_is_asked_where_chat_cannot_carry_the_turns(given: Conversation, to: Any, needed: bool) -> None:
     assert responses.needed(given, to) is needed
 
 
-# ---- verbatim, and storage
+IMAGE_TURNS = conversation(*TURN)
+TOOLS = conversation(tools=(Tool("a"),))
+CHAT_HAS = {"frequency_penalty": 1, "presence_penalty": 1, "logit_bias": {"1": 1}, "n": 2}
+RESPONSES_HAS = {"truncation": "auto"}
 
 
-def test_a_body_is_forwarded_as_it_is_and_nothing_is_kept() -> None:
+def with_extras(given: Conversation, **values: Any) -> Conversation:
+    return replace(given, extras={name: Extra(value, f"client.{name}") for name, value in values.items()})
+
+
+@pytest.mark.parametrize("name", CHAT_HAS)
+@pytest.mark.parametrize(("given", "to"), [(conversation(), GPT4), (IMAGE_TURNS, GPT4), (TOOLS, GPT5)])
+def test_chat_is_asked_if_only_chat_has_a_field(given: Conversation, to: Any, name: str) -> None:
+    assert not responses.needed(with_extras(given, **{name: CHAT_HAS[name]}), to)
+
+
+@pytest.mark.parametrize("name", RESPONSES_HAS)
+@pytest.mark.parametrize(("given", "to"), [(conversation(), GPT4), (IMAGE_TURNS, GPT4), (TOOLS, GPT5)])
+def test_responses_is_asked_if_only_responses_has_a_field(given: Conversation, to: Any, name: str) -> None:
+    assert responses.needed(with_extras(given, **{name: RESPONSES_HAS[name]}), to)
+    without = target(model=to.model, provider={"responses": False})
+    assert not responses.needed(with_extras(given, **{name: RESPONSES_HAS[name]}), without)
+
+
+@pytest.mark.parametrize(
+    ("values", "needed"),
+    [
+        ({}, True),
+        ({"n": 1, "frequency_penalty": 0}, True),
+        ({"metadata": {"a": "b"}, "verbosity": "low"}, True),
+        ({"field_of_nobody": 1}, True),
+        ({"seed": 7}, False),
+        ({"prediction": {"type": "content", "content": "x"}}, False),
+    ],
+)
+def test_an_image_of_a_tool_goes_to_responses_unless_chat_keeps_more_fields(
+    values: dict[str, Any], needed: bool
+) -> None:
+    assert responses.needed(with_extras(IMAGE_TURNS, **values), GPT4) is needed
+    assert responses.needed(with_extras(TOOLS, seed=7), GPT5)
+
+
+# ---- extra fields
+
+
+TRANSLATED: dict[str, tuple[Any, dict[str, Any]]] = {
+    "logprobs": (True, {"include": ["reasoning.encrypted_content", "message.output_text.logprobs"]}),
+    "metadata": ({"a": "b"}, {"metadata": {"a": "b"}}),
+    "moderation": ({"model": "m"}, {"moderation": {"model": "m"}}),
+    "prompt_cache_key": ("k", {"prompt_cache_key": "k"}),
+    "prompt_cache_options": ({"ttl": "30m"}, {"prompt_cache_options": {"ttl": "30m"}}),
+    "prompt_cache_retention": ("24h", {"prompt_cache_retention": "24h"}),
+    "reasoning_effort": ("low", {"reasoning": {"effort": "low"}}),
+    "safety_identifier": ("ann", {"safety_identifier": "ann"}),
+    "top_logprobs": (3, {"top_logprobs": 3}),
+    "truncation": ("auto", {"truncation": "auto"}),
+    "verbosity": ("low", {"text": {"verbosity": "low"}}),
+}
+DROPPED: dict[str, Any] = {"max_tool_calls": 3, "prediction": {"type": "content", "content": "x"}, "seed": 7}
+REJECTED: dict[str, Any] = {
+    "audio": {"voice": "alloy"},
+    "frequency_penalty": 1,
+    "logit_bias": {"1": 1},
+    "modalities": ["text", "audio"],
+    "n": 2,
+    "presence_penalty": 1,
+    "web_search_options": {},
+    "field_of_nobody": 1,
+}
+
+
+def test_every_row_is_tested() -> None:
+    rows = set(EXTRA_RULES) | {"field_of_nobody"}
+    assert set(TRANSLATED) | set(DROPPED) | set(REJECTED) | {"store"} == rows
+
+
+@pytest.mark.parametrize("name", TRANSLATED)
+def test_a_field_that_this_api_has_is_written_in_its_shape(name: str) -> None:
+    value, written = TRANSLATED[name]
+    plain, _ = write(conversation())
+    assert write(with_extras(conversation(), **{name: value})) == ({**plain, **written}, ())
+
+
+@pytest.mark.parametrize("name", DROPPED)
+def test_a_hint_that_this_api_does_not_have_is_dropped_by_the_client_s_path(name: str) -> None:
+    plain, _ = write(conversation())
+    assert write(with_extras(conversation(), **{name: DROPPED[name]})) == (plain, (f"client.{name}",))
+
+
+@pytest.mark.parametrize("name", REJECTED)
+def test_a_field_that_would_change_the_answer_is_rejected_by_the_client_s_path(name: str) -> None:
+    with pytest.raises(errors.UnsupportedParameter) as caught:
+        write(with_extras(conversation(), **{name: REJECTED[name]}))
+    assert caught.value.param == f"client.{name}"
+
+
+@pytest.mark.parametrize("name", EXTRA_RULES)
+def test_a_value_that_means_the_default_is_not_sent(name: str) -> None:
+    for value in EXTRA_RULES[name].neutral:
+        assert write(with_extras(conversation(), **{name: value})) == write(conversation())
+
+
+def test_extra_fields_join_what_the_conversation_has_written() -> None:
+    given = conversation(format=JsonFormat(), reasoning=Reasoning("low", summary=True), user="ann")
+    sent, _ = write(with_extras(given, verbosity="high", reasoning_effort="low", safety_identifier="ann"))
+    assert sent["text"] == {"format": {"type": "json_object"}, "verbosity": "high"}
+    assert sent["reasoning"] == {"effort": "low", "summary": "auto"}
+    assert sent["safety_identifier"] == "ann"
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "value"),
+    [
+        (conversation(reasoning=Reasoning("low")), "reasoning_effort", "high"),
+        (conversation(user="ann"), "safety_identifier", "bob"),
+        (conversation(), "logprobs", 5),
+    ],
+)
+def test_an_extra_field_that_is_wrong_or_contradicts_another_is_named(
+    given: Conversation, name: str, value: Any
+) -> None:
+    with pytest.raises(errors.InvalidRequest) as caught:
+        write(with_extras(given, **{name: value}))
+    assert caught.value.param == f"client.{name}"
+
+
+def test_storage_that_another_format_s_client_asks_for_needs_permission() -> None:
+    given = with_extras(conversation(), store=True)
+    asking = {"body": {**CALL.body, "store": True}}
+    with pytest.raises(errors.UnsupportedParameter) as caught:
+        write(given, **asking)
+    assert (caught.value.param, caught.value.code) == ("store", "storage_not_allowed")
+    sent, dropped = write(given, target(model="gpt-5", provider={"storage": True}), **asking)
+    assert (sent["store"], dropped) == (True, ())
+
+
+# ---- verbatim bodies and storage
+
+
+def test_a_body_is_forwarded_unchanged_and_nothing_is_stored() -> None:
     given = body(field_of_tomorrow=1, tools=[{"type": "web_search"}])
     forwarded = responses.forward(responses_call(**given), GPT5)
     assert forwarded == {**given, "model": "gpt-5", "store": False}
@@ -287,12 +424,12 @@ STORING = [
 
 
 @pytest.mark.parametrize(("name", "value"), STORING)
-def test_storage_is_for_the_operator_to_allow(name: str, value: Any) -> None:
+def test_storage_needs_the_operator_s_permission(name: str, value: Any) -> None:
     asked = responses_call(**{name: value})
-    with pytest.raises(errors.UnsupportedParameter) as refused:
+    with pytest.raises(errors.UnsupportedParameter) as caught:
         responses.forward(asked, GPT5)
-    assert (refused.value.param, refused.value.code) == (name, "storage_not_allowed")
-    assert "LLM_SERVICE_UPSTREAM_STORAGE" in refused.value.message
+    assert (caught.value.param, caught.value.code) == (name, "storage_not_allowed")
+    assert "LLM_SERVICE_UPSTREAM_STORAGE" in caught.value.message
     allowed = responses.forward(asked, target(model="gpt-5", provider={"storage": True}))
     assert allowed[name] == value
     assert allowed["store"] is (name == "store")
@@ -330,25 +467,25 @@ DOCUMENTS = st.sampled_from(
     [Document(url="https://x/a.pdf"), Document(data="JVBE", media_type="application/pdf", title="a.pdf")]
 )
 ARGUMENTS = st.dictionaries(NAMES, st.integers(-(2**63), 2**63 - 1)).map(lambda value: orjson.dumps(value).decode())
-SAID = st.lists(TEXTS | IMAGES | DOCUMENTS, min_size=1, max_size=3)
+CONTENT = st.lists(TEXTS | IMAGES | DOCUMENTS, min_size=1, max_size=3)
 THOUGHTS = st.builds(lambda text, word: Thinking(text, f"rs:{word}", "responses"), st.text(min_size=1), NAMES)
-ANSWERED = st.lists(TEXTS | st.builds(Refusal, st.text(max_size=5)), min_size=1, max_size=3)
+ANSWER_PARTS = st.lists(TEXTS | st.builds(Refusal, st.text(max_size=5)), min_size=1, max_size=3)
 
 
 @st.composite
 def conversations(draw: st.DrawFn) -> Conversation:
-    """What both sides can express: each call is answered, and the user has the last word."""
-    turns: list[Message] = [user(*draw(SAID))]
+    """What both sides can express: each call has its result, and the last message is the user's."""
+    turns: list[Message] = [user(*draw(CONTENT))]
     tools = tuple(Tool(name, schema=SCHEMA, strict=draw(st.booleans())) for name in draw(st.sets(NAMES, max_size=3)))
     for number in range(draw(st.integers(0, 3))):
         calls: list[Part] = [
             ToolCall(f"call_{number}_{at}", draw(NAMES), draw(ARGUMENTS)) for at in range(draw(st.integers(0, 2)))
         ]
         thought: list[Part] = draw(st.lists(THOUGHTS, max_size=1))
-        turns.append(Message("assistant", (*thought, *draw(ANSWERED), *calls)))
-        results = [ToolResult(part.id, tuple(draw(SAID))) for part in calls if isinstance(part, ToolCall)]
-        said: list[Any] = draw(SAID) if not results or draw(st.booleans()) else []
-        turns.append(user(*results, *said))
+        turns.append(Message("assistant", (*thought, *draw(ANSWER_PARTS), *calls)))
+        results = [ToolResult(part.id, tuple(draw(CONTENT))) for part in calls if isinstance(part, ToolCall)]
+        content: list[Any] = draw(CONTENT) if not results or draw(st.booleans()) else []
+        turns.append(user(*results, *content))
     return Conversation(
         messages=tuple(turns),
         system=tuple(draw(st.lists(st.builds(Text, st.text(min_size=1)), max_size=2))),
@@ -365,7 +502,7 @@ def conversations(draw: st.DrawFn) -> Conversation:
 
 @settings(deadline=None)
 @given(conversations())
-def test_what_is_written_can_be_read_again(given: Conversation) -> None:
+def test_the_client_s_side_reads_what_the_upstream_s_side_writes(given: Conversation) -> None:
     sent, dropped = write(given)
     assert dropped == ()
     assert responses.read_request(responses.check(orjson.loads(orjson.dumps(sent)))) == given

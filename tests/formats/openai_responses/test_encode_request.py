@@ -327,7 +327,13 @@ TRANSLATED: dict[str, tuple[Any, dict[str, Any]]] = {
     "truncation": ("auto", {"truncation": "auto"}),
     "verbosity": ("low", {"text": {"verbosity": "low"}}),
 }
-DROPPED: dict[str, Any] = {"max_tool_calls": 3, "prediction": {"type": "content", "content": "x"}, "seed": 7}
+DROPPED: dict[str, Any] = {
+    "diagnostics": {},
+    "max_tool_calls": 3,
+    "prediction": {"type": "content", "content": "x"},
+    "seed": 7,
+    "speed": "fast",
+}
 REJECTED: dict[str, Any] = {
     "audio": {"voice": "alloy"},
     "frequency_penalty": 1,

@@ -197,8 +197,10 @@ def test_files_and_functions_stay_small_or_say_why() -> None:
     assert long == []
 
 
+# The catalogue's rows say which formats a provider speaks, and its own rows are in this file.
+ROWS_OF_FORMATS = {"catalog/load.py"}
 # Names of formats that are also names of fields, so that a dictionary may have one of them as a key.
-FIELD_NAMES = {"completions", "embeddings", "input_tokens", "messages"}
+FIELD_NAMES = {"completions", "embeddings", "input_tokens", "messages", "responses"}
 
 
 def uses_of_format_names(source: str) -> list[str]:
@@ -220,11 +222,13 @@ def uses_of_format_names(source: str) -> list[str]:
 
     for node in ast.walk(ast.parse(source)):
         match node:
-            case ast.Compare(left=left, comparators=right):
+            case ast.Compare(left=left, ops=[ast.Eq() | ast.NotEq()], comparators=right):
                 wrong = any(is_name(item) for item in (left, *right))
+            case ast.Compare(left=left, comparators=right):
+                wrong = any(is_text(item) for each in (left, *right) for item in getattr(each, "elts", [each]))
             case ast.MatchValue(value=value):
                 wrong = is_name(value)
-            case ast.Subscript(slice=key) | ast.Call(func=ast.Attribute(attr="get"), args=[key, *_]):
+            case ast.Subscript(slice=key, ctx=ast.Load()) | ast.Call(func=ast.Attribute(attr="get"), args=[key, *_]):
                 wrong = is_key(key)
             case ast.Dict(keys=keys):
                 wrong = any(map(is_key, keys)) or len([key for key in keys if is_text(key)]) > 1
@@ -243,7 +247,8 @@ def test_only_formats_compares_a_formats_name() -> None:
     offences = {
         str(path.relative_to(ROOT)): uses
         for path in ROOT.rglob("*.py")
-        if "formats" not in path.relative_to(ROOT).parts and "migrations" not in path.parts
+        if not {"formats", "migrations"} & set(path.relative_to(ROOT).parts)
+        if str(path.relative_to(ROOT)) not in ROWS_OF_FORMATS
         if (uses := uses_of_format_names(path.read_text(encoding="utf-8")))
     }
     assert offences == {}, "ask the format: registry.format_of(call)"
@@ -278,6 +283,7 @@ def test_a_comparison_of_a_formats_name_is_found(planted: str) -> None:
         "x = registry.format_of(call)",
         'x = {"vendor": lane.format.NAME}',
         "if format.ERROR_TYPE == problem: ...",
+        "known = record.dialect in self._formats",
     ],
 )
 def test_a_field_that_has_a_formats_name_is_no_offence(innocent: str) -> None:

@@ -1,7 +1,7 @@
 """Removes content from text that goes into a log, a row, a metric or an error body.
 
-In case of doubt, text is removed. Text of a caller or a vendor is kept only if it looks like an identifier, if it is one
-of the usual words of error messages, or if it was searched for in the request and not found. Text that cannot be
+In case of doubt, text is removed. Text of a caller or a vendor is kept only if it looks like an identifier, if it is
+one of the usual words of error messages, or if it was searched for in the request and not found. Text that cannot be
 searched for within a bounded amount of work is removed too.
 """
 
@@ -59,9 +59,9 @@ def vendor_message(message: object, content: str) -> str:
     """A vendor's error message without anything that the request said, at most 500 characters long.
 
     ``content`` is ``request_text`` of the request. ``[…]`` replaces a word that shares six characters with it, and a
-    run of three words or a quoted piece that is in it. It also replaces, whatever the request contains, URLs, hosts, mail
-    addresses, keys, tokens of 24 characters that are not words, and anything that is not ASCII. Field names and the
-    usual words of error messages are kept (``VOCABULARY``), except in a run of five words that the request has too.
+    run of three words or a quoted piece that is in it. Whatever the request contains, it also replaces URLs, hosts,
+    mail addresses, keys, tokens of 24 characters that are not words, and anything that is not ASCII. Field names and
+    the usual words of error messages are kept (``VOCABULARY``), except in a run of five words that the request has.
     """
     if not isinstance(message, str):
         return ""

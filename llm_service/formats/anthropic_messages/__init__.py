@@ -1,7 +1,8 @@
-"""Anthropic Messages: ``POST /v1/messages``, both ends.
+"""Anthropic Messages: ``POST /v1/messages``, for clients and for upstreams.
 
-One format in several files, by subject: what a client asks and its parts, replies and errors to it;
-what an upstream is asked, its replies, and its streams.
+This module is the face of the format: it has the names that the protocols in ``llm_service.formats`` ask for. The
+client's side is in ``schema``, ``decode_request``, ``encode_answer``, ``encode_stream`` and ``errors``. The upstream's
+side is in ``encode_request``, ``decode_answer``, ``decode_stream`` and ``passthrough``.
 """
 
 from llm_service.formats.anthropic_messages.bounds import BOUNDS as BOUNDS

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from llm_service.core import identifiers
 from llm_service.core.call import Call
 from llm_service.core.content import Part, RedactedThinking, Refusal, Text, Thinking, ToolCall
 from llm_service.core.errors import (
@@ -89,7 +90,7 @@ def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
         stop_reason=reason,
         stop_sequence=stop_sequence(body),
         parts=tuple(parts),
-        model=decoding.model_name(body.get("model")),
+        model=identifiers.model_name(body.get("model")),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from llm_service.core import identifiers
 from llm_service.core.call import Call
 from llm_service.core.content import RedactedThinking
 from llm_service.core.events import (
@@ -105,7 +106,7 @@ class Stream(decoding.Stream):
         if self._begun or type(message) is not dict:
             broken("message_start is not the first event, or came twice")
         self._begun = True
-        self._model = decoding.model_name(message.get("model"))
+        self._model = identifiers.model_name(message.get("model"))
         self._note_usage(message.get("usage"))
         self._opening = self._counted()
         # message_start only counts the first token of the output. If no message_delta reports the whole output, it is

@@ -61,3 +61,8 @@ def error_headers(failure: errors.ServiceError, now: datetime) -> dict[str, str]
     if isinstance(failure, errors.UpstreamError):
         headers["x-should-retry"] = "false"
     return headers
+
+
+def response_headers(request_id: str) -> dict[str, str]:
+    """The header of every reply in which Anthropic's SDKs look for the request's id."""
+    return {"request-id": request_id}

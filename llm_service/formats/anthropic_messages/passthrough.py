@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from llm_service.core import identifiers
 from llm_service.core.call import Call
 from llm_service.core.errors import UpstreamError
 from llm_service.core.events import Answer, Event, Finished, Relay
@@ -50,7 +51,7 @@ def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     return Answer(
         usage=read_usage(body.get("usage"), characters_in(body), call),
         stop_reason=STOP_REASONS.get(str(body.get("stop_reason")), "other"),
-        model=decoding.model_name(body.get("model")),
+        model=identifiers.model_name(body.get("model")),
         body=body,
     )
 

@@ -12,6 +12,7 @@ from llm_service.formats import schema_fields, sse, validation
 from llm_service.formats.rules import ExtraField
 
 NAME = "messages"
+PATHS = ("/v1/messages",)
 KEEP_ALIVE = sse.KEEP_ALIVE
 
 

@@ -15,8 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from llm_service.core import identifiers
 from llm_service.core.call import Call
-from llm_service.core.content import RedactedThinking, Refusal, Text, Thinking
+from llm_service.core.content import RedactedThinking, Refusal, Text, Thinking, TokenLogprob
 from llm_service.core.events import (
     Answer,
     ChoiceDelta,
@@ -33,6 +34,7 @@ from llm_service.core.events import (
 )
 from llm_service.formats import decoding, tool_calls
 from llm_service.formats.decoding import broken
+from llm_service.formats.openai_chat.decode_answer import logprobs_asked
 from llm_service.formats.openai_responses import decode_answer
 from llm_service.formats.openai_responses.decode_answer import string_at
 from llm_service.formats.openai_responses.schema import NAME
@@ -76,7 +78,7 @@ class Stream(decoding.Stream):
         if type(response) is not dict or self._begun is (kind == "response.created"):
             broken("response.created is not the one first event")
         self._begun = True
-        self._model = decoding.model_name(response.get("model")) or self._model
+        self._model = identifiers.model_name(response.get("model")) or self._model
         if kind in _ENDS:
             decode_answer.check_answer(response)
             self._response = response
@@ -107,12 +109,13 @@ class _Item:
 class StreamDecoder(Stream):
     """A stream that crosses."""
 
-    __slots__ = ("_calls", "_items", "_open", "_valid_arguments")
+    __slots__ = ("_calls", "_items", "_logprobs_asked", "_open", "_valid_arguments")
 
     def __init__(self, call: Call | None = None) -> None:
         super().__init__(call)
         self._calls = 0
         self._items: dict[int, _Item] = {}  # by their output_index
+        self._logprobs_asked = logprobs_asked(call)
         self._valid_arguments = True  # whether the arguments of every tool call are JSON
         self._open: list[_Item] = []  # items that are not finished; the events of the first one are passed on
 
@@ -131,8 +134,8 @@ class StreamDecoder(Stream):
             case "response.reasoning_summary_part.added" if self._item(event).pieces:
                 separator = decode_answer.SUMMARY_SEPARATOR
                 yield from self._pass_on(self._item(event), ThinkingDelta(separator), separator)
-            case "response.output_text.delta" if event.get("logprobs"):
-                text, logprobs = string_at(event, "delta"), decode_answer.read_logprobs(event["logprobs"])
+            case "response.output_text.delta" if self._logprobs_asked:
+                text, logprobs = string_at(event, "delta"), decode_answer.read_logprobs(event.get("logprobs"))
                 yield from self._pass_on(self._item(event), ChoiceDelta(text, logprobs), text)
             case _:
                 make = _PIECES.get(kind)
@@ -178,7 +181,8 @@ class StreamDecoder(Stream):
         if item.kind == "function_call":
             valid = tool_calls.is_arguments(string_at(whole, "arguments"))
             self._valid_arguments = self._valid_arguments and valid
-        for last in _rest_of(item, whole):
+        logprobs = decode_answer.logprobs_of(whole) if self._logprobs_asked else ()
+        for last in _rest_of(item, whole, logprobs):
             yield from self._pass_on(item, last)
         item.done = True
         while self._open and self._open[0].done:
@@ -213,7 +217,7 @@ _PIECES: Mapping[str, Any] = {
 }
 
 
-def _rest_of(item: _Item, whole: Mapping[str, Any]) -> Iterator[Event]:
+def _rest_of(item: _Item, whole: Mapping[str, Any], logprobs: tuple[TokenLogprob, ...]) -> Iterator[Event]:
     """The events that end an item, with its content if no piece of it came before."""
     if item.kind == "function_call":
         arguments = string_at(whole, "arguments")
@@ -223,7 +227,6 @@ def _rest_of(item: _Item, whole: Mapping[str, Any]) -> Iterator[Event]:
             broken("a piece of a tool's arguments is missing")
         yield ToolCallEnd(item.number)
         return
-    logprobs = decode_answer.logprobs_of(whole)
     for part in () if item.pieces else decode_answer.read_item(whole):
         match part:
             case Text(text):

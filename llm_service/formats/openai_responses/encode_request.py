@@ -35,6 +35,8 @@ from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless,
 
 LEAST_TOKENS: Final = 16
 _FORMAT_NAME: Final = "answer"  # the API requires a name for a format
+# The client formats whose answers can hold log probabilities.
+_CARRY_LOGPROBS: Final = ("chat", "completions", "responses")
 
 
 def _write_logprobs(body: dict[str, Any], extra: Extra) -> None:
@@ -135,9 +137,7 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
     if conversation.format is not None:
         body["text"] = {"format": _format(conversation.format)}
     writer.reasoning(conversation, body)
-    if "store" in conversation.extras:
-        storage.check(call, target.provider)
-    writer.write_extras(EXTRA_RULES, body)
+    writer.extras(conversation, body)
     body.setdefault("store", False)  # the vendor keeps every response by default
     if call.stream:
         body["stream"] = True
@@ -154,6 +154,19 @@ def _reject_prefill(conversation: Conversation) -> None:
 
 class _Writer(RequestWriter):
     """One request."""
+
+    def extras(self, conversation: Conversation, body: dict[str, Any]) -> None:
+        """Write the fields that not every format knows.
+
+        Raises UnsupportedParameter for a field that is rejected, and for storage that is not allowed.
+        """
+        if "store" in conversation.extras:
+            storage.check(self.call, self.target.provider)
+        for name in ("logprobs", "top_logprobs"):
+            extra = conversation.extras.get(name)
+            if extra is not None and extra.value and self.call.format not in _CARRY_LOGPROBS:
+                validation.unsupported(extra.path, "the answers of this route cannot hold log probabilities")
+        self.write_extras(EXTRA_RULES, body)
 
     def limits(self, conversation: Conversation, body: dict[str, Any]) -> None:
         if conversation.max_tokens is not None:

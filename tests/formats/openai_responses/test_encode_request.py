@@ -355,7 +355,14 @@ def test_every_row_is_tested() -> None:
 def test_a_field_that_this_api_has_is_written_in_its_shape(name: str) -> None:
     value, written = TRANSLATED[name]
     plain, _ = write(conversation())
-    assert write(with_extras(conversation(), **{name: value})) == ({**plain, **written}, ())
+    assert write(with_extras(conversation(), **{name: value}), format="chat") == ({**plain, **written}, ())
+
+
+@pytest.mark.parametrize("name", ["logprobs", "top_logprobs"])
+def test_log_probabilities_are_rejected_for_a_client_whose_answers_cannot_hold_them(name: str) -> None:
+    with pytest.raises(errors.UnsupportedParameter) as caught:
+        write(with_extras(conversation(), **{name: 1}), format="messages")
+    assert caught.value.param == f"client.{name}"
 
 
 @pytest.mark.parametrize("name", DROPPED)
@@ -397,7 +404,7 @@ def test_an_extra_field_that_is_wrong_or_contradicts_another_is_named(
     given: Conversation, name: str, value: Any
 ) -> None:
     with pytest.raises(errors.InvalidRequest) as caught:
-        write(with_extras(given, **{name: value}))
+        write(with_extras(given, **{name: value}), format="chat")
     assert caught.value.param == f"client.{name}"
 
 

@@ -1,4 +1,4 @@
-"""OpenAI's older completions by its official client: of the models that have them, and of any other."""
+"""OpenAI's older completions with its official client, for models that have this route and for all others."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_stream(openai_client: openai.OpenAI, service: Server, upstream: Upstr
     assert service.row(raw.headers["x-request-id"])["output_tokens"] == 3
 
 
-def test_a_request_reaches_openai_as_it_was_sent(service: Server, upstream: Upstream) -> None:
+def test_a_request_reaches_openai_unchanged(service: Server, upstream: Upstream) -> None:
     body = {
         "prompt": [[1, 2], [3]],
         "best_of": 3,
@@ -71,11 +71,11 @@ def test_a_recorded_stream_reaches_the_client_as_openai_sent_it(service: Server,
     upstream.script(Step(body=COMPLETION, content_type="text/event-stream"))
     body = {"model": INSTRUCT, "prompt": "1", "stream": True}
     got = [frame.raw for frame in frames(service, "/v1/completions", body)]
-    told = COMPLETION.encode().replace(b',"usage":null', b"").split(b"\n\n")
-    assert got == [block for block in told if block and b'"usage":{' not in block]
+    expected = COMPLETION.encode().replace(b',"usage":null', b"").split(b"\n\n")
+    assert got == [block for block in expected if block and b'"usage":{' not in block]
 
 
-# As recorded of babbage-002.
+# Recorded from babbage-002.
 COMPLETION = (
     'data: {"id":"cmpl-CKzH","object":"text_completion","created":1759118173,"choices":[{"text":" +","index":0,'
     '"logprobs":null,"finish_reason":null}],"model":"babbage:2023-07-21-v2","usage":null}\n\n'
@@ -147,7 +147,7 @@ def test_a_stream_of_several_choices_ends_with_their_usage(
 
 
 @pytest.mark.parametrize("extra", [{"best_of": 3}, {"echo": True}, {"suffix": "x"}, {"shiny": 1}], ids=str)
-def test_what_chat_has_no_place_for_is_rejected_by_name(
+def test_fields_that_chat_does_not_have_are_rejected_by_name(
     openai_client: openai.OpenAI, upstream: Upstream, extra: dict[str, Any]
 ) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
@@ -176,7 +176,7 @@ def test_what_chat_has_no_place_for_is_rejected_by_name(
     ],
     ids=str,
 )
-def test_what_cannot_cross_is_refused_by_name(
+def test_what_cannot_be_translated_is_rejected_by_name(
     openai_client: openai.OpenAI, upstream: Upstream, extra: dict[str, Any], param: str
 ) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
@@ -188,7 +188,7 @@ def test_what_cannot_cross_is_refused_by_name(
 @pytest.mark.parametrize(
     "extra", [{"prompt": 1}, {"prompt": ["a", 1]}, {"n": 0}, {"logprobs": 6}, {"model": None}], ids=str
 )
-def test_bad_input_is_refused_by_name(openai_client: openai.OpenAI, extra: dict[str, Any]) -> None:
+def test_bad_input_is_rejected_by_name(openai_client: openai.OpenAI, extra: dict[str, Any]) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         openai_client.post("/completions", body={"model": ECHO, "prompt": "a", **extra}, cast_to=object)
     assert caught.value.param == next(iter(extra))
@@ -205,7 +205,7 @@ def test_echo_completes_too(openai_client: openai.OpenAI) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_failures_are_openai_s(openai_client: openai.OpenAI, upstream: Upstream, model: str) -> None:
+def test_failures_have_the_form_of_openai(openai_client: openai.OpenAI, upstream: Upstream, model: str) -> None:
     upstream.script(failing(429))
     with pytest.raises(openai.RateLimitError):
         openai_client.completions.create(model=model, prompt="a")
@@ -215,7 +215,7 @@ def test_failures_are_openai_s(openai_client: openai.OpenAI, upstream: Upstream,
     assert caught.value.message
 
 
-def test_an_answer_cut_short_never_looks_whole(openai_client: openai.OpenAI, upstream: Upstream) -> None:
+def test_a_cut_answer_never_looks_complete(openai_client: openai.OpenAI, upstream: Upstream) -> None:
     upstream.script(Step(text="one two three", fault="end", after=2))
     with pytest.raises(openai.APIError):
         list(openai_client.completions.create(model=INSTRUCT, prompt="a", stream=True))

@@ -82,7 +82,7 @@ def test_a_stream_with_usage(openai_client: openai.OpenAI, upstream: Upstream, m
 
 @pytest.mark.parametrize("options", [None, {"include_usage": False}])
 @pytest.mark.parametrize("model", VENDORS)
-def test_a_stream_without_usage_has_no_word_of_it(
+def test_a_stream_without_include_usage_has_no_usage(
     openai_client: openai.OpenAI, service: Server, upstream: Upstream, model: str, options: Any
 ) -> None:
     upstream.script(Step(text="one two", output_tokens=2))
@@ -92,7 +92,7 @@ def test_a_stream_without_usage_has_no_word_of_it(
     chunks = list(stream.parse())
     assert all(chunk.choices and "usage" not in chunk.model_fields_set for chunk in chunks)
     assert chunks[-1].choices[0].finish_reason == "stop"
-    assert service.row(stream.headers["x-request-id"])["output_tokens"] == 2  # told to us all the same
+    assert service.row(stream.headers["x-request-id"])["output_tokens"] == 2  # the service gets the usage in any case
 
 
 @pytest.mark.parametrize("model", VENDORS)
@@ -105,7 +105,7 @@ def test_the_stream_helper_puts_an_answer_together(
         model=model, messages=HELLO, stream_options={"include_usage": True}
     ) as stream:
         for event in stream:
-            if event.type == "content.delta" and event.delta:  # the role's chunk has an empty one, as OpenAI's
+            if event.type == "content.delta" and event.delta:  # the first chunk has an empty one
                 deltas.append(event.delta)
         final = stream.get_final_completion()
     assert deltas == ["one", " two", " three"]
@@ -113,7 +113,7 @@ def test_the_stream_helper_puts_an_answer_together(
     assert final.usage is not None and final.usage.completion_tokens == 3
 
 
-# ---- the same dialect on both sides: verbatim
+# ---- the same format on both sides: verbatim
 
 
 RICH: dict[str, Any] = {
@@ -159,7 +159,7 @@ RICH: dict[str, Any] = {
 
 @pytest.mark.parametrize("model", ["gpt-4o", "openai/gpt-4o"])
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_request_reaches_openai_as_it_was_sent(service: Server, upstream: Upstream, model: str, stream: bool) -> None:
+def test_a_request_reaches_openai_unchanged(service: Server, upstream: Upstream, model: str, stream: bool) -> None:
     upstream.script(Step(lenient=True))
     client = service.openai(default_headers=CALLERS_HEADERS)
     body = RICH if not stream else {**RICH, "stream": True, "stream_options": {"include_obfuscation": False}}
@@ -196,9 +196,9 @@ def test_a_stream_reaches_the_client_as_openai_sent_it(service: Server, upstream
     assert got[-1] == sent[-1] == b"data: [DONE]"
     for place, (ours, theirs) in enumerate(zip(got, sent, strict=bool(usage_at))):
         if place in usage_at:
-            told = json.loads(ours[6:])
-            assert told["usage"].pop("cost_usd", 0) is not None
-            assert told == json.loads(theirs[6:])
+            reported = json.loads(ours[6:])
+            assert reported["usage"].pop("cost_usd", 0) is not None
+            assert reported == json.loads(theirs[6:])
         elif place < len(sent) - 1:
             assert ours == theirs
 
@@ -220,7 +220,7 @@ def test_an_event_of_tomorrow_passes_through(service: Server, upstream: Upstream
     assert got[-1].done
 
 
-# ---- crossing
+# ---- translation to another format
 
 
 def test_a_text_conversation_crosses_to_claude(openai_client: openai.OpenAI, upstream: Upstream) -> None:
@@ -254,7 +254,7 @@ def test_a_text_conversation_crosses_to_claude(openai_client: openai.OpenAI, ups
         "temperature": 1,
         "metadata": {"user_id": "someone"},
     }
-    assert upstream.last.headers["anthropic-version"] == "2023-06-01"  # the one that takes a temperature
+    assert upstream.last.headers["anthropic-version"] == "2023-06-01"  # the version that takes a temperature
     assert sorted(raw.headers["x-dropped-parameters"].split(", ")) == ["seed", "store"]
     reply = raw.parse()
     assert (reply.choices[0].message.content, reply.choices[0].finish_reason) == ("Bonjour ", "stop")
@@ -264,13 +264,13 @@ def test_a_text_conversation_crosses_to_claude(openai_client: openai.OpenAI, ups
     assert (usage.prompt_tokens, details.cached_tokens, details.cache_write_tokens) == (30, 10, 5)
 
 
-def test_a_model_without_sampling_gets_none_and_says_so(openai_client: openai.OpenAI, upstream: Upstream) -> None:
+def test_sampling_is_dropped_by_name_for_a_model_without_it(openai_client: openai.OpenAI, upstream: Upstream) -> None:
     raw = openai_client.chat.completions.with_raw_response.create(
         model="claude-opus-4-8", messages=HELLO, temperature=0.3, top_p=0.9
     )
     assert sorted(raw.headers["x-dropped-parameters"].split(", ")) == ["temperature", "top_p"]
     assert not {"temperature", "top_p"} & set(upstream.last.body)
-    assert upstream.last.body["max_tokens"] == 32_000  # the model's own, as OpenAI's clients need not give any
+    assert upstream.last.body["max_tokens"] == 32_000  # the model's own limit: the client sent none
 
 
 def test_a_stream_names_what_was_dropped_too(openai_client: openai.OpenAI, upstream: Upstream) -> None:
@@ -330,7 +330,7 @@ def test_stop_reasons(
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_cannot_cross_is_refused_by_its_name(
+def test_what_cannot_be_translated_is_rejected_by_its_name(
     openai_client: openai.OpenAI, service: Server, upstream: Upstream, extra: dict[str, Any], param: str
 ) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
@@ -348,13 +348,13 @@ def test_what_cannot_cross_is_refused_by_its_name(
 
 @pytest.fixture(scope="module")
 def retrying(service: Server) -> openai.OpenAI:
-    """As applications have it: a client that tries again unless told not to."""
+    """A client as applications use it: it retries unless a header forbids it."""
     return service.openai(max_retries=2)
 
 
 @pytest.mark.parametrize("model", VENDORS)
 @pytest.mark.parametrize(
-    ("status", "kind", "told"),
+    ("status", "kind", "reported"),
     [
         (400, openai.BadRequestError, 400),
         (401, openai.AuthenticationError, 401),
@@ -370,31 +370,33 @@ def retrying(service: Server) -> openai.OpenAI:
         (529, openai.InternalServerError, 503),
     ],
 )
-def test_a_vendor_s_refusal_raises_the_client_s_own_class(
-    retrying: openai.OpenAI, upstream: Upstream, model: str, status: int, kind: type[Exception], told: int
+def test_a_vendor_s_error_raises_the_client_s_own_class(
+    retrying: openai.OpenAI, upstream: Upstream, model: str, status: int, kind: type[Exception], reported: int
 ) -> None:
     upstream.script(failing(status, times=0))
     with pytest.raises(openai.APIStatusError) as caught:
         retrying.chat.completions.create(model=model, messages=HELLO, stream=status in (400, 429, 503))
     error = caught.value
     assert type(error) is kind
-    assert error.status_code == told
+    assert error.status_code == reported
     assert error.type and error.message and error.request_id
     assert error.response.headers["x-should-retry"] == "false"
-    # Neither side tried again: the service because of the wait that was asked for, the client because it was told.
+    # Neither side retried: the wait was too long for the service, and a header forbade it to the client.
     assert len(upstream.requests) == 1
     assert error.response.headers["retry-after"] == "30"
 
 
-def test_a_quota_that_is_used_up_is_told_in_openai_s_words(openai_client: openai.OpenAI, upstream: Upstream) -> None:
+def test_a_quota_that_is_used_up_is_reported_as_openai_reports_it(
+    openai_client: openai.OpenAI, upstream: Upstream
+) -> None:
     upstream.script(Step(status=429, error_type="insufficient_quota", error_code="insufficient_quota"))
     with pytest.raises(openai.RateLimitError) as caught:
         openai_client.chat.completions.create(model=GPT, messages=HELLO)
     assert (caught.value.code, caught.value.type) == ("insufficient_quota", "insufficient_quota")
 
 
-def test_openai_s_own_words_reach_the_client(openai_client: openai.OpenAI, upstream: Upstream) -> None:
-    with pytest.raises(openai.BadRequestError) as caught:  # the scripted vendor refuses it as the real one does
+def test_openai_s_own_error_reaches_the_client(openai_client: openai.OpenAI, upstream: Upstream) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:  # the scripted vendor rejects it as the real one does
         openai_client.chat.completions.create(model="gpt-5", messages=HELLO, max_tokens=5)
     error = caught.value
     assert (error.code, error.param, error.type) == ("unsupported_parameter", "max_tokens", "invalid_request_error")
@@ -418,7 +420,7 @@ def test_an_error_inside_a_stream_is_raised(
 # ---- models
 
 
-def test_models_are_listed_and_found(service: Server, openai_client: openai.OpenAI) -> None:
+def test_models_are_listed_and_retrieved(service: Server, openai_client: openai.OpenAI) -> None:
     listed = openai_client.models.list().data
     names = [model.id for model in listed]
     assert {"fast", "smart", "echo/echo", "anthropic/claude-haiku-4-5", "openai/gpt-5-mini"} <= set(names)

@@ -8,7 +8,7 @@ word with a delay between two words.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from llm_service.core.call import Call
 from llm_service.core.cancellation import Cancel
@@ -18,9 +18,28 @@ from llm_service.core.events import IDLE, Answer, Attempt, Delta, Event, Finishe
 from llm_service.core.target import Provider, Target
 from llm_service.core.usage import Usage
 from llm_service.formats import registry
+from llm_service.formats.encoding import RequestWriter
+from llm_service.formats.rules import FieldRule, drop_unless
 from llm_service.formats.small import embeddings
 from llm_service.providers import echo_vectors as vectors
 
+# The hints of all formats are dropped and named. All other fields that not every format knows are rejected.
+_EXTRA_RULES: Mapping[str, FieldRule] = dict.fromkeys(
+    (
+        "diagnostics",
+        "max_tool_calls",
+        "metadata",
+        "prediction",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "seed",
+        "speed",
+        "store",
+        "verbosity",
+    ),
+    drop_unless(),
+)
 _WORD = re.compile(r"\s*\S+\s*?(?=\s|$)")
 
 
@@ -40,7 +59,7 @@ class Echo:
         return self._answer(call, target, cancel)
 
     def _tell_count(self, call: Call, target: Target) -> Iterator[Event]:
-        count = _count(registry.BY_NAME[call.format].read_request(call.body, call.headers))
+        count = _count(registry.format_of(call).read_request(call.body, call.headers))
         yield Attempt(target.provider.name, target.model, target.price)
         yield Finished(Answer(usage=Usage(), model=target.model, body={"input_tokens": count}))
 
@@ -49,12 +68,15 @@ class Echo:
         yield Finished(embeddings.read_verbatim(vectors.reply(call.body, target.model), call))
 
     def _answer(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
-        conversation = registry.BY_NAME[call.format].read_request(call.body, call.headers)
+        conversation = registry.format_of(call).read_request(call.body, call.headers)
+        writer = RequestWriter(call, conversation, target)
+        writer.write_extras(_EXTRA_RULES, {})
+        dropped = (*conversation.dropped, *writer.dropped)
         words, stop_reason, stop_sequence = _reply(conversation)
         usage = Usage(input_tokens=_count(conversation), output_tokens=len(words))
         yield Attempt(target.provider.name, target.model, target.price)
         if call.stream:
-            yield Started(model=target.model, usage=Usage(usage.input_tokens), dropped=conversation.dropped)
+            yield Started(model=target.model, usage=Usage(usage.input_tokens), dropped=dropped)
             for number, word in enumerate(words):
                 if number:
                     yield from self._pause(cancel)
@@ -67,7 +89,7 @@ class Echo:
                 stop_sequence=stop_sequence,
                 parts=(Text(text),) if text else (),
                 model=target.model,
-                dropped=conversation.dropped,
+                dropped=dropped,
             )
         )
 

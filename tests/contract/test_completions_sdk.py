@@ -1,4 +1,4 @@
-"""OpenAI's older completions by its official client: of the models that have them, and of any other."""
+"""OpenAI's older completions with the official client: models that serve them, and all other models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ MODELS = [INSTRUCT, GPT, CLAUDE]
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_plain_answer(openai_client: openai.OpenAI, service: Server, upstream: Upstream, model: str) -> None:
+def test_a_plain_answer_has_its_text_and_usage(
+    openai_client: openai.OpenAI, service: Server, upstream: Upstream, model: str
+) -> None:
     upstream.script(Step(text="Good morning to you", input_tokens=100, output_tokens=4))
     raw = openai_client.completions.with_raw_response.create(model=model, prompt="Say it", max_tokens=50)
     reply = raw.parse()
@@ -31,7 +33,9 @@ def test_a_plain_answer(openai_client: openai.OpenAI, service: Server, upstream:
 
 @pytest.mark.parametrize("options", [None, {"include_usage": True}])
 @pytest.mark.parametrize("model", MODELS)
-def test_a_stream(openai_client: openai.OpenAI, service: Server, upstream: Upstream, model: str, options: Any) -> None:
+def test_a_stream_has_usage_only_if_it_is_asked_for(
+    openai_client: openai.OpenAI, service: Server, upstream: Upstream, model: str, options: Any
+) -> None:
     upstream.script(Step(text="one two three", input_tokens=50, output_tokens=3))
     raw = openai_client.completions.with_raw_response.create(
         model=model, prompt=["Count"], max_tokens=50, stream=True, stream_options=options
@@ -50,7 +54,7 @@ def test_a_stream(openai_client: openai.OpenAI, service: Server, upstream: Upstr
     assert service.row(raw.headers["x-request-id"])["output_tokens"] == 3
 
 
-def test_a_request_reaches_openai_as_it_was_sent(service: Server, upstream: Upstream) -> None:
+def test_a_request_reaches_openai_unchanged(service: Server, upstream: Upstream) -> None:
     body = {
         "prompt": [[1, 2], [3]],
         "best_of": 3,
@@ -67,15 +71,17 @@ def test_a_request_reaches_openai_as_it_was_sent(service: Server, upstream: Upst
     assert upstream.last.body == {**body, "model": INSTRUCT}
 
 
-def test_a_recorded_stream_reaches_the_client_as_openai_sent_it(service: Server, upstream: Upstream) -> None:
+def test_a_recorded_stream_reaches_the_client_without_the_usage_that_was_not_asked_for(
+    service: Server, upstream: Upstream
+) -> None:
     upstream.script(Step(body=COMPLETION, content_type="text/event-stream"))
     body = {"model": INSTRUCT, "prompt": "1", "stream": True}
     got = [frame.raw for frame in frames(service, "/v1/completions", body)]
-    told = COMPLETION.encode().replace(b',"usage":null', b"").split(b"\n\n")
-    assert got == [block for block in told if block and b'"usage":{' not in block]
+    recorded = COMPLETION.encode().replace(b',"usage":null', b"").split(b"\n\n")
+    assert got == [block for block in recorded if block and b'"usage":{' not in block]
 
 
-# As recorded of babbage-002.
+# A recorded stream of babbage-002.
 COMPLETION = (
     'data: {"id":"cmpl-CKzH","object":"text_completion","created":1759118173,"choices":[{"text":" +","index":0,'
     '"logprobs":null,"finish_reason":null}],"model":"babbage:2023-07-21-v2","usage":null}\n\n'
@@ -88,15 +94,72 @@ COMPLETION = (
 
 
 @pytest.mark.parametrize("model", [GPT, CLAUDE])
-def test_a_prompt_crosses_as_one_message(openai_client: openai.OpenAI, upstream: Upstream, model: str) -> None:
+def test_a_prompt_is_translated_to_one_message(openai_client: openai.OpenAI, upstream: Upstream, model: str) -> None:
     raw = openai_client.completions.with_raw_response.create(
         model=model, prompt="Hi", temperature=0.5, stop=["STOP"], user="someone", seed=7
     )
     seen = upstream.last.body
     assert seen["messages"] == [{"role": "user", "content": "Hi"}]
-    assert (seen["temperature"], raw.headers["x-dropped-parameters"]) == (0.5, "seed")
+    assert (seen["temperature"], seen.get("seed")) == (0.5, 7 if model == GPT else None)
+    assert raw.headers.get("x-dropped-parameters") == (None if model == GPT else "seed")
     assert seen.get("max_tokens", seen.get("max_completion_tokens")) == 16  # OpenAI's default there
     assert seen.get("stop", seen.get("stop_sequences")) == ["STOP"]
+
+
+KEPT: dict[str, Any] = {
+    "n": 3,
+    "seed": 7,
+    "frequency_penalty": 0.5,
+    "presence_penalty": -0.5,
+    "logit_bias": {"50256": -100},
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_chat_model_keeps_what_chat_has(openai_client: openai.OpenAI, upstream: Upstream, stream: bool) -> None:
+    upstream.script(Step(text="one two three"))
+    raw = openai_client.completions.with_raw_response.create(
+        model=GPT, prompt="Count", max_tokens=50, logprobs=2, best_of=3, stream=stream, **KEPT
+    )
+    assert {**KEPT, "logprobs": True, "top_logprobs": 2}.items() <= upstream.last.body.items()
+    assert "best_of" not in upstream.last.body
+    assert "x-dropped-parameters" not in raw.headers
+    replies: list[Any] = list(raw.parse()) if stream else [raw.parse()]
+    for index in range(3):
+        choices = [choice for reply in replies for choice in reply.choices if choice.index == index]
+        assert "".join(choice.text for choice in choices) == "one two three"
+        assert [choice.finish_reason for choice in choices if choice.finish_reason] == ["stop"]
+        logprobs = [choice.logprobs for choice in choices if choice.logprobs]
+        tokens = [token for given in logprobs for token in given.tokens]
+        assert "".join(tokens) == "one two three"
+        assert [value for given in logprobs for value in given.token_logprobs] == [-len(token) / 8 for token in tokens]
+        rivals = [top for given in logprobs for top in given.top_logprobs]
+        assert rivals == [{token: -len(token) / 8, "~1": -10.5} for token in tokens]
+        starts = [start for given in logprobs for start in given.text_offset]
+        assert starts == [len("".join(tokens[:place])) for place in range(len(tokens))]
+
+
+def test_a_stream_of_several_choices_ends_with_their_usage(
+    openai_client: openai.OpenAI, service: Server, upstream: Upstream
+) -> None:
+    upstream.script(Step(text="one two three", input_tokens=50))
+    raw = openai_client.completions.with_raw_response.create(
+        model=GPT, prompt="Count", max_tokens=50, n=3, stream=True, stream_options={"include_usage": True}
+    )
+    last = list(raw.parse())[-1]
+    assert last.choices == [] and last.usage is not None
+    assert (last.usage.prompt_tokens, last.usage.completion_tokens) == (50, 9)
+    assert service.row(raw.headers["x-request-id"])["output_tokens"] == 9
+
+
+@pytest.mark.parametrize("extra", [{"best_of": 3}, {"echo": True}, {"suffix": "x"}, {"shiny": 1}], ids=str)
+def test_what_chat_has_no_place_for_is_rejected_by_name(
+    openai_client: openai.OpenAI, upstream: Upstream, extra: dict[str, Any]
+) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        openai_client.post("/completions", body={"model": GPT, "prompt": "a", **extra}, cast_to=object)
+    assert (caught.value.code, caught.value.param) == ("unsupported_parameter", next(iter(extra)))
+    assert upstream.requests == []
 
 
 @pytest.mark.parametrize(
@@ -119,7 +182,7 @@ def test_a_prompt_crosses_as_one_message(openai_client: openai.OpenAI, upstream:
     ],
     ids=str,
 )
-def test_what_cannot_cross_is_refused_by_name(
+def test_a_field_that_cannot_be_translated_is_rejected_by_its_name(
     openai_client: openai.OpenAI, upstream: Upstream, extra: dict[str, Any], param: str
 ) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
@@ -131,19 +194,26 @@ def test_what_cannot_cross_is_refused_by_name(
 @pytest.mark.parametrize(
     "extra", [{"prompt": 1}, {"prompt": ["a", 1]}, {"n": 0}, {"logprobs": 6}, {"model": None}], ids=str
 )
-def test_bad_input_is_refused_by_name(openai_client: openai.OpenAI, extra: dict[str, Any]) -> None:
+def test_bad_input_is_rejected_by_its_field(openai_client: openai.OpenAI, extra: dict[str, Any]) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         openai_client.post("/completions", body={"model": ECHO, "prompt": "a", **extra}, cast_to=object)
     assert caught.value.param == next(iter(extra))
 
 
 def test_echo_completes_too(openai_client: openai.OpenAI) -> None:
-    reply = openai_client.completions.create(model=ECHO, prompt="one two three", max_tokens=2)
-    assert (reply.choices[0].text, reply.choices[0].finish_reason) == ("one two", "length")
+    raw = openai_client.completions.with_raw_response.create(model=ECHO, prompt="one two three", max_tokens=2, seed=7)
+    choice = raw.parse().choices[0]
+    assert (choice.text, choice.finish_reason) == ("one two", "length")
+    assert raw.headers["x-dropped-parameters"] == "seed"
+    with pytest.raises(openai.BadRequestError) as caught:
+        openai_client.completions.create(model=ECHO, prompt="one two three", n=2)
+    assert caught.value.param == "n"
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_failures_are_openai_s(openai_client: openai.OpenAI, upstream: Upstream, model: str) -> None:
+def test_failures_raise_the_openai_client_s_own_errors(
+    openai_client: openai.OpenAI, upstream: Upstream, model: str
+) -> None:
     upstream.script(failing(429))
     with pytest.raises(openai.RateLimitError):
         openai_client.completions.create(model=model, prompt="a")
@@ -153,7 +223,7 @@ def test_failures_are_openai_s(openai_client: openai.OpenAI, upstream: Upstream,
     assert caught.value.message
 
 
-def test_an_answer_cut_short_never_looks_whole(openai_client: openai.OpenAI, upstream: Upstream) -> None:
+def test_an_answer_that_was_cut_is_an_error(openai_client: openai.OpenAI, upstream: Upstream) -> None:
     upstream.script(Step(text="one two three", fault="end", after=2))
     with pytest.raises(openai.APIError):
         list(openai_client.completions.create(model=INSTRUCT, prompt="a", stream=True))

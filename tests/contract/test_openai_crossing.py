@@ -1,4 +1,4 @@
-"""The official OpenAI client with a model of Anthropic's: what crosses, both ways, over sockets."""
+"""The official OpenAI client with an Anthropic model: tools, media, JSON, thinking and usage in both directions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AWKWARD_ARGUMENTS = {"city": 'Zürich "\\\n\u2028🦓', "number": 12345678901234
 
 
 def complete(client: openai.OpenAI, stream: bool, **asked: Any) -> Any:
-    """The completion; a streamed one as the SDK's own accumulator puts it together."""
+    """The completion. The SDK's own accumulator assembles a streamed one."""
     if not stream:
         return client.chat.completions.create(**asked)
     with client.chat.completions.stream(**asked, stream_options={"include_usage": True}) as events:
@@ -40,7 +40,7 @@ both = pytest.mark.parametrize("stream", [False, True])
 
 
 @both
-def test_a_loop_of_three_turns_with_tools(openai_client: openai.OpenAI, upstream: Upstream, stream: bool) -> None:
+def test_a_loop_of_three_turns_with_tools_works(openai_client: openai.OpenAI, upstream: Upstream, stream: bool) -> None:
     upstream.script(
         Step(text="Let me look", tools=[{"name": "weather", "input": AWKWARD_ARGUMENTS}, {"name": "clock"}]),
         Step(tools=[{"name": "clock", "arguments": ""}]),
@@ -100,7 +100,7 @@ def test_a_loop_of_three_turns_with_tools(openai_client: openai.OpenAI, upstream
         ({}, None),
     ],
 )
-def test_how_tools_are_to_be_used(
+def test_tool_choice_and_parallel_tool_calls_are_translated(
     openai_client: openai.OpenAI, upstream: Upstream, asked: dict[str, Any], sent: Any
 ) -> None:
     upstream.script(Step(text="ok"))
@@ -116,7 +116,7 @@ def test_only_allowed_tools_are_offered(openai_client: openai.OpenAI, upstream: 
     assert upstream.last.body["tool_choice"] == {"type": "any"}
 
 
-def test_images_and_documents_cross(openai_client: openai.OpenAI, upstream: Upstream) -> None:
+def test_images_and_documents_are_translated(openai_client: openai.OpenAI, upstream: Upstream) -> None:
     content = [
         {"type": "text", "text": "Look", "prompt_cache_breakpoint": {"mode": "explicit", "ttl": "30m"}},
         {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}", "detail": "high"}},
@@ -163,9 +163,9 @@ def test_json_without_a_schema_is_asked_for_in_words_and_checked(
     }
     upstream.script(Step(text='{"a": 1}'))
     assert complete(openai_client, stream, **asked).choices[0].message.content == '{"a": 1}'
-    told = upstream.last.body["system"]
-    assert told[0] == {"type": "text", "text": "Speak JSON."}
-    assert "JSON object" in told[1]["text"]
+    system = upstream.last.body["system"]
+    assert system[0] == {"type": "text", "text": "Speak JSON."}
+    assert "JSON object" in system[1]["text"]
     upstream.script(Step(text="Sure: {}", times=1 if stream else 3))
     with pytest.raises(openai.APIError, match="asked for a JSON object") as caught:
         complete(openai_client, stream, **asked)
@@ -187,7 +187,7 @@ def test_json_without_a_schema_is_asked_for_in_words_and_checked(
         (CLAUDE, "none", {}, {"type": "disabled"}, None),
     ],
 )
-def test_effort_becomes_what_the_model_understands(
+def test_effort_becomes_the_setting_that_the_model_supports(
     openai_client: openai.OpenAI,
     upstream: Upstream,
     model: str,
@@ -208,7 +208,7 @@ def test_effort_becomes_what_the_model_understands(
         {"tools": [CLOCK], "tool_choice": "required", "max_completion_tokens": 8000},
     ],
 )
-def test_thinking_that_the_model_would_refuse_is_left_out_by_name(
+def test_thinking_that_the_vendor_would_reject_is_dropped_by_name(
     openai_client: openai.OpenAI, upstream: Upstream, more: dict[str, Any]
 ) -> None:
     raw = openai_client.chat.completions.with_raw_response.create(
@@ -219,7 +219,9 @@ def test_thinking_that_the_model_would_refuse_is_left_out_by_name(
 
 
 @both
-def test_thoughts_go_back_with_their_signature(openai_client: openai.OpenAI, upstream: Upstream, stream: bool) -> None:
+def test_thinking_is_sent_back_with_its_signature(
+    openai_client: openai.OpenAI, upstream: Upstream, stream: bool
+) -> None:
     upstream.script(Step(thinking="Let me think it over", tools=[{"name": "clock"}]), Step(text="Noon"))
     asked: dict[str, Any] = {
         "model": CLAUDE,
@@ -239,18 +241,18 @@ def test_thoughts_go_back_with_their_signature(openai_client: openai.OpenAI, ups
     assert upstream.last.body["thinking"]["type"] == "enabled"
     assert reply.usage.completion_tokens_details is not None
 
-    # A client that keeps no fields of ours still gets its answer; the thinking is left out, by name.
+    # A client that drops the service's own fields still gets its answer. The thinking is dropped by name.
     plain = {name: value for name, value in message.to_dict().items() if name != "claude_thinking"}
-    turns_of_others: Any = [*HELLO, plain, result]
-    raw = openai_client.chat.completions.with_raw_response.create(messages=turns_of_others, **asked)
+    turns_without_thinking: Any = [*HELLO, plain, result]
+    raw = openai_client.chat.completions.with_raw_response.create(messages=turns_without_thinking, **asked)
     assert raw.headers["x-dropped-parameters"] == "reasoning_effort"
-    # And another vendor's model is not troubled with them.
+    # The thinking is not sent to a model of another vendor.
     openai_client.chat.completions.create(model="openai/gpt-4o-mini", messages=turns, tools=[CLOCK])
     assert "claude_thinking" not in json.dumps(upstream.last.body)
 
 
 @pytest.mark.parametrize("model", [CLAUDE, NEWEST])
-def test_instructions_later_on_keep_their_place(openai_client: openai.OpenAI, upstream: Upstream, model: str) -> None:
+def test_later_instructions_keep_their_position(openai_client: openai.OpenAI, upstream: Upstream, model: str) -> None:
     messages: Any = [*HELLO, {"role": "developer", "content": "Be brief."}, *HELLO]
     raw = openai_client.chat.completions.with_raw_response.create(model=model, messages=messages)
     role, text = ("system", "Be brief.") if model == NEWEST else ("user", "System: Be brief.")
@@ -260,12 +262,12 @@ def test_instructions_later_on_keep_their_place(openai_client: openai.OpenAI, up
 
 @both
 @pytest.mark.parametrize("said", [None, "I would"])
-def test_a_refusal_is_not_taken_for_an_answer(
+def test_a_refusal_is_reported_as_a_refusal(
     openai_client: openai.OpenAI, upstream: Upstream, stream: bool, said: str | None
 ) -> None:
     upstream.script(Step(refusal="Not this") if said is None else Step(text=said, stop_reason="refusal"))
     choice = complete(openai_client, stream, model=CLAUDE, messages=HELLO).choices[0]
-    if said is None:  # as OpenAI tells its own
+    if said is None:  # as OpenAI reports its own refusals
         assert (choice.finish_reason, choice.message.refusal) == ("stop", "Not this")
         assert not choice.message.content
     else:
@@ -346,7 +348,7 @@ RESULT = {"role": "tool", "tool_call_id": "c1", "content": "12"}
         ),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_refused_by_its_path(
+def test_a_wrong_value_is_rejected_by_its_path(
     openai_client: openai.OpenAI, upstream: Upstream, asked: dict[str, Any], param: str
 ) -> None:
     with pytest.raises(openai.BadRequestError) as caught:

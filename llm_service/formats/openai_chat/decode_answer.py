@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from llm_service.core import identifiers
 from llm_service.core.call import Call
 from llm_service.core.content import Part, Refusal, Text, Thinking, TokenLogprob, ToolCall
 from llm_service.core.errors import (
@@ -106,7 +107,7 @@ def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
         parts=first.parts,
         logprobs=first.logprobs,
         choices=tuple(choices) if asked > 1 else (),
-        model=decoding.model_name(body.get("model")),
+        model=identifiers.model_name(body.get("model")),
     )
 
 
@@ -146,11 +147,12 @@ def read_logprobs(given: Any) -> tuple[TokenLogprob, ...]:
 
 def _read_logprob(given: Mapping[str, Any], alternatives: Any) -> TokenLogprob | None:
     token, logprob, octets = given.get("token"), given.get("logprob"), given.get("bytes")
-    if not isinstance(token, str) or not isinstance(logprob, int | float):
+    if not isinstance(token, str) or not isinstance(logprob, int | float) or isinstance(logprob, bool):
         return None
     if not isinstance(octets, list) or not all(type(octet) is int and 0 <= octet < 256 for octet in octets):
         octets = None
-    top = [_read_logprob(item, ()) for item in alternatives or () if isinstance(item, dict)]
+    rivals = [item for item in alternatives if isinstance(item, dict)] if isinstance(alternatives, list) else []
+    top = [_read_logprob(item, None) for item in rivals]
     return TokenLogprob(
         token, logprob, None if octets is None else tuple(octets), tuple(item for item in top if item is not None)
     )

@@ -21,11 +21,10 @@ from llm_service.core.content import (
     ToolChoice,
     ToolResult,
 )
-from llm_service.core.conversation import Conversation
+from llm_service.core.conversation import Conversation, Extra
 from llm_service.core.target import Target
 from llm_service.formats import json_schema, media, reasoning, storage, validation
-from llm_service.formats.encoding import RequestWriter
-from llm_service.formats.openai_chat.schema import EXTRAS
+from llm_service.formats.encoding import RequestWriter, write_field
 from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
 
 _MOST_STOPS: Final = 4
@@ -46,14 +45,22 @@ def end_user(user: str) -> str:
     return user if len(user) <= _LONGEST_USER else hashlib.sha256(user.encode()).hexdigest()
 
 
-# What OpenAI's chat API does with the fields of ``Conversation.extras``. All others are rejected.
+def _write_top_logprobs(body: dict[str, Any], extra: Extra) -> None:
+    write_field(body, "top_logprobs", extra)
+    body.setdefault("logprobs", True)  # chat wants both
+
+
+_NO_ROOM: Final = "the answers of this route cannot carry what it asks for"
+_OTHER_NAME: Final = "this route has a field of its own for it"
+
+# What happens to the fields that not all formats know, whichever client sends them. A field without a row is rejected.
 EXTRA_RULES: Final[Mapping[str, FieldRule]] = {
     "frequency_penalty": FieldRule("translate", (0,)),
     "logit_bias": FieldRule("translate", ({},)),
-    "logprobs": FieldRule("translate", (False,)),
+    "logprobs": FieldRule("translate", (False,), why=_NO_ROOM),
     "metadata": FieldRule("translate", ({},)),
     "moderation": TRANSLATE,
-    "n": FieldRule("translate", (1,)),
+    "n": FieldRule("translate", (1,), why=_NO_ROOM),
     "parallel_tool_calls": TRANSLATE,
     "prediction": TRANSLATE,
     "presence_penalty": FieldRule("translate", (0,)),
@@ -67,14 +74,23 @@ EXTRA_RULES: Final[Mapping[str, FieldRule]] = {
     "service_tier": TRANSLATE,
     "stop": TRANSLATE,
     "store": FieldRule("translate", (False,)),
-    "top_logprobs": FieldRule("translate", (0,)),
+    "top_logprobs": FieldRule("translate", (0,), write=_write_top_logprobs, why=_NO_ROOM),
     "verbosity": FieldRule("translate", ("medium",)),
+    # Hints of other APIs: the answer is of the same kind without them.
     "diagnostics": drop_unless(),
     "max_tool_calls": drop_unless(),
     "speed": drop_unless("standard"),
-    "modalities": reject_unless(["text"]),
-    "audio": REJECT,
-    "web_search_options": REJECT,
+    # The chat API has these, but their results are not part of a translated answer.
+    "audio": reject_unless(why=_NO_ROOM),
+    "function_call": reject_unless("none", "auto", why=_NO_ROOM),
+    "functions": reject_unless([], why=_NO_ROOM),
+    "modalities": reject_unless(["text"], why=_NO_ROOM),
+    "tool_choice": reject_unless("none", "auto", why=_NO_ROOM),
+    "tools": reject_unless([], why=_NO_ROOM),
+    "web_search_options": reject_unless(why=_NO_ROOM),
+    # Every route has a limit of its own, which is a part of the conversation.
+    "max_completion_tokens": reject_unless(why=_OTHER_NAME),
+    "max_tokens": reject_unless(why=_OTHER_NAME),
 }
 # A server that still wants ``max_tokens`` may not know the newer fields. The hints among them are dropped and named.
 _OLDER_SERVERS: Final[Mapping[str, FieldRule]] = {
@@ -89,17 +105,11 @@ _OLDER_SERVERS: Final[Mapping[str, FieldRule]] = {
     "store": drop_unless(False),
     "verbosity": drop_unless("medium"),
 }
-# The client formats whose answers can carry what a field asks for. Only chat's own answers, which travel verbatim,
-# can carry spoken words and the citations of a search. The formats with tools read their own tool fields.
+# The client formats whose answers can carry several choices and log probabilities.
 _CARRIED_BY: Final[Mapping[str, tuple[str, ...]]] = {
     "n": ("completions",),
     "logprobs": ("completions", "responses"),
     "top_logprobs": ("completions", "responses"),
-    "audio": (),
-    "modalities": (),
-    "web_search_options": (),
-    "tools": (),
-    "functions": (),
 }
 
 
@@ -176,11 +186,9 @@ class _Writer(RequestWriter):
         """
         given = self.conversation.extras
         for name, formats in _CARRIED_BY.items():
-            if name in given and self.call.format not in formats and given[name].value not in _neutral(name):
-                validation.unsupported(given[name].path, "this route's answers cannot carry what it asks for")
-        for name in ("max_completion_tokens", "max_tokens"):
-            if name in given:
-                validation.unsupported(given[name].path, f"this route calls it {self.client_name('max_tokens')}")
+            rule = EXTRA_RULES[name]
+            if name in given and self.call.format not in formats and given[name].value not in rule.neutral:
+                validation.unsupported(given[name].path, rule.why)
         if self.current and "store" in given:
             storage.check(self.call, self.target.provider)
         self.write_extras(EXTRA_RULES if self.current else {**EXTRA_RULES, **_OLDER_SERVERS}, body)
@@ -339,10 +347,6 @@ class _Writer(RequestWriter):
                 self.drop("reasoning")
             return
         body["reasoning_effort"] = reasoning.nearest(effort, self.target.efforts)
-
-
-def _neutral(name: str) -> tuple[Any, ...]:
-    return EXTRAS[name].neutral if name in EXTRAS else ([],)
 
 
 def _document(document: Document, place: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from llm_service.core import identifiers
 from llm_service.core.call import Call
 from llm_service.core.content import Part, RedactedThinking, Refusal, Text, Thinking, TokenLogprob, ToolCall
 from llm_service.core.errors import (
@@ -59,7 +60,7 @@ def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
         usage=usage_of(body, call, count_characters(body["output"])),
         stop_reason=stop_reason(body),
         parts=tuple(part for item in body["output"] for part in read_item(item)),
-        model=decoding.model_name(body.get("model")),
+        model=identifiers.model_name(body.get("model")),
         logprobs=tuple(token for item in body["output"] for token in logprobs_of(item)) if asked else (),
     )
 

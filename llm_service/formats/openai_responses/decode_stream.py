@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from llm_service.core import identifiers
 from llm_service.core.call import Call
 from llm_service.core.content import RedactedThinking, Refusal, Text, Thinking, TokenLogprob
 from llm_service.core.events import (
@@ -77,7 +78,7 @@ class Stream(decoding.Stream):
         if type(response) is not dict or self._begun is (kind == "response.created"):
             broken("response.created is not the one first event")
         self._begun = True
-        self._model = decoding.model_name(response.get("model")) or self._model
+        self._model = identifiers.model_name(response.get("model")) or self._model
         if kind in _ENDS:
             decode_answer.check_answer(response)
             self._response = response

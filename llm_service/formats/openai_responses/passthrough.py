@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from llm_service.core import identifiers
 from llm_service.core.call import Call
 from llm_service.core.errors import UpstreamError
 from llm_service.core.events import Answer, Event, Finished, Relay, Started
@@ -49,7 +50,7 @@ def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     return Answer(
         usage=decode_answer.usage_of(body, call, decode_answer.count_characters(body["output"])),
         stop_reason=decode_answer.stop_reason(body),
-        model=decoding.model_name(body.get("model")),
+        model=identifiers.model_name(body.get("model")),
         body=body,
     )
 

@@ -17,6 +17,7 @@ from llm_service.formats import sse, validation
 from llm_service.formats.rules import ExtraField
 
 NAME = "responses"
+PATHS = ("/v1/responses",)
 KEEP_ALIVE = sse.KEEP_ALIVE
 
 ROLES = ("user", "assistant", "system", "developer")

@@ -1,4 +1,4 @@
-# You need git, make and Python 3.11 or newer with venv. Everything else is installed into .venv.
+# You need git, make, curl and Python 3.11 or newer with venv. Everything else is installed into .venv.
 #   make run                          serve on http://127.0.0.1:8000; docs/settings.md lists the settings
 #   make test                         run the whole test suite; nothing has to be running
 #   make run PYTHON=python3.13        use another Python

@@ -1,4 +1,4 @@
-"""The WSGI application: ``gunicorn`` (with gunicorn.conf.py) serves it, ``flask --app wsgi`` commands it."""
+"""The WSGI application. ``gunicorn`` (with gunicorn.conf.py) serves it; ``flask --app wsgi`` runs its commands."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""How fast the gateway is on this machine: ``make bench``. How to read it: docs/benchmarks.md.
+"""``make bench`` measures how fast the gateway is on this machine. docs/benchmarks.md explains the results.
 
-``servers`` starts the gateway, a bare Flask endpoint and a static upstream,
-``load`` asks them, ``plan`` says what is asked, ``report`` prints what came out.
+``servers`` starts the gateway, a bare Flask endpoint and a static upstream. ``plan`` defines the measurements, ``load``
+sends the requests, and ``report`` prints the results.
 """

@@ -1,4 +1,4 @@
-"""``python -m benchmarks [--quick] [--seconds N]``: measure, print, leave nothing behind."""
+"""``python -m benchmarks [--quick] [--seconds N]``: measures, prints the results, and removes its files."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ SECONDS, QUICK_SECONDS = 60.0, 8.0
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help=f"about {QUICK_SECONDS:g} s: a look, not a measurement")
-    parser.add_argument("--seconds", type=float, help=f"of measuring, in all (default {SECONDS:g})")
-    parser.add_argument("--rounds", type=int, help=f"over which medians are taken (default {ROUNDS})")
-    given = parser.parse_args()
-    seconds = given.seconds or (QUICK_SECONDS if given.quick else SECONDS)
-    rounds = given.rounds or (QUICK_ROUNDS if given.quick else ROUNDS)
-    signal.signal(signal.SIGTERM, _end)  # as Ctrl-C: the servers are ended on the way out
+    parser.add_argument(
+        "--quick", action="store_true", help=f"takes about {QUICK_SECONDS:g} s and gives a rough idea only"
+    )
+    parser.add_argument("--seconds", type=float, help=f"total measuring time in seconds (default {SECONDS:g})")
+    parser.add_argument("--rounds", type=int, help=f"number of rounds for the medians (default {ROUNDS})")
+    options = parser.parse_args()
+    seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
+    rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+    signal.signal(signal.SIGTERM, _end)  # works like Ctrl-C, so the servers are stopped
     try:
         return _run(seconds, rounds)
     except (ServerError, LoadError) as error:
@@ -42,15 +44,15 @@ def _run(seconds: float, rounds: int) -> int:
         each = seconds / (len(planned.cells()) * (rounds + WARM_UP))
         print(report.heading(where, rounds, each), flush=True)
         before = servers.memory(started.gateway_worker)
-        measure(planned, rounds, each, _tell)
+        measure(planned, rounds, each, _show_progress)
         after = servers.memory(started.gateway_worker)
-    _tell("")
+    _show_progress("")
     print("\n" + report.report(planned, (before, after)))
     return 0
 
 
-def _tell(what: str) -> None:
-    """Progress, for people only."""
+def _show_progress(what: str) -> None:
+    """Show the progress if a person watches, that is, if stderr is a terminal."""
     if sys.stderr.isatty():
         print(f"\r\033[K{what}", end="", file=sys.stderr, flush=True)
 

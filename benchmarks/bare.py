@@ -1,4 +1,4 @@
-"""What there is to beat: the least a Flask endpoint can do with the gateway's request and a reply of its size."""
+"""The baseline: a Flask endpoint that only reads the gateway's request and sends a reply of the same size."""
 
 from flask import Flask, Response, request
 

@@ -1,8 +1,8 @@
-"""What a crossing costs in processor time: a text chunk, a relayed chunk, a long conversation.
+"""The processor time of a translation between formats: a text chunk, a relayed chunk, a long conversation.
 
     python -m benchmarks.crossing_benchmark
 
-No sockets: only the dialects. The figures are this machine's; the targets beside them are the project's.
+It uses only the formats, without sockets. The figures are of this machine; the targets are the project's.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from llm_service.formats import (
 )
 
 CHUNKS = 20_000
-READ = 16  # chunks that arrive in one network read
+CHUNKS_PER_READ = 16  # chunks that arrive in one network read
 TURNS = 1_000
 ROUNDS = 5
 
@@ -61,9 +61,9 @@ def openai_stream() -> list[bytes]:
         "service_tier": "default",
         "system_fingerprint": "fp_5050236cbd",
     }
-    said = [{"index": 0, "delta": {"content": f" word{n % 97}"}, "finish_reason": None} for n in range(CHUNKS)]
+    chunks = [{"index": 0, "delta": {"content": f" word{n % 97}"}, "finish_reason": None} for n in range(CHUNKS)]
     ends = [{"index": 0, "delta": {}, "finish_reason": "stop"}]
-    return [sse.json_frame({**head, "choices": [choice], "usage": None}) for choice in (*said, *ends)]
+    return [sse.json_frame({**head, "choices": [choice], "usage": None}) for choice in (*chunks, *ends)]
 
 
 def anthropic_stream() -> list[bytes]:
@@ -71,23 +71,23 @@ def anthropic_stream() -> list[bytes]:
     message = {"model": "claude-haiku-4-5", "content": [], "usage": usage}
     start: dict[str, Any] = {"type": "message_start", "message": message}
     block: dict[str, Any] = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
-    said: list[dict[str, Any]] = [
+    chunks: list[dict[str, Any]] = [
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": f" word{n % 97}"}}
         for n in range(CHUNKS)
     ]
-    return [sse.json_frame(event, str(event["type"]).encode()) for event in (start, block, *said)]
+    return [sse.json_frame(event, str(event["type"]).encode()) for event in (start, block, *chunks)]
 
 
 def reads(blocks: list[bytes]) -> list[bytes]:
-    return [b"".join(blocks[start : start + READ]) for start in range(0, len(blocks), READ)]
+    return [b"".join(blocks[start : start + CHUNKS_PER_READ]) for start in range(0, len(blocks), CHUNKS_PER_READ)]
 
 
-def carry(stream: Iterable[bytes], upstream: UpstreamFormat, asked: Call, client: UpstreamFormat) -> int:
-    """The bytes a client gets for ``stream``."""
+def relay(stream: Iterable[bytes], upstream: UpstreamFormat, request: Call, client: UpstreamFormat) -> int:
+    """Send ``stream`` through the formats. Returns the number of bytes that a client gets."""
     splitter = sse.Splitter()
     verbatim = upstream is client
-    reader = upstream.Passthrough(asked) if verbatim else upstream.StreamDecoder(asked)
-    frames = client.StreamEncoder(asked)
+    reader = upstream.Passthrough(request) if verbatim else upstream.StreamDecoder(request)
+    frames = client.StreamEncoder(request)
     sent = 0
     for data in stream:
         for event in reader.feed_many(splitter.feed(data)):
@@ -98,7 +98,7 @@ def carry(stream: Iterable[bytes], upstream: UpstreamFormat, asked: Call, client
 
 
 def conversation() -> bytes:
-    """1 MB in 1,000 turns, as an SDK sends it."""
+    """A request with 1,000 turns, about 1 MB, as an SDK sends it."""
     text = "All work and no play makes a dull conversation. " * 20
     turns = [{"role": ("user", "assistant")[n % 2], "content": f"{n} {text}"} for n in range(TURNS - 1)]
     return orjson.dumps({"model": "m", "max_tokens": 100, "messages": [*turns, {"role": "user", "content": "Go on"}]})
@@ -130,12 +130,12 @@ def main() -> None:
     chats, claudes, raw = reads(openai_stream()), reads(anthropic_stream()), conversation()
     as_chat = call("chat", {"model": "m", "messages": []})
     as_messages = call("messages", {"model": "m", "messages": []})
-    measure("text chunk, Anthropic to an OpenAI client", "25 us", lambda: carry(claudes, messages, as_chat, chat),
+    measure("text chunk, Anthropic to an OpenAI client", "25 us", lambda: relay(claudes, messages, as_chat, chat),
             CHUNKS, "us")  # fmt: skip
-    measure("text chunk, OpenAI to an Anthropic client", "25 us", lambda: carry(chats, chat, as_messages, messages),
+    measure("text chunk, OpenAI to an Anthropic client", "25 us", lambda: relay(chats, chat, as_messages, messages),
             CHUNKS, "us")  # fmt: skip
-    measure("relayed chunk, OpenAI", "2 us", lambda: carry(chats, chat, as_chat, chat), CHUNKS, "us")
-    measure("relayed chunk, Anthropic", "2 us", lambda: carry(claudes, messages, as_messages, messages), CHUNKS, "us")
+    measure("relayed chunk, OpenAI", "2 us", lambda: relay(chats, chat, as_chat, chat), CHUNKS, "us")
+    measure("relayed chunk, Anthropic", "2 us", lambda: relay(claudes, messages, as_messages, messages), CHUNKS, "us")
     measure(f"{TURNS} messages, {len(raw) / 1e6:.1f} MB, forwarded", "15 ms", lambda: forward(raw), 1, "ms")
     measure(f"{TURNS} messages, {len(raw) / 1e6:.1f} MB, translated", "15 ms", lambda: translate(raw), 1, "ms")
 

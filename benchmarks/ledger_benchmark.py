@@ -1,7 +1,7 @@
-"""``python -m benchmarks.ledger_benchmark [--calls N]``: what the ledger adds to a call, beside a bare round trip.
+"""``python -m benchmarks.ledger_benchmark [--calls N]``: the time that the ledger adds to a call.
 
-A hold of three limits and its settlement, as one worker makes them at one connection: over a Unix socket to a server
-of its own, in turns with as many PINGs, so that both meet the same machine.
+Measures a hold of three limits and its settlement, as one worker makes them over one connection: a Unix socket to a
+Redis server for this benchmark alone. PINGs in between measure a bare round trip under the same conditions.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ RECORD = b'{"key": "one", "model": "fast", "estimate": 2345, "created_at": "2026
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.ledger_benchmark", description=__doc__)
     parser.add_argument("--calls", type=int, default=CALLS)
-    given = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         server = embedded_redis.ensure(Path(folder))
         try:
-            measure(client(server.url, timeout=5), given.calls)
+            measure(client(server.url, timeout=5), options.calls)
         finally:
             server.stop()
 
@@ -59,9 +59,9 @@ def measure(redis: Redis, calls: int) -> None:
         print(f"{name:14} p50 {cuts[49]:6.3f} ms   p99 {cuts[98]:6.3f} ms")
 
 
-def timed(ask: Callable[[], object]) -> float:
+def timed(operation: Callable[[], object]) -> float:
     started = time.perf_counter()
-    ask()
+    operation()
     return (time.perf_counter() - started) * 1000
 
 

@@ -1,7 +1,7 @@
-"""The load generator: plain sockets and one selector, each connection asking again as soon as it was answered.
+"""The load generator: plain sockets and one selector. Each connection sends the next request after each reply.
 
-About 15 us of this process per request, so it can ask several times more than a
-gateway answers (its own limit, against the upstream, is printed with the results).
+It needs about 15 us of processor time per request, so it can send several times more requests than a gateway answers.
+Its own limit, measured against the upstream, is printed with the results.
 """
 
 from __future__ import annotations
@@ -15,23 +15,24 @@ from dataclasses import dataclass, field
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 _READ = 256 * 1024
-# What is under way when the time is up may take this long to end, uncounted.
-_PATIENCE = 5.0
+# Seconds to wait for a reply. Requests that run when the time is up are waited for, but not counted.
+_REPLY_TIMEOUT = 5.0
 
 
 class LoadError(RuntimeError):
-    """A reply was not what it should be; the message quotes its beginning."""
+    """A reply was wrong. The message quotes its beginning."""
 
 
 @dataclass(frozen=True)
-class Question:
-    """A whole HTTP request, and by what its reply is known to be whole: ``end`` is in its last bytes.
+class LoadRequest:
+    """A complete HTTP request (``data``), and how its reply is measured.
 
-    ``chunk``: what the chunks of a stream are counted by. ``first``: what the time to the first token is taken by.
+    ``end`` is in the last bytes of a complete reply. ``chunk`` appears once in each chunk of a stream, so chunks are
+    counted by it. ``first`` appears in the first token, so the time to the first token is measured with it.
     """
 
     port: int
-    request: bytes
+    data: bytes
     end: bytes
     chunk: bytes = b""
     first: bytes = b""
@@ -39,9 +40,9 @@ class Question:
 
 @dataclass
 class Sample:
-    """What ``seconds`` of asking gave. Times are in seconds.
+    """The results of ``seconds`` of load. Times are in seconds.
 
-    ``answered`` counts also those that were still under way at the end, which are in no other number.
+    ``answered`` also counts the requests that still ran at the end. No other number includes them.
     """
 
     seconds: float
@@ -56,7 +57,7 @@ class Sample:
 
     @property
     def chunk_rate(self) -> float:
-        """Streams that were cut by the end of the time count as far as they came."""
+        """Chunks per second. Of streams that still ran at the end, the chunks until then are counted."""
         return self.chunks / self.seconds
 
     def quantile(self, share: float) -> float:
@@ -69,42 +70,42 @@ def quantile(values: list[float], share: float) -> float:
 
 
 class _Connection:
-    __slots__ = ("_answer", "_first_seen", "_length", "_question", "_sent_at", "sock")
+    __slots__ = ("_answer", "_first_seen", "_length", "_request", "_sent_at", "sock")
 
-    def __init__(self, question: Question) -> None:
-        self._question = question
-        self.sock = socket.create_connection(("127.0.0.1", question.port), timeout=_PATIENCE)
+    def __init__(self, request: LoadRequest) -> None:
+        self._request = request
+        self.sock = socket.create_connection(("127.0.0.1", request.port), timeout=_REPLY_TIMEOUT)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._answer = bytearray()
 
     def ask(self) -> None:
         self._answer.clear()
         self._length: int | None = None
-        self._first_seen = not self._question.first
+        self._first_seen = not self._request.first
         self._sent_at = time.perf_counter()
-        self.sock.sendall(self._question.request)
+        self.sock.sendall(self._request.data)
 
     def receive(self, sample: Sample) -> bool:
-        """Take what has arrived; whether the reply is whole."""
+        """Read what has arrived. Returns whether the reply is complete."""
         data = self.sock.recv(_READ)
         now = time.perf_counter()
         answer = self._answer
         answer += data
         if not data:
-            raise self._wrong("the connection was closed inside a reply")
-        if self._question.chunk:
-            sample.chunks += data.count(self._question.chunk)
-        if not self._first_seen and self._question.first in answer:
+            raise self._error("the connection was closed inside a reply")
+        if self._request.chunk:
+            sample.chunks += data.count(self._request.chunk)
+        if not self._first_seen and self._request.first in answer:
             self._first_seen = True
             sample.firsts.append(now - self._sent_at)
-        if not self._is_whole():
+        if not self._is_complete():
             return False
-        if not answer.startswith(b"HTTP/1.1 200") or self._question.end not in answer[-1024:]:
-            raise self._wrong("not the reply that was expected")
+        if not answer.startswith(b"HTTP/1.1 200") or self._request.end not in answer[-1024:]:
+            raise self._error("the reply is not the expected one")
         sample.latencies.append(now - self._sent_at)
         return True
 
-    def _is_whole(self) -> bool:
+    def _is_complete(self) -> bool:
         answer = self._answer
         if self._length is None:
             head_end = answer.find(b"\r\n\r\n")
@@ -114,21 +115,21 @@ class _Connection:
             self._length = head_end + 4 + int(length[1]) if length else -1
         if self._length >= 0:
             return len(answer) >= self._length
-        return answer.endswith(b"\r\n0\r\n\r\n")  # the last chunk; events have no CR
+        return answer.endswith(b"\r\n0\r\n\r\n")  # the last chunk; events contain no CR
 
-    def _wrong(self, what: str) -> LoadError:
+    def _error(self, what: str) -> LoadError:
         return LoadError(f"{what}: {bytes(self._answer[:600])!r}")
 
 
-def run(question: Question, connections: int, seconds: float) -> Sample:
-    """Ask over that many connections for that long.
+def run(request: LoadRequest, connections: int, seconds: float) -> Sample:
+    """Send requests over this number of connections for this time.
 
     Raises:
-        LoadError: a wrong reply, or none in time.
+        LoadError: a reply was wrong or did not come in time.
     """
     sample = Sample(seconds)
     selector = selectors.DefaultSelector()
-    opened = [_Connection(question) for _ in range(connections)]
+    opened = [_Connection(request) for _ in range(connections)]
     gc.disable()
     try:
         for connection in opened:
@@ -139,11 +140,11 @@ def run(question: Question, connections: int, seconds: float) -> Sample:
         waiting = connections
         counted = sample
         while waiting:
-            ready = selector.select(_PATIENCE)
+            ready = selector.select(_REPLY_TIMEOUT)
             if not ready:
-                raise LoadError(f"no reply within {_PATIENCE:g} s")
+                raise LoadError(f"no reply within {_REPLY_TIMEOUT:g} s")
             if counted is sample and time.perf_counter() > until:
-                counted = Sample(seconds)  # what comes from now on is waited for, not counted
+                counted = Sample(seconds)  # replies from now on are waited for, but not counted
             for key, _ in ready:
                 if not key.data.receive(counted):
                     continue

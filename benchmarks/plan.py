@@ -1,4 +1,4 @@
-"""What is asked, in which order, and what is kept of it."""
+"""The measurements, their order, and the samples that they collect."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks import load, servers, upstream
-from benchmarks.load import Question, Sample
+from benchmarks.load import LoadRequest, Sample
 from benchmarks.servers import Servers
 
-MANY = 32
+MANY_CONNECTIONS = 32
 WARM_UP = 0.5
-"""How long, in rounds: the gateway connects to its database, its Redis and its upstreams at the first call."""
+"""The length of the warm-up in rounds. The gateway connects to its database, Redis and upstreams at the first call."""
 _OPENAI, _ANTHROPIC = "gpt-5-mini", "claude-haiku-4-5"
 _SYSTEM = "You are the assistant of a shop for garden tools. Answer in short, plain sentences."
 _USER = "Which spade is best for heavy clay, and how do I keep its blade from rusting over the winter?"
@@ -22,10 +22,10 @@ _USER = "Which spade is best for heavy clay, and how do I keep its blade from ru
 
 @dataclass
 class Cell:
-    """One thing that is measured, and its samples, one a round. ``process``: who answers, where that is known."""
+    """One measurement, with one sample per round. ``process`` is the id of the answering process, if it is known."""
 
     name: str
-    question: Question
+    request: LoadRequest
     connections: int
     process: int | None = None
     samples: list[Sample] = field(default_factory=list)
@@ -36,11 +36,11 @@ class Cell:
         return statistics.median(sample.rate for sample in self.samples)
 
     def latency(self, share: float) -> float:
-        """Milliseconds: the median over the rounds of a quantile of each."""
+        """In milliseconds: the median of the rounds' quantiles."""
         return statistics.median(sample.quantile(share) for sample in self.samples) * 1000
 
     def first_token(self, share: float) -> float:
-        """Milliseconds, over all rounds: there are few of them."""
+        """In milliseconds: the quantile over all rounds, because one round has few first tokens."""
         return load.quantile([first for sample in self.samples for first in sample.firsts], share) * 1000
 
     @property
@@ -49,13 +49,13 @@ class Cell:
 
     @property
     def processor(self) -> float | None:
-        """Milliseconds of the answering process' processor time per call."""
+        """The processor time of the answering process per call, in milliseconds."""
         return statistics.median(self.processor_seconds) * 1000 if self.processor_seconds else None
 
 
 @dataclass
 class Plan:
-    """``plain`` holds a pair per row: one connection, and many."""
+    """All measurements. ``plain`` has a pair per row: with one connection, and with many."""
 
     plain: dict[str, tuple[Cell, Cell]]
     streams: dict[str, list[Cell]]
@@ -71,39 +71,42 @@ VERBATIM, CROSSING, SIMPLE = "gateway, OpenAI to OpenAI", "gateway, OpenAI to An
 GATEWAY = (VERBATIM, CROSSING, SIMPLE)
 
 
-def plan(where: Servers) -> Plan:
-    def question(port: int, path: str, model: str, mode: str = "") -> Question:
+def plan(started: Servers) -> Plan:
+    def request(port: int, path: str, model: str, mode: str = "") -> LoadRequest:
         end = _end(path, bool(mode))
         chunk = upstream.TOKEN if mode else b""
         first = upstream.FIRST_TOKEN if mode == upstream.LATE else b""
-        return Question(port, _request(path, where.key, _body(path, model, mode)), end, chunk, first)
+        return LoadRequest(port, _request(path, started.key, _body(path, model, mode)), end, chunk, first)
 
-    def of(name: str, mode: str = "") -> Question:
+    def request_for(name: str, mode: str = "") -> LoadRequest:
         path = "/v1/stream" if mode else "/v1/complete"
         return {
-            DIRECT: question(where.upstream, "/v1/chat/completions", _OPENAI, mode),
-            BARE: question(where.bare, "/v1/chat/completions", _OPENAI, mode),
-            VERBATIM: question(where.gateway, "/v1/chat/completions", _OPENAI, mode),
-            CROSSING: question(where.gateway, "/v1/chat/completions", _ANTHROPIC, mode),
-            SIMPLE: question(where.gateway, path, _OPENAI, mode),
+            DIRECT: request(started.upstream, "/v1/chat/completions", _OPENAI, mode),
+            BARE: request(started.bare, "/v1/chat/completions", _OPENAI, mode),
+            VERBATIM: request(started.gateway, "/v1/chat/completions", _OPENAI, mode),
+            CROSSING: request(started.gateway, "/v1/chat/completions", _ANTHROPIC, mode),
+            SIMPLE: request(started.gateway, path, _OPENAI, mode),
         }[name]
 
     def cell(name: str, connections: int, mode: str = "") -> Cell:
-        return Cell(name, of(name, mode), connections, processes[name])
+        return Cell(name, request_for(name, mode), connections, processes[name])
 
-    processes = {DIRECT: None, BARE: where.bare_worker, **dict.fromkeys(GATEWAY, where.gateway_worker)}
+    processes = {DIRECT: None, BARE: started.bare_worker, **dict.fromkeys(GATEWAY, started.gateway_worker)}
     relayed = (DIRECT, VERBATIM, CROSSING)
     return Plan(
-        plain={name: (cell(name, 1), cell(name, MANY)) for name in (DIRECT, BARE, VERBATIM, CROSSING, SIMPLE)},
+        plain={
+            name: (cell(name, 1), cell(name, MANY_CONNECTIONS)) for name in (DIRECT, BARE, VERBATIM, CROSSING, SIMPLE)
+        },
         streams={
-            mode: [cell(name, MANY, mode) for name in relayed] for mode in (upstream.AT_ONCE, upstream.ONE_BY_ONE)
+            mode: [cell(name, MANY_CONNECTIONS, mode) for name in relayed]
+            for mode in (upstream.AT_ONCE, upstream.ONE_BY_ONE)
         },
         firsts=[cell(name, 1, upstream.LATE) for name in relayed],
     )
 
 
 def _body(path: str, model: str, mode: str) -> dict[str, Any]:
-    # The upstream finds the mode in the prompt: the one place that reaches it in every dialect.
+    # The upstream reads the mode from the prompt, which is the only field that it gets in every format.
     user = f"{_USER} Answer {mode}." if mode else _USER
     messages = [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": user}]
     stream = {"stream": True} if mode and path != "/v1/stream" else {}
@@ -111,7 +114,7 @@ def _body(path: str, model: str, mode: str) -> dict[str, Any]:
 
 
 def _end(path: str, stream: bool) -> bytes:
-    """What the last bytes of a whole answer hold."""
+    """The bytes that must be near the end of a complete answer."""
     if stream:
         return b"data: [DONE]"
     return b'"stop_reason":' if path == "/v1/complete" else b'"usage":'
@@ -126,17 +129,19 @@ def _request(path: str, key: str, body: dict[str, Any]) -> bytes:
     return head.encode() + written
 
 
-def measure(plan: Plan, rounds: int, seconds: float, tell: Callable[[str], None]) -> None:
-    """Fill the cells: every round asks for each once, every second one backwards, so that what the machine does
-    meanwhile falls on all of them. Raises LoadError."""
-    tell("warming up")
+def measure(plan: Plan, rounds: int, seconds: float, show_progress: Callable[[str], None]) -> None:
+    """Fill the cells. Each round measures every cell once, and every second round goes backwards.
+
+    So the other work of the machine affects all cells alike. Raises LoadError.
+    """
+    show_progress("warming up")
     for cell in plan.cells():
-        load.run(cell.question, cell.connections, seconds * WARM_UP)
+        load.run(cell.request, cell.connections, seconds * WARM_UP)
     for number, order in enumerate(_orders(plan.cells(), rounds), start=1):
-        tell(f"round {number} of {rounds}")
+        show_progress(f"round {number} of {rounds}")
         for cell in order:
             before = servers.processor_seconds(cell.process)
-            sample = load.run(cell.question, cell.connections, seconds)
+            sample = load.run(cell.request, cell.connections, seconds)
             after = servers.processor_seconds(cell.process)
             cell.samples.append(sample)
             if before is not None and after is not None:

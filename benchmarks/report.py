@@ -1,4 +1,4 @@
-"""The results as text."""
+"""Writes the results as text."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from importlib.metadata import version
 
 import llm_service
 from benchmarks import upstream
-from benchmarks.plan import BARE, DIRECT, GATEWAY, MANY, Cell, Plan
+from benchmarks.plan import BARE, DIRECT, GATEWAY, MANY_CONNECTIONS, Cell, Plan
 from benchmarks.servers import Cores
 
-WANTED = 0.20
+TARGET_RATIO = 0.20
 
 
 def heading(where: Cores, rounds: int, seconds: float) -> str:
@@ -31,7 +31,7 @@ def report(plan: Plan, memory: tuple[float | None, float | None]) -> str:
 
 
 def _plain(plan: Plan) -> str:
-    head = ["plain answers", "1 conn: req/s", "p50", "p99", f"{MANY} conn: req/s", "p50", "p99", "CPU/req"]
+    head = ["plain answers", "1 conn: req/s", "p50", "p99", f"{MANY_CONNECTIONS} conn: req/s", "p50", "p99", "CPU/req"]
     rows = []
     for name, (one, many) in plan.plain.items():
         rows.append([name, *_speed(one), *_speed(many), _number(many.processor, 3)])
@@ -52,11 +52,16 @@ def _speed(cell: Cell) -> list[str]:
 def _ratio(plan: Plan) -> str:
     bare = plan.plain[BARE][1].rate
     ratios = ", ".join(f"{plan.plain[name][1].rate / bare:.2f} ({name})" for name in GATEWAY)
-    return f"of the bare Flask endpoint's rate at {MANY} connections: {ratios}; wanted: {WANTED:.2f}"
+    return f"of the bare Flask endpoint's rate at {MANY_CONNECTIONS} connections: {ratios}; wanted: {TARGET_RATIO:.2f}"
 
 
 def _streams(plan: Plan) -> str:
-    head = [f"streams of {upstream.CHUNKS} chunks, {MANY} connections", "streams/s", "chunks/s", "CPU/stream"]
+    head = [
+        f"streams of {upstream.CHUNKS} chunks, {MANY_CONNECTIONS} connections",
+        "streams/s",
+        "chunks/s",
+        "CPU/stream",
+    ]
     rows = []
     for mode, cells in plan.streams.items():
         for cell in cells:
@@ -78,7 +83,7 @@ def _first_tokens(cells: Sequence[Cell]) -> str:
 
 def _memory(before: float | None, after: float | None) -> str:
     if before is None or after is None:
-        return "memory of the gateway's worker: not known on this system"
+        return "memory of the gateway's worker: unknown, because this system has no /proc"
     return f"memory of the gateway's worker: {before:.0f} MB before, {after:.0f} MB after"
 
 

@@ -1,8 +1,7 @@
-"""The three servers of a benchmark, started and ended together.
+"""The three servers of a benchmark, which are started and stopped together.
 
-With two processor cores or more, where the system lets processes be pinned, the
-gateway (its Valkey too) and the bare endpoint have one core, and the upstream
-and the load generator another.
+If there are two or more processor cores and the system can pin processes to cores, then the gateway, its Valkey and the
+bare endpoint run on one core, and the upstream and the load generator on another.
 """
 
 from __future__ import annotations
@@ -21,24 +20,24 @@ from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parent.parent
 _START_SECONDS, _STOP_SECONDS = 30.0, 15.0
-# Far above what is asked, far below what counts as unlimited: every call is counted.
+# Far above the number of requests, but far below "unlimited", so that every call is counted.
 _RPM = "1000000"
 
 
 class ServerError(RuntimeError):
-    """A server did not start; the message ends with what it said."""
+    """A server did not start. The message ends with the server's output."""
 
 
 @dataclass(frozen=True)
 class Cores:
-    """Where things run: None when they cannot be pinned."""
+    """The core of each side, or None if processes cannot be pinned."""
 
     service: int | None
     load: int | None
 
     def __str__(self) -> str:
         if self.service is None:
-            return "not pinned to cores: one core only, or the system has no pinning"
+            return "not pinned to cores: there is only one core, or the system cannot pin processes"
         return f"service on core {self.service}, load and upstream on core {self.load}"
 
 
@@ -61,7 +60,7 @@ def cores() -> Cores:
 
 @contextmanager
 def running(where: Cores) -> Iterator[Servers]:
-    """The servers, ready to answer. Ends them and removes their files."""
+    """Start the servers and wait until they answer. Stops them and removes their files afterwards."""
     with TemporaryDirectory(prefix="llm-service-bench-") as folder, _Processes(Path(folder)) as processes:
         vendor = processes.start("upstream", ["benchmarks.upstream"], {}, where.load, stdout=subprocess.PIPE)
         assert vendor.stdout is not None
@@ -78,7 +77,7 @@ def running(where: Cores) -> Iterator[Servers]:
             "ANTHROPIC_BASE_URL": url,
         }
         arbiter = processes.start("gateway", ["gunicorn", "wsgi:app"], settings, where.service)
-        # The same settings as the gateway's, of gunicorn's own gevent worker.
+        # gunicorn's own gevent worker with the gateway's settings.
         options = "-k gevent -w 1 --worker-connections 2000 --keep-alive 75 --no-control-socket --log-level warning"
         command = ["gunicorn", "-c", os.devnull, *options.split(), "-b", f"127.0.0.1:{bare}", "benchmarks.bare:app"]
         bare_arbiter = processes.start("bare", command, {}, where.service)
@@ -89,7 +88,7 @@ def running(where: Cores) -> Iterator[Servers]:
 
 
 class _Processes:
-    """Ends what it started, in reverse order."""
+    """Starts processes and stops them in reverse order."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -123,13 +122,13 @@ class _Processes:
                 stdout=stdout or log,
                 stderr=log,
                 text=True,
-                start_new_session=True,  # Ctrl-C reaches this process only, which then ends them in order
+                start_new_session=True,  # Ctrl-C reaches only this process, which then stops the servers in order
             )
         self._started[name] = process
         return process
 
     def wait_for(self, name: str, port: int) -> None:
-        """Until it answers there, whatever it says. Raises ServerError."""
+        """Wait until the server answers on this port with any reply. Raises ServerError."""
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline and self._started[name].poll() is None:
             try:
@@ -139,13 +138,13 @@ class _Processes:
                         return
             except OSError:
                 time.sleep(0.05)
-        said = (self._folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
-        raise ServerError(f"{name} did not start:\n{said[-2000:]}")
+        output = (self._folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+        raise ServerError(f"{name} did not start:\n{output[-2000:]}")
 
 
 @contextmanager
 def _pinned(core: int | None) -> Iterator[None]:
-    """What is started inside stays on ``core``, and so does what it starts."""
+    """Processes that are started inside, and their children, stay on ``core``."""
     if core is None:
         yield
         return
@@ -163,7 +162,7 @@ def pin_this_process(where: Cores) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """This one's, without what would change a server: settings, proxies, a database of somebody's."""
+    """This process' environment without variables that would change a server: settings, proxies, databases."""
     ours = ("LLM_SERVICE_", "OPENAI_", "ANTHROPIC_", "GUNICORN_", "PROMETHEUS_")
     others = {"HOST", "PORT", "WEB_CONCURRENCY", "DATABASE_URL", "REDIS_URL", "API_KEYS"}
     return {
@@ -185,7 +184,7 @@ def _make_key(settings: dict[str, str]) -> str:
         check=False,
     )
     if made.returncode != 0:
-        raise ServerError(f"no key could be made: {made.stderr[-2000:]}")
+        raise ServerError(f"the key could not be created: {made.stderr[-2000:]}")
     return str(json.loads(made.stdout)["key"])
 
 
@@ -197,7 +196,7 @@ def _free_port() -> int:
 
 
 def _worker_of(arbiter: int) -> int | None:
-    """The arbiter's child that is a gunicorn too (the other is Valkey); None where there is no /proc."""
+    """The arbiter's child process that is gunicorn (the other is Valkey). None if the system has no /proc."""
     try:
         children = Path(f"/proc/{arbiter}/task/{arbiter}/children").read_text().split()
         return next(int(child) for child in children if b"gunicorn" in Path(f"/proc/{child}/cmdline").read_bytes())
@@ -206,7 +205,7 @@ def _worker_of(arbiter: int) -> int | None:
 
 
 def memory(process: int | None) -> float | None:
-    """Resident megabytes; None where there is no /proc."""
+    """The resident memory in megabytes. None if the system has no /proc."""
     try:
         status = Path(f"/proc/{process}/status").read_text()
     except OSError:
@@ -215,7 +214,7 @@ def memory(process: int | None) -> float | None:
 
 
 def processor_seconds(process: int | None) -> float | None:
-    """Processor time that ``process`` has used; None where there is no /proc."""
+    """The processor time that ``process`` has used. None if the system has no /proc."""
     try:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -1,7 +1,7 @@
-"""A vendor that costs nothing: fixed answers in OpenAI's and Anthropic's format, made before the first request.
+"""A vendor that needs almost no processor time: fixed answers in OpenAI's and Anthropic's formats.
 
-``python -m benchmarks.upstream`` serves on a free port of 127.0.0.1, prints it and
-ends when its stdin does. A word in the prompt chooses how a stream is sent.
+The answers are built before the first request. ``python -m benchmarks.upstream`` serves on a free port of 127.0.0.1,
+prints the port, and ends when its stdin is closed. Words in the prompt choose how a stream is sent.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ CHUNKS = 100
 TOKEN, FIRST_TOKEN = b" token", b" token000"
 
 AT_ONCE = "at once"
-"""All chunks in four writes: what is measured is the work per stream."""
+"""All chunks are sent in four writes. This measures the work per stream."""
 ONE_BY_ONE = "one by one"
-"""A write per chunk, all streams in turn: what is measured is the work per chunk."""
+"""Each chunk is one write, and all streams take turns. This measures the work per chunk."""
 LATE = "late"
-"""The first token at once, the rest 20 ms later: what is measured is its way."""
+"""The first token is sent at once, the rest 20 ms later. This measures the time that the first token needs."""
 
 _PACE, _PAUSE = 0.0002, 0.02
 _MODEL = "gpt-5-mini-2025-08-07"
@@ -114,7 +114,7 @@ def _messages_stream() -> list[bytes]:
 
 
 def _chunked(pieces: Sequence[bytes]) -> list[bytes]:
-    """As HTTP: one chunk per piece, the head before the first, the end behind the last."""
+    """A chunked HTTP response: one chunk per piece, with the head before the first and the end after the last."""
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\n\r\n"
     written = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces]
     return [head + written[0], *written[1:-1], written[-1] + b"0\r\n\r\n"]
@@ -128,9 +128,9 @@ _STREAMED = re.compile(rb'"stream": ?true')
 
 
 class Vendor(asyncio.Protocol):
-    """One connection. Requests come one after another, so what has arrived is at most one."""
+    """One connection. The client sends one request at a time, so the buffer holds at most one."""
 
-    def __init__(self, paced: Paced) -> None:
+    def __init__(self, paced: PacedStreams) -> None:
         self._paced = paced
         self._received = b""
 
@@ -160,8 +160,11 @@ class Vendor(asyncio.Protocol):
                 self._transport.write(b"".join(pieces[start : start + 26]))
 
 
-class Paced:
-    """The streams that are sent one by one. One timer for all: a timer for each would cost more than the sending."""
+class PacedStreams:
+    """The streams that are sent chunk by chunk.
+
+    They share one timer, because a timer for each stream would cost more than the sending.
+    """
 
     def __init__(self) -> None:
         self._streams: list[tuple[asyncio.Transport, Iterator[bytes]]] = []
@@ -185,7 +188,7 @@ class Paced:
 
 async def _serve() -> None:
     loop = asyncio.get_running_loop()
-    paced = Paced()
+    paced = PacedStreams()
     server = await loop.create_server(lambda: Vendor(paced), "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)

@@ -1,8 +1,8 @@
-"""``python -m benchmarks.usage_benchmark [--rows N] [sqlite] [postgresql]``: how long usage takes over a long log.
+"""``python -m benchmarks.usage_benchmark [--rows N] [sqlite] [postgresql]``: the time of usage queries on a long log.
 
-Fills an empty database with a made-up log of 90 days (200 keys, 20 organisations, 5
-models), lets the migration add it up, and asks as ``flask usage`` and ``/v1/usage`` do.
-Prints the median and the worst of several answers and how the database finds them.
+Fills an empty database with an invented log of 90 days (200 keys, 20 organisations, 5 models), lets the migration
+compute the daily sums, and makes the queries of ``flask usage`` and ``/v1/usage``. Prints the median and the slowest of
+several runs, and the database's query plans.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from tests.support.postgres import Postgres
 ROWS, DAYS, TIMES = 1_000_000, 90, 9
 SECRET = "only for benchmarks"
 
-# One statement for both databases, but for counting and for time; n is the row's number. Every key uses every model.
+# The statement is the same for both databases, except for numbers and times. n is the number of the row. Every key uses
+# every model.
 FILL = """
 INSERT INTO requests (id, created_at, key_id, org, "user", route, dialect, stream, model_asked, provider, model_served,
     attempts, status, outcome, input_tokens, output_tokens, cached_tokens, usage_exact, cost_nanousd, latency_ms)
@@ -45,18 +46,20 @@ FROM {numbers}
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.usage_benchmark", description=__doc__)
     parser.add_argument("--rows", type=int, default=ROWS)
-    parser.add_argument("databases", nargs="*", choices=["sqlite", "postgresql", []], help="both when none is named")
-    given = parser.parse_args()
-    wanted = given.databases or ["sqlite", "postgresql"]
+    parser.add_argument(
+        "databases", nargs="*", choices=["sqlite", "postgresql", []], help="the databases to measure (default: both)"
+    )
+    options = parser.parse_args()
+    wanted = options.databases or ["sqlite", "postgresql"]
     if "sqlite" in wanted:
         with tempfile.TemporaryDirectory() as folder:
-            run(Settings(instance=Path(folder), secret_text=SECRET), given.rows)
+            run(Settings(instance=Path(folder), secret_text=SECRET), options.rows)
     if "postgresql" in wanted:
         server = Postgres()
         try:
             with tempfile.TemporaryDirectory() as folder:
                 url = server.start().fresh_url()
-                run(Settings(instance=Path(folder), secret_text=SECRET, database_url=url), given.rows)
+                run(Settings(instance=Path(folder), secret_text=SECRET, database_url=url), options.rows)
         finally:
             server.remove()
 
@@ -72,31 +75,33 @@ def run(settings: Settings, rows: int) -> None:
         with db.engine.begin() as connection:
             connection.execute(text("ANALYZE"))
             days = connection.execute(text("SELECT count(*) FROM usage_daily")).scalar()
-        print(f"\n{name}: {rows:,} rows in {filled:.1f} s; the migration made {days:,} sums of them in {added:.1f} s\n")
+        print(f"\n{name}: {rows:,} rows in {filled:.1f} s; the migration made {days:,} daily sums in {added:.1f} s\n")
         print(f"{'':44}{'median':>10}{'worst':>10}")
-        for label, ask in questions().items():
-            ask()
-            times = [timed(ask) * 1000 for _ in range(TIMES)]
+        for label, query in queries().items():
+            query()
+            times = [timed(query) * 1000 for _ in range(TIMES)]
             print(f"{label:44}{statistics.median(times):7.1f} ms{max(times):7.1f} ms", flush=True)
-        for statement, parameters in asked(lambda: requests.usage("model", since=since())):
+        for statement, parameters in statements_of(lambda: requests.usage("model", since=since())):
             print(f"\n  {' '.join(statement.split())[:150]} ...")
             for line in plan(statement, parameters):
                 print(f"    {line}")
         db.engine.dispose()
 
 
-def questions() -> dict[str, Any]:
+def queries() -> dict[str, Any]:
     whole = since().replace(hour=0, minute=0, second=0, microsecond=0)
-    asks: dict[str, Any] = {}
+    queries_by_label: dict[str, Any] = {}
     for by in requests.BY:
-        asks[f"usage --by {by}"] = lambda by=by: requests.usage(by)
-        asks[f"usage --by {by}, 30 days to the instant"] = lambda by=by: requests.usage(by, since=since())
-    asks["usage --by key, 30 whole days"] = lambda: requests.usage("key", since=whole)
-    asks["one key, 30 days to the instant (/v1/usage)"] = lambda: requests.usage("key", since=since(), key="key7")
+        queries_by_label[f"usage --by {by}"] = lambda by=by: requests.usage(by)
+        queries_by_label[f"usage --by {by}, 30 days to the instant"] = lambda by=by: requests.usage(by, since=since())
+    queries_by_label["usage --by key, 30 whole days"] = lambda: requests.usage("key", since=whole)
+    queries_by_label["one key, 30 days to the instant (/v1/usage)"] = lambda: requests.usage(
+        "key", since=since(), key="key7"
+    )
     zone, now = "America/New_York", datetime.now(UTC)
     made = [budgets.put("key", f"key{number}", 10**12, "month") for number in range(200)]
-    asks["spent of 200 keys' months in New York"] = lambda: budgets.spent(made, zone, now)
-    return asks
+    queries_by_label["spent of 200 keys' months in New York"] = lambda: budgets.spent(made, zone, now)
+    return queries_by_label
 
 
 def since() -> datetime:
@@ -127,7 +132,7 @@ def timed(function: Any) -> float:
     return time.perf_counter() - began
 
 
-def asked(function: Any) -> Iterator[tuple[str, Any]]:
+def statements_of(function: Any) -> Iterator[tuple[str, Any]]:
     seen: list[tuple[str, Any]] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:

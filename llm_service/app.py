@@ -1,4 +1,4 @@
-"""The application factory: reads as the inventory of the service."""
+"""The application factory: the inventory of the service."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from llm_service.api import (
     limits,
     models,
     openai,
+    request_info,
     streaming,
 )
 from llm_service.api import (
     authentication as auth,
 )
-from llm_service.api import (
-    request_info as arrival,
-)
+from llm_service.billing.admission import Admission
 from llm_service.billing.alerts import Alerts
-from llm_service.billing.reconciler import Accounts
+from llm_service.billing.process_ledger import ProcessLedger
+from llm_service.billing.reconciler import Reconciler
 from llm_service.catalog.catalog import Catalog
 from llm_service.formats import registry
 from llm_service.gateway import Gateway
@@ -50,7 +50,7 @@ BLUEPRINTS = (
 )
 
 
-# What a page may read of a reply; the SDKs decide by some of these whether to try again.
+# Headers of a reply that a web page may read. The SDKs decide by some of them whether to try again.
 EXPOSED = (
     "X-Request-Id",
     "request-id",
@@ -65,10 +65,10 @@ EXPOSED = (
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """The service as a WSGI application: to serve, or to mount inside another.
+    """Build the service as a WSGI application, to be served or mounted inside another one.
 
-    Opens no connection and starts nothing, so it may run before a fork and for
-    every CLI command; ``launch.prepare`` brings the database up to date.
+    This opens no connection and starts nothing, so it may run before a fork and for every CLI command.
+    ``launch.prepare`` brings the database up to date.
 
     Raises:
         SettingsError: a setting or the catalogue is wrong; the message names it.
@@ -79,22 +79,25 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     store.configure(app, settings)
 
-    telemetry = Metrics(catalog.providers)
+    telemetry = Metrics(catalog.providers, registry.NAMES)
     writer = Writer(store.database_url(settings), retention_days=settings.log_retention_days)
     journal = Journal(writer, telemetry, settings.hmac_key, registry.prompt_of, registry.status_of)
     guard = auth.Guard(settings.hmac_key, settings.api_keys, catalog)
     redis_url = settings.redis_url or embedded_redis.url(settings.instance_path)
-    accounts = Accounts(catalog, writer, app.app_context, settings, redis_url, guard.fixed, telemetry)
-    writer.tell(accounts.committed)
+    ledger = ProcessLedger(redis_url, settings.workers, settings.money_without_redis)
+    admission = Admission(catalog, ledger.get, settings.time_zone)
+    reconciler = Reconciler(catalog, admission, ledger, writer, app.app_context, settings, guard.fixed, telemetry)
+    admission.subscribe(reconciler.start)
+    writer.subscribe(admission.committed)
     alerts = Alerts(store.database_url(settings), settings, catalog, telemetry)
-    writer.tell(alerts.noticed)
-    gateway = Gateway(journal, accounts, Router(catalog, _upstreams(catalog, settings)))
-    app.extensions["llm_service"] = Service(settings, catalog, gateway, journal, telemetry, writer, accounts, alerts)
+    writer.subscribe(alerts.noticed)
+    gateway = Gateway(journal, admission, Router(catalog, _upstreams(catalog, settings)))
+    app.extensions["llm_service"] = Service(settings, catalog, gateway, journal, telemetry, writer, reconciler, alerts)
     app.extensions["llm_service_guard"] = guard
 
     if settings.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies)  # type: ignore[method-assign]
-    arrival.init_app(app)  # first: it resolves the key that the limits are counted by
+    request_info.init_app(app)  # first: it resolves the key that the limits are counted for
     app.extensions["llm_service_open"] = {health.blueprint.name, docs.blueprint.name}
     limits.build(app, redis_url, settings.workers)
     failures.init_app(app)
@@ -108,7 +111,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 def _upstreams(catalog: Catalog, settings: Settings) -> dict[str, providers.Upstream]:
-    """What asks each configured provider."""
+    """The upstream of each configured provider, by the provider's name."""
     gather = settings.embeddings_gather_ms / 1000
     return {
         name: providers.connect(row, tick=settings.keep_alive, echo_delay=settings.echo_delay, gather=gather)
@@ -121,6 +124,5 @@ def _identify(response: Response) -> Response:
     arrived = g.get("request_info")
     if arrived is not None:
         response.headers["X-Request-Id"] = arrived.request_id
-        if arrived.format == "messages":
-            response.headers["request-id"] = arrived.request_id
+        response.headers.update(registry.format_of(arrived).response_headers(arrived.request_id))
     return response

@@ -8,7 +8,7 @@ from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
 from sqlalchemy import MetaData
 
-# Named constraints: a migration can only change what it can name, and the databases' own names differ.
+# Constraints need names: a migration can only change what it can name, and each database would choose other names.
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -19,10 +19,10 @@ NAMING = {
 
 
 class Migrations:
-    """Flask-Migrate, imported when a ``flask db`` command needs it.
+    """Stands for Flask-Migrate, which is imported only when a ``flask db`` command needs it.
 
-    It imports alembic: 70-100 ms at the start of every worker, for commands
-    that a server never runs.
+    Its import of alembic would cost every worker 70-100 ms at the start, for
+    commands that a server never runs.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -33,7 +33,7 @@ class Migrations:
         self.database = database
 
     def load(self, app: Flask) -> None:
-        """Put the real extension in this one's place."""
+        """Replace this object by the real extension."""
         from flask_migrate import Migrate  # type: ignore[import-untyped]
 
         Migrate(app, self.database, directory=str(self.directory))

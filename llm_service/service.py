@@ -1,7 +1,7 @@
-"""The parts of one running service, and its end.
+"""The parts of one running service, and how it ends.
 
-``create_app`` builds one and puts it at ``app.extensions["llm_service"]``;
-blueprints and commands read it with ``current()``.
+``create_app`` builds a ``Service`` and stores it at ``app.extensions["llm_service"]``. Blueprints and commands read it
+with ``current()``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from flask import current_app
 
 from llm_service.billing.alerts import Alerts
-from llm_service.billing.reconciler import Accounts
+from llm_service.billing.reconciler import Reconciler
 from llm_service.catalog.catalog import Catalog
 from llm_service.core.cancellation import Cancel
 from llm_service.core.errors import Stopping
@@ -37,20 +37,20 @@ class Service:
     journal: Journal
     telemetry: Metrics
     writer: Writer
-    accounts: Accounts
+    reconciler: Reconciler
     alerts: Alerts
     draining: bool = False
     _live: set[Cancel] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self) -> None:
-        """What a process does from its start on, also before its first call: in a worker, after the fork."""
-        self.accounts.start()
-        self.alerts.noticed([])  # messages that another process left
+        """Start the background work of this process, before its first call. In a worker: after the fork."""
+        self.reconciler.start()
+        self.alerts.noticed([])  # delivers messages that another process left
 
     @contextmanager
     def live(self, cancel: Cancel) -> Iterator[None]:
-        """A call is live inside: a drain that runs out of time ends it."""
+        """Inside, a call is live: a drain that runs out of time ends it."""
         self.enter(cancel)
         try:
             yield
@@ -66,7 +66,7 @@ class Service:
             self._live.discard(cancel)
 
     def drain(self, seconds: float) -> None:
-        """Fail readiness, wait for live calls, and end those that are left after ``seconds`` in-band."""
+        """Fail readiness and wait for live calls. After ``seconds`` end those that are left, with an error in-band."""
         self.draining = True
         deadline = time.monotonic() + seconds
         while self._live and time.monotonic() < deadline:
@@ -74,14 +74,14 @@ class Service:
         with self._lock:
             left = list(self._live)
         if left:
-            log.warning("drain deadline reached: %d calls are ended", len(left))
+            log.warning("the drain deadline was reached: %d calls are ended", len(left))
         for cancel in left:
             cancel.set(Stopping("The service is restarting; send the request again.", retry_after=1))
 
     def close(self, deadline: float) -> int:
-        """Write what the journal still holds, within ``deadline`` seconds; returns how many rows were not."""
+        """Write the rows that are still queued, within ``deadline`` seconds. Return how many rows were not written."""
         ends_at = time.monotonic() + deadline
-        self.accounts.close()
+        self.reconciler.close()
         left = self.writer.close(deadline)
         self.alerts.close(max(0.0, min(1.0, ends_at - time.monotonic())))
         return left

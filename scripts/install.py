@@ -1,11 +1,11 @@
-"""Make .venv hold exactly the locked requirements; do nothing when it already does.
+"""Install the locked requirements into .venv. Do nothing if they are installed already.
 
-    python3 scripts/install.py          runtime: requirements.txt
-    python3 scripts/install.py --dev    tests and linters too: requirements-dev.txt
+    python3 scripts/install.py          the runtime: requirements.txt
+    python3 scripts/install.py --dev    also tests and linters: requirements-dev.txt
 
-A stamp in .venv names the Python and the SHA-256 of the file that was installed, so
-a second call costs one file read. Standard library only, and readable by a Python
-that is too old, so that such a Python gets a sentence and not a SyntaxError.
+A stamp file in .venv has the version of Python and the SHA-256 of the installed requirements, so a second call only
+reads files. The script uses the standard library only. An old Python must be able to parse it, so that it prints an
+error message instead of a SyntaxError.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ OLDEST = (3, 11)
 def main(arguments):
     if sys.version_info < OLDEST:
         fail(
-            "Python %d.%d or newer is needed; this is %s (%s).\nName another one: make run PYTHON=python3.13"
+            "Python %d.%d or newer is needed, but this is %s (%s).\nChoose another one: make run PYTHON=python3.13"
             % (OLDEST + (sys.version.split()[0], sys.executable))
         )
     dev = "--dev" in arguments
@@ -32,11 +32,11 @@ def main(arguments):
     if not has_this_python():
         create()
     name = requirements(dev)
-    say("Installing %s into .venv (a minute or so, once) ..." % name)
+    say("Installing %s into .venv. This takes about a minute and happens once ..." % name)
     run(
         [VENV_PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
         + ["--require-hashes", "-r", os.path.join(ROOT, name)],
-        "The requirements could not be installed; pip says why above.",
+        "The requirements could not be installed. See the output of pip above.",
     )
     for stale in (True, False):
         if os.path.exists(stamp(stale)):
@@ -46,7 +46,7 @@ def main(arguments):
 
 
 def is_installed(dev):
-    """The development requirements contain the runtime ones, so either stamp does for the runtime."""
+    """Whether a valid stamp exists. The development requirements include the runtime's, so for the runtime both do."""
     if not has_this_python():
         return False
     return any(read(stamp(kind)) == fingerprint(kind) for kind in ({dev, True}))
@@ -61,7 +61,10 @@ def stamp(dev):
 
 
 def fingerprint(dev):
-    """Both files count: the development lock must not stand in for a newer runtime lock."""
+    """The content of a stamp.
+
+    It covers both files, because an old development lock must not count as a newer runtime lock.
+    """
     digest = hashlib.sha256()
     for name in sorted({requirements(dev), requirements(False)}):
         with open(os.path.join(ROOT, name), "rb") as file:
@@ -74,9 +77,9 @@ def python_name():
 
 
 def has_this_python():
-    """Whether .venv exists, was made for this place and is of the Python that runs this script.
+    """Whether .venv exists, was made for this folder, and has the version of the Python that runs this script.
 
-    The commands in .venv/bin name its absolute path, so a moved project needs a new one.
+    The commands in .venv/bin contain its absolute path, so a project that was moved needs a new .venv.
     """
     if VENV not in (read(os.path.join(VENV, "pyvenv.cfg")) or ""):
         return False
@@ -86,12 +89,12 @@ def has_this_python():
 
 def create():
     say("Creating .venv with Python %s ..." % sys.version.split()[0])
-    # Inside .venv itself sys.executable is about to be removed.
+    # If this Python is the one in .venv, sys.executable is about to be removed.
     python = getattr(sys, "_base_executable", sys.executable)
     shutil.rmtree(VENV, ignore_errors=True)
     run(
         [python, "-m", "venv", VENV],
-        "The virtual environment could not be made. On Debian and Ubuntu: apt install python3-venv",
+        "The virtual environment could not be created. On Debian and Ubuntu: apt install python3-venv",
     )
 
 

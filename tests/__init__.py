@@ -1,1 +1,1 @@
-"""The suite. It is a package so that ``python -m tests.upstream`` and shared helpers import by name."""
+"""The test suite. It is a package so that ``python -m tests.upstream`` works and tests can import shared helpers."""

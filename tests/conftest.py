@@ -1,4 +1,4 @@
-"""Real servers for every test: started once where they can be shared, and each wait has an end."""
+"""Real servers for every test. A server is started once for all tests where it can be shared."""
 
 from __future__ import annotations
 
@@ -16,20 +16,25 @@ from tests.support.server import Server
 from tests.support.valkey import Valkey
 from tests.upstream import ANTHROPIC_KEY, OPENAI_KEY, Upstream
 
-# In this process too: a developer's own keys and proxies must not reach a client under test.
+# A developer's own keys and proxies must not reach a client that runs inside the test process. npm keeps the proxies.
+for _name, _option in {"HTTP_PROXY": "PROXY", "HTTPS_PROXY": "HTTPS_PROXY", "NO_PROXY": "NOPROXY"}.items():
+    if _value := os.environ.get(_name) or os.environ.get(_name.lower()):
+        os.environ.setdefault(f"NPM_CONFIG_{_option}", _value)
 for _name in list(os.environ):
-    if _name.startswith(("OPENAI_", "ANTHROPIC_", "LLM_SERVICE_")) or _name.lower().endswith("_proxy"):
+    _is_proxy = _name.lower().endswith("_proxy") and not _name.lower().startswith("npm_config_")
+    if _name.startswith(("OPENAI_", "ANTHROPIC_", "LLM_SERVICE_")) or _is_proxy:
         del os.environ[_name]
 
 MakeService = Callable[..., Server]
 
 
-# The files that take longest go first: each is one process' work, and the others would wait for it at the end.
+# The slowest files run first. One process runs a whole file, so the other processes would otherwise wait for it at the
+# end.
 LONGEST = ("tests/faults/test_money.py", "tests/test_privacy.py", "tests/contract/test_node_sdks.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))  # stable: within a file the order stays
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))  # stable: the order inside a file stays
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +55,7 @@ def upstream(upstream_server: Upstream) -> Iterator[Upstream]:
 
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[Valkey]:
-    """One for all: take a database with ``fresh_url``; never stop or freeze it."""
+    """A server that all tests share. Take a database with ``fresh_url``; never stop or freeze it."""
     server = Valkey().start()
     yield server
     server.remove()
@@ -58,7 +63,7 @@ def valkey() -> Iterator[Valkey]:
 
 @pytest.fixture
 def own_valkey() -> Iterator[Valkey]:
-    """One to stop, freeze and start again."""
+    """A server for one test, which may stop, freeze and restart it."""
     server = Valkey().start()
     yield server
     server.remove()
@@ -74,14 +79,14 @@ def postgres() -> Iterator[Postgres]:
 
 
 def settings_for(upstream: Upstream, valkey: Valkey, **more: str) -> dict[str, str]:
-    """The environment of a service that stands before the scripted vendor."""
+    """The environment variables of a service that uses the scripted vendor."""
     return {
         "ANTHROPIC_API_KEY": ANTHROPIC_KEY,
         "ANTHROPIC_BASE_URL": upstream.url,
         "OPENAI_API_KEY": OPENAI_KEY,
         "OPENAI_BASE_URL": upstream.openai_url,
         "REDIS_URL": valkey.fresh_url(),
-        "LLM_SERVICE_LOG_LEVEL": "DEBUG",  # what must not be logged must not be logged at any level
+        "LLM_SERVICE_LOG_LEVEL": "DEBUG",  # so that a test sees what is logged at any level
         "LLM_SERVICE_ANONYMOUS_RPM": "1000000",
         "LLM_SERVICE_ECHO_DELAY": "0.005",
         **more,
@@ -90,7 +95,10 @@ def settings_for(upstream: Upstream, valkey: Valkey, **more: str) -> dict[str, s
 
 @pytest.fixture(scope="session")
 def service(upstream_server: Upstream, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Two workers on SQLite and Valkey. Shared: a test finds its own rows by request id or by a key of its own."""
+    """A service with two workers on SQLite and Valkey.
+
+    All tests share it, so a test finds its own rows by their request id or by a key of its own.
+    """
     server = Server(tmp_path_factory.mktemp("service"), settings_for(upstream_server, valkey, WEB_CONCURRENCY="2"))
     with server:
         yield server
@@ -100,7 +108,7 @@ def service(upstream_server: Upstream, valkey: Valkey, tmp_path_factory: pytest.
 def service_pg(
     upstream_server: Upstream, valkey: Valkey, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """The same on PostgreSQL."""
+    """The same service on PostgreSQL."""
     environ = settings_for(upstream_server, valkey, WEB_CONCURRENCY="2", DATABASE_URL=postgres.fresh_url())
     with Server(tmp_path_factory.mktemp("service_pg"), environ) as server:
         yield server
@@ -108,18 +116,19 @@ def service_pg(
 
 @pytest.fixture(params=["service", "service_pg"])
 def any_service(request: pytest.FixtureRequest) -> Server:
-    """For what must hold on both databases."""
+    """For tests of what must hold on both databases."""
     server: Server = request.getfixturevalue(request.param)
     return server
 
 
 @pytest.fixture
 def make_service(upstream: Upstream, valkey: Valkey, tmp_path: Path) -> Iterator[MakeService]:
-    """Services with settings of their own, one worker unless said otherwise:
+    """A function that makes services with other settings, each with one worker by default:
 
     make_service(LLM_SERVICE_KEEP_ALIVE="0.2", models=toml_text, redis="embedded", start=False)
 
-    A setting that is None is left out. They end with the test; what a test has ended itself stays so.
+    A setting that is None is left out. The services are stopped at the end of the test, if the test has not stopped
+    them itself.
     """
     made: list[Server] = []
 
@@ -145,13 +154,13 @@ def make_service(upstream: Upstream, valkey: Valkey, tmp_path: Path) -> Iterator
 
 @pytest.fixture(scope="session")
 def key(service: Server) -> str:
-    """A key of ``service`` without a limit that matters."""
+    """A key of ``service`` whose limits no test reaches."""
     return service.key
 
 
 @pytest.fixture(scope="session")
 def openai_client(service: Server) -> openai.OpenAI:
-    """The official client of ``service``; no retries, so that a test sees what happened."""
+    """The official client of ``service``. It does not retry, so that a test sees the first answer."""
     return service.openai()
 
 

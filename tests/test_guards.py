@@ -1,4 +1,4 @@
-"""Closed by default, open by name: no blueprint without a guard."""
+"""Every blueprint has a guard: routes need a key unless their blueprint is open by name."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ def test_every_blueprint_has_one_guard(app: Flask) -> None:
     assert {blueprint.name for blueprint in BLUEPRINTS} == set(app.blueprints)
 
 
-def test_every_route_is_of_a_blueprint(app: Flask) -> None:
+def test_every_route_belongs_to_a_blueprint(app: Flask) -> None:
     for rule in app.url_map.iter_rules():
         assert rule.endpoint.partition(".")[0] in app.blueprints, rule
 
 
-def test_the_blueprints_open_to_all_are_these(app: Flask) -> None:
-    """Opening another one is a decision, made here as well."""
+def test_only_health_and_docs_are_open_to_all(app: Flask) -> None:
+    """To open another blueprint is a decision, so this list must be changed too."""
     is_open = {name for name in app.blueprints if guards(app, name) == [open_to_all]}
     assert is_open == {"health", "docs"} == app.extensions["llm_service_open"]
 
 
-def test_the_guard_comes_before_what_else_a_blueprint_does(app: Flask) -> None:
+def test_the_guard_runs_before_all_other_hooks_of_a_blueprint(app: Flask) -> None:
     for name in app.blueprints:
         assert app.before_request_funcs[name][0] in (require_key, open_to_all)
 
 
-def test_every_guarded_route_refuses_who_has_no_key(app: Flask, tmp_path: Path) -> None:
+def test_every_guarded_route_rejects_a_caller_without_a_key(app: Flask, tmp_path: Path) -> None:
     client = app.test_client()
     for rule in app.url_map.iter_rules():
         if guards(app, rule.endpoint.partition(".")[0]) == [open_to_all]:

@@ -1,6 +1,6 @@
-"""No content anywhere: a marker goes through every route and every way to end, then everything left behind is searched.
+"""No content is stored anywhere: a marker is sent through every route with every ending, then all files are searched.
 
-A new route belongs into ``ROUTES``; ``test_every_route_that_takes_content_is_proven`` fails until it is there.
+Add a new route to ``ROUTES``: ``test_every_route_that_takes_content_is_tested`` fails until it is there.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def counting_input(model: str, stream: bool) -> dict[str, Any]:
     return {"model": model, "instructions": f"sys {MARKER}", "input": f"say {MARKER}"}
 
 
-# route -> its bodies
+# route -> the functions that make its bodies
 ROUTES: dict[str, list[Any]] = {
     "/v1/complete": [simple],
     "/complete": [simple],
@@ -169,7 +169,7 @@ serves = ["echo"]
 def private(
     request: pytest.FixtureRequest, upstream_server: Upstream, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """A service of its own at DEBUG, so that everything in its folder is of these tests."""
+    """A service at level DEBUG for these tests alone, so that everything in its folder comes from them."""
     folder = tmp_path_factory.mktemp("private")
     (folder.parent / "private.toml").write_text(CATALOGUE)
     more = {"LLM_SERVICE_MODELS": str(folder.parent / "private.toml"), "WEB_CONCURRENCY": "1"}
@@ -177,7 +177,10 @@ def private(
         postgres: Postgres = request.getfixturevalue("postgres")
         more["DATABASE_URL"] = postgres.fresh_url()
     environ = settings_for(upstream_server, valkey, **more)
-    environ |= {"OPENAI_LOG": "debug", "ANTHROPIC_LOG": "debug"}  # the SDKs' own switches, which log whole requests
+    environ |= {
+        "OPENAI_LOG": "debug",
+        "ANTHROPIC_LOG": "debug",
+    }  # the SDKs' own debug logging, which includes whole requests
     with Server(folder, environ) as server:
         yield server
         assert server.stray_lines() == []
@@ -192,7 +195,7 @@ def requests() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def send(service: Server, route: str, body: Any, **more: Any) -> str:
-    """What an error told; nothing for a success, whose body is content by right."""
+    """Everything that an error reply says. Empty for a success, because its body may have content."""
     response = service.http().post(route, json=body, **more)
     if response.status_code >= 400:
         return response.text + repr(response.headers)
@@ -202,16 +205,16 @@ def send(service: Server, route: str, body: Any, **more: Any) -> str:
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_no_content_is_left_however_a_call_ends(private: Server, upstream: Upstream, ending: str) -> None:
+def test_no_content_is_stored_however_a_call_ends(private: Server, upstream: Upstream, ending: str) -> None:
     upstream.always(ENDINGS[ending])
     assert private.key
     with ThreadPoolExecutor(12) as pool:
-        told = list(pool.map(lambda request: send(private, *request), requests()))
-    assert [text for text in told if MARKER in text] == []
-    assert_nothing_left(private)
+        errors = list(pool.map(lambda request: send(private, *request), requests()))
+    assert [text for text in errors if MARKER in text] == []
+    assert_no_content_stored(private)
 
 
-def test_no_content_is_left_by_callers_that_leave(private: Server, upstream: Upstream) -> None:
+def test_no_content_is_stored_when_callers_disconnect(private: Server, upstream: Upstream) -> None:
     upstream.always(Step(text=f"well {MARKER} " * 50, between=0.01, fault="hang", after=20))
     for route, body in requests():
         if body["model"] == "echo":
@@ -220,17 +223,17 @@ def test_no_content_is_left_by_callers_that_leave(private: Server, upstream: Ups
             raw.request("POST", route, body, private.key)
             time.sleep(0.02)
     upstream.wait_ended(5)
-    assert_nothing_left(private)
+    assert_no_content_stored(private)
 
 
-def test_no_content_is_left_by_time_outs(private: Server, upstream: Upstream) -> None:
+def test_no_content_is_stored_when_calls_time_out(private: Server, upstream: Upstream) -> None:
     upstream.always(Step(fault="hang", after=-1, message=MARKER))
     assert MARKER not in send(private, "/v1/complete", simple(OPENAI, False))
-    assert_nothing_left(private)
+    assert_no_content_stored(private)
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_no_content_is_left_by_bad_input(private: Server, route: str) -> None:
+def test_no_content_of_bad_input_is_stored_or_reported(private: Server, route: str) -> None:
     bad: list[Any] = [
         f'{{"{MARKER}'.encode(),
         MARKER.encode(),
@@ -251,22 +254,22 @@ def test_no_content_is_left_by_bad_input(private: Server, route: str) -> None:
     with private.raw() as raw:
         raw.send(f"POST /{MARKER} HTTP/9.9 {MARKER}\r\n{MARKER}\r\n\r\n".encode())
         assert MARKER.encode() not in raw.read_all()
-    assert_nothing_left(private)
+    assert_no_content_stored(private)
 
 
-def assert_nothing_left(service: Server) -> None:
-    time.sleep(0.1)  # the log's writer
+def assert_no_content_stored(service: Server) -> None:
+    time.sleep(0.1)  # the log's writer needs a moment
     assert service.places_with(MARKER) == []
 
 
-def test_a_clean_stop_leaves_nothing_either(private: Server) -> None:
+def test_a_clean_stop_stores_no_content(private: Server) -> None:
     assert len(private.rows()) > 100
     private.stop()
     assert private.places_with(MARKER) == []
     private.start()
 
 
-def test_every_route_that_takes_content_is_proven() -> None:
+def test_every_route_that_takes_content_is_tested() -> None:
     app = create_app(Settings.load({}))
     taking = {rule.rule for rule in app.url_map.iter_rules() if "POST" in (rule.methods or set())}
     assert taking == set(ROUTES)

@@ -15,6 +15,7 @@ import pytest
 from flask import Flask
 
 from llm_service import create_app as make_app
+from llm_service.extensions import db
 from llm_service.settings import Settings
 from tests.support.server import Server
 from tests.upstream import Step, Upstream
@@ -113,6 +114,8 @@ def test_mounting_below_a_prefix_as_shown(tmp_path: Path, monkeypatch: pytest.Mo
     )
     assert (reply.status_code, reply.get_json()["text"]) == (200, "Hi")
     assert mounted.extensions["llm_service"].close(5) == 0
+    with mounted.app_context():
+        db.engine.dispose()
 
 
 def test_the_catalogue_row_as_shown(tmp_path: Path) -> None:

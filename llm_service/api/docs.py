@@ -15,10 +15,7 @@ from marshmallow import Schema
 from llm_service.api import schemas
 from llm_service.api.authentication import open_to_all
 from llm_service.core.version import __version__
-from llm_service.formats import anthropic_messages as messages
-from llm_service.formats import openai_chat as chat
-from llm_service.formats import openai_responses as responses
-from llm_service.formats.small import completions, count_tokens, embeddings, input_tokens, simple
+from llm_service.formats import registry
 
 blueprint = Blueprint("docs", __name__)
 blueprint.before_request(open_to_all)
@@ -29,17 +26,6 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'"
 )
 
-REQUESTS: dict[str, type[Schema]] = {
-    "completion.complete": simple.RequestSchema,
-    "streaming.stream": simple.RequestSchema,
-    "openai.chat_completions": chat.RequestSchema,
-    "openai.responses": responses.RequestSchema,
-    "openai.input_tokens": input_tokens.RequestSchema,
-    "openai.completions": completions.RequestSchema,
-    "openai.embeddings": embeddings.RequestSchema,
-    "anthropic.messages": messages.RequestSchema,
-    "anthropic.count_tokens": count_tokens.RequestSchema,
-}
 REPLIES: dict[str, type[Schema]] = {
     "completion.complete": schemas.Completion,
     "account.key": schemas.Key,
@@ -148,9 +134,10 @@ def document(app: Flask) -> dict[str, Any]:
 
 
 # Every format has a class called ``RequestSchema``. Without names of our own apispec would number them.
+# The first format of a class that two formats share gives it its name.
 _REQUEST_NAMES = {
-    module.RequestSchema: f"{module.NAME.partition('_')[0].title()}Request"
-    for module in (simple, chat, completions, embeddings, responses, messages, count_tokens)
+    format.RequestSchema: f"{format.NAME.partition('_')[0].title()}Request"
+    for format in reversed(registry.CLIENT_FORMATS)
 }
 
 
@@ -174,16 +161,17 @@ def _operation(app: Flask, rule: Any, is_open: bool) -> dict[str, Any]:
             {"in": "path", "name": name, "required": True, "schema": {"type": "string"}}
             for name in sorted(rule.arguments)
         ]
-    if rule.endpoint in REQUESTS:
+    format = registry.format_of_path(rule.rule, {})
+    if "POST" in rule.methods:
         operation["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": REQUESTS[rule.endpoint]}},
+            "content": {"application/json": {"schema": format.RequestSchema}},
         }
     if not is_open:
-        simple_shape = {"content": {"application/problem+json": {"schema": schemas.Problem}}}
-        ours = rule.endpoint.partition(".")[0] in {"completion", "streaming", "account"}
+        is_problem = format.ERROR_TYPE == "application/problem+json"
+        content = {"content": {format.ERROR_TYPE: {"schema": schemas.Problem}}} if is_problem else {}
         for status, meaning in _ERRORS.items():
-            operation["responses"][status] = {"description": meaning, **(simple_shape if ours else {})}
+            operation["responses"][status] = {"description": meaning, **content}
     return operation
 
 

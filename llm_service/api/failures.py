@@ -85,15 +85,14 @@ def _log_refusal(error: errors.ServiceError) -> None:
     if identity is None or identity.caller is None:
         journal.anonymous(g.request_info, error)
     else:
-        journal.refused(g.request_info, error)
+        journal.rejected(g.request_info, error)
 
 
 def reply(error: errors.ServiceError) -> Response:
     """``error`` in its route's format, with the status and headers its clients act on."""
-    format = registry.BY_NAME[g.request_info.format]
+    format = registry.format_of(g.request_info)
     body: Any = format.error(error, g.request_info.request_id)
-    kind = "application/problem+json" if g.request_info.format == "simple" else "application/json"
-    response = Response(orjson.dumps(body), status=format.status(error), content_type=kind)
+    response = Response(orjson.dumps(body), status=format.status(error), content_type=format.ERROR_TYPE)
     response.headers.update(format.error_headers(error, datetime.now(UTC)))
     response.headers.update(error.headers)
     if error.vendor.get("request_id"):

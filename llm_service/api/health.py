@@ -32,7 +32,7 @@ def ready() -> tuple[Response, int]:
     outage is no reason to take the gateway out, and a probe would cost money.
     """
     service = current()
-    parts: dict[str, Any] = {"database": _database(), "redis": _redis(), "budgets": service.accounts.state}
+    parts: dict[str, Any] = {"database": _database(), "redis": _redis(), "budgets": service.reconciler.state}
     # Without Redis the limits go on from memory, and keys without budgets are served: the database and a drain decide.
     is_ready = parts["database"] == "ok" and not service.draining
     status = "draining" if service.draining else "ready" if is_ready else "unavailable"

@@ -196,7 +196,7 @@ def count_model(call: Call) -> None:
     storage = current_app.extensions["llm_service_limiter"].limiter.storage
     if not limited or not isinstance(storage, SharedStorage):  # in memory a worker's share of it says little
         return
-    targets = [(target.provider.name, target.model) for target in current().catalog.resolve(call.model, call.caller)]
+    targets = [(target.provider.name, target.model) for target in call.targets]
     wanted = [Window("model", item.name, item.rpm or 0) for item in limited if item.applies("", targets)]
     try:
         breached = _take(storage, wanted)

@@ -70,7 +70,7 @@ def _capabilities(target: Target) -> dict[str, Any]:
         "thinking": target.thinking,
         "efforts": list(target.efforts),
         "completions": any(fnmatchcase(target.model, pattern) for pattern in provider.completions),
-        "counts_tokens": provider.responses if provider.kind == "openai" else True,
+        "counts_tokens": provider.counts_tokens,
     }
 
 

@@ -24,30 +24,30 @@ def read_call(*, stream: bool | None = None, kind: Kind = "generate") -> Call:
     Raises:
         InvalidRequest: naming the field; PayloadTooLarge; UnsupportedMediaType; ClientClosed.
     """
-    arrival = g.request_info
-    format = registry.BY_NAME[arrival.format]
+    info = g.request_info
+    format = registry.format_of(info)
     raw = read_body()
     body = json_body.load_json(raw)
     if isinstance(model := body.get("model"), str):
-        arrival.model_asked = model
+        info.model = model
     body = format.check(body)
     model = body.get("model") or current().catalog.default_model
     streams = kind == "generate" and (bool(body.get("stream")) if stream is None else stream)
-    arrival.model_asked, arrival.stream = model, streams
+    info.model, info.stream = model, streams
     return Call(
-        id=arrival.id,
-        request_id=arrival.request_id,
-        route=arrival.route,
-        format=arrival.format,
+        id=info.id,
+        request_id=info.request_id,
+        route=info.route,
+        format=info.format,
         model=model,
         stream=streams,
         body=body,
         caller=auth.caller(),
         created=int(time.time()),
-        arrived=arrival.started,
+        arrived=info.started,
         body_bytes=len(raw),
         headers=_travelling(request.headers),
-        client_ip=arrival.client_ip,
+        client_ip=info.client_ip,
         kind=kind,
         json_answers=_json_answers(),
     )

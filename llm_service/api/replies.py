@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import orjson
 from flask import Response, g, request
@@ -62,11 +63,13 @@ STREAM_HEADERS = {
 
 def respond(call: Call) -> Response:
     """Answer ``call``. Raises ``ServiceError`` before anything is sent."""
-    limits.count_model(call)
     service = current()
+    g.request_info.call = call  # if the call is rejected, its row has the hash of its prompt
+    call = replace(call, targets=service.catalog.resolve(call.model, call.caller))
+    limits.count_model(call)
     cancel = Cancel()
     exchange = _Exchange(service, cancel, Watch(request, cancel, service.settings.send_timeout))
-    g.request_info.journaled = True  # from here on the journal's entry keeps the record
+    g.request_info.journaled = True  # from here on the call's recorder writes its row
     try:
         events = service.gateway.answer(call, cancel)
         if call.stream:
@@ -78,7 +81,7 @@ def respond(call: Call) -> Response:
             limits.give_back()
         raise
     exchange.end()
-    body = registry.BY_NAME[call.format].write_answer(call, answer)
+    body = registry.format_of(call).write_answer(call, answer)
     return Response(
         orjson.dumps(body),
         content_type="application/json",
@@ -102,7 +105,7 @@ class _Exchange:
 
 def _plain(events: Iterator[Event]) -> tuple[Answer, Limit | None]:
     answer, tightest = None, None
-    for event in events:  # to the end: the journal's entry closes after the last event
+    for event in events:  # to the end: the call's recorder closes after the last event
         if type(event) is Finished:
             answer = event.answer
         elif type(event) is Admitted:
@@ -141,7 +144,7 @@ def _streamed(call: Call, events: Iterator[Event], exchange: _Exchange) -> Respo
 
 def _frames(call: Call, first: _First, events: Iterator[Event], keep_alive: float) -> Iterator[bytes]:
     """The stream's bytes. Runs outside the application's context: everything it needs is given."""
-    format = registry.BY_NAME[call.format]
+    format = registry.format_of(call)
     frames, silence = format.StreamEncoder(call), format.KEEP_ALIVE
     try:
         while not first.wait(keep_alive):

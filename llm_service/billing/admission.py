@@ -1,36 +1,39 @@
-"""What a call may take and what it took: the limits that apply to it, held before it is made, settled when it ends.
+"""The call path of the money: every limit that applies to a call is held before it is sent, and settled when it ends.
 
-The hold is an upper bound (``estimate``). A call that has a budget is refused when nothing bounds its
-cost: a model without a price, a field that makes the vendor charge for what is not in the request.
-Where the caller set no limit on the output, the model's own is written into the body that travels.
+The hold is an upper bound (``upper_bound``). A call that has a budget is rejected if nothing bounds its cost: a model
+without a price, or a field that makes the vendor charge for something that is not in the request. If the caller set
+no limit on the output, the model's own limit is written into the body that is sent.
 
-What the caller pays is what its row says. A cost that is not known, of a call with a budget, is what
-was held, and the row says that it is not exact.
+The caller pays what its row says. If the cost of a call with a budget is not known, its row says what was held, and
+that it is not exact.
+
+A call that holds nothing which another call waits for is settled together with many others, once its row is durable.
+If this worker dies before that, the reaper writes a row for it.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, Protocol
 
 import orjson
 
-from llm_service.billing import upper_bound as estimate
 from llm_service.billing.ledger import Check, Held, Ledger, Settlement, bounded
-from llm_service.billing.upper_bound import Estimate
+from llm_service.billing.upper_bound import UpperBound, upper_bound
 from llm_service.catalog.catalog import Catalog
 from llm_service.core import periods
 from llm_service.core.call import Call
 from llm_service.core.errors import Forbidden, Limit, UnsupportedParameter
 from llm_service.core.limits import Budget, scope_of
 from llm_service.core.target import Target
-from llm_service.formats.small.completions import DEFAULT_MAX_TOKENS
-from llm_service.observability import scrub
-from llm_service.observability.record import Record
+from llm_service.formats import registry
+from llm_service.observability.record import Record, known_before
 
 log = logging.getLogger(__name__)
 
@@ -46,44 +49,109 @@ SCOPE_LABELS: Final[Mapping[str, str]] = {
 _PER: Final[Mapping[str, str]] = {"day": "daily", "week": "weekly", "month": "monthly", "total": "total"}
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """An admitted call: as it travels, and what was taken for it."""
+class Recorder(Protocol):
+    """What is needed of ``call_recorder.CallRecorder``."""
 
-    call: Call
-    held: Held
-    budgets: tuple[tuple[Budget, Check], ...] = ()
+    created_at: datetime
+
+    def output_tokens_seen(self) -> int: ...
+
+    def end(self, error: BaseException | None = None) -> Record | None: ...
+
+    def settled(self, record: Record | None) -> None: ...
+
+    def failed(self, failure: BaseException) -> None: ...
+
+
+class AdmittedCall:
+    """A call that may be sent, and what it holds. ``with`` settles it, whatever its end.
+
+    Attributes:
+        call: as it must be sent.
+        held: what the ledger holds for it.
+        budgets: the budgets that it counts against, with what it took of each.
+    """
+
+    __slots__ = ("_admission", "_is_settled", "_recorder", "budgets", "call", "held")
+
+    def __init__(
+        self,
+        admission: Admission,
+        recorder: Recorder,
+        call: Call,
+        held: Held,
+        budgets: tuple[tuple[Budget, Check], ...],
+    ) -> None:
+        self.call, self.held, self.budgets = call, held, budgets
+        self._admission, self._recorder = admission, recorder
+        self._is_settled = False
 
     @property
     def tightest(self) -> Limit | None:
         return self.held.tightest()
 
+    def __enter__(self) -> AdmittedCall:
+        return self
 
-class Meter:
-    """``ledger()`` is this process' own. ``zone``: in which budgets' periods begin."""
+    def settle(self, error: BaseException | None = None) -> None:
+        """Settle the call at what its record says, once. ``error`` is what ended it.
+
+        A failure is reported, and does not change the call's end: the row is kept, and the lease expires.
+        """
+        if self._is_settled:
+            return
+        self._is_settled = True
+        self._admission.forget(self.call.id)
+        record = self._recorder.end(error)
+        if record is None:
+            return
+        try:
+            self._recorder.settled(self._admission.settle(self, record))
+        except Exception as failure:  # noqa: BLE001 - see above
+            self._recorder.failed(failure)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.settle(error)
+
+
+class Admission:
+    """Holds and settles the calls of each process.
+
+    ``ledger()`` returns the ledger of this process. ``zone`` is the time zone in which the budgets' periods begin.
+    """
 
     def __init__(self, catalog: Catalog, ledger: Callable[[], Ledger], zone: str) -> None:
         self._catalog, self._ledger, self._zone = catalog, ledger, zone
+        self._listeners: list[Callable[[], object]] = []
+        self._live: dict[str, Recorder] = {}
+        self._unsettled: dict[str, tuple[float, Settlement]] = {}
 
-    def admit(self, call: Call, created_at: datetime) -> Admission:
-        """Hold what ``call`` may take, all or nothing. ``created_at`` is its row's.
+    def subscribe(self, listener: Callable[[], object]) -> None:
+        """Call ``listener`` before each call is held. It must be quick."""
+        self._listeners.append(listener)
+
+    def admit(self, call: Call, recorder: Recorder) -> AdmittedCall:
+        """Hold what ``call`` may take: all of it or nothing. The result settles what ``recorder`` says of the call.
 
         Raises:
-            ModelNotFound, Forbidden: of the catalogue; also a model without a price for a key with a budget.
-            UnsupportedParameter: of a key with a budget: the field whose cost nothing bounds.
+            Forbidden: the key has a budget, and the model has no price.
+            UnsupportedParameter: the key has a budget, and nothing bounds what this field costs.
             BudgetExceeded, RateLimited, Unavailable: of the ledger.
         """
-        targets = self._catalog.resolve(call.model, call.caller)
+        for listener in self._listeners:
+            listener()
+        targets, created_at = call.targets, recorder.created_at
         rates = tuple(self._rates(call, targets))
         budgets = tuple(item for item in call.caller.budgets if _covers(item, targets))
         if call.kind == "count":  # which no vendor bills
             budgets, rates = (), tuple(check for check in rates if check.kind == "slots")
-        if call.format == "completions" and call.body.get("max_tokens") is None:
-            call = replace(call, body={**call.body, "max_tokens": DEFAULT_MAX_TOKENS})
-        estimated: Estimate | None = None
+        body = registry.format_of(call).BOUNDS.with_default_limit(call.body)
+        call = call if body is call.body else replace(call, body=body)
+        estimated: UpperBound | None = None
         if budgets or any(check.kind == "tokens" for check in rates):
-            generates = call.kind == "generate"
-            estimated = estimate.estimate(call.body, targets, call.created or None, generates=generates)
+            estimated = upper_bound(call, targets)
             call = _bounded_call(call, estimated, targets[0])
             if call.json_answers == "retry":
                 estimated = _twice(estimated)
@@ -93,36 +161,67 @@ class Meter:
             cost = _worst_cost(estimated)
             money = tuple((item, self.check(item, cost, created_at)) for item in budgets)
         checks = (*(check for _, check in money), *rates)
-        held = self._ledger().hold(call.id, checks, _intent(call, created_at, targets[0], money))
-        return Admission(call, held, money)
+        held = self._ledger().hold(call.id, checks, _known(call, created_at, targets[0], money))
+        self._live[call.id] = recorder
+        return AdmittedCall(self, recorder, call, held, money)
 
-    def settle(self, admission: Admission, record: Record) -> Record | None:
-        """Give back what was not used. The record as its row must say it; None when somebody else wrote the row."""
-        cost = record.cost_nanousd
-        if cost is None and admission.budgets:
-            cost = max(check.amount for _, check in admission.budgets)
+    def settle(self, admitted: AdmittedCall, record: Record) -> Record | None:
+        """Settle a call and give back what it did not use.
+
+        Returns:
+            The record as the row must say it; None if another worker wrote the row.
+        """
+        cost, tokens = record.cost_nanousd, record.input_tokens + record.output_tokens
+        if not admitted.held.checks:
+            self._unsettled[record.id] = (time.monotonic(), Settlement(record.id, bounded(cost or 0), tokens))
+            return record
+        if cost is None and admitted.budgets:
+            cost = max(check.amount for _, check in admitted.budgets)
             record = replace(record, cost_nanousd=cost, usage_exact=False)
         settlement = Settlement(
             record.id,
             bounded(cost or 0),
-            record.input_tokens + record.output_tokens,
+            tokens,
             orjson.dumps(record.row()),
-            exempt=_exempt(admission.budgets, record.provider or "", record.model_served or ""),
+            exempt=_exempt(admitted.budgets, record.provider or "", record.model_served or ""),
         )
-        _warn_beyond(admission, cost or 0)
+        _warn_beyond(admitted, cost or 0)
         return record if self._ledger().settle_many([settlement])[0] else None
+
+    def committed(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """The log's writer has made these rows durable, or has given them up."""
+        held = [pair[1] for row in rows if (pair := self._unsettled.pop(row["id"], None)) is not None]
+        self._ledger().settle_many(held)
+        settled = {settlement.call_id for settlement in held}
+        self._ledger().written([row["id"] for row in rows if row["id"] not in settled])
+
+    def settle_unwritten(self, seconds: float) -> None:
+        """Settle calls whose rows the writer has not reported for ``seconds``: it did not accept these rows."""
+        before = time.monotonic() - seconds
+        unwritten = [settlement for at, settlement in list(self._unsettled.values()) if at < before]
+        for settlement in unwritten:
+            self._unsettled.pop(settlement.call_id, None)
+        self._ledger().settle_many(unwritten)
+
+    def forget(self, call_id: str) -> None:
+        """The call has ended: its lease is not renewed any more."""
+        self._live.pop(call_id, None)
+
+    def tokens_seen(self) -> dict[str, int]:
+        """The output tokens of each running call so far, by its id."""
+        return {call_id: recorder.output_tokens_seen() for call_id, recorder in list(self._live.items())}
 
     def check(self, budget: Budget, cost: int, at: datetime) -> Check:
         """What ``cost`` takes of ``budget`` in the period around ``at``."""
         period, ends = _period(budget.period, self._zone, int(at.timestamp()) // 60)
-        whose = SCOPE_LABELS[budget.kind]
-        label = f"{_PER[budget.period]} budget of {whose}"
+        owner = SCOPE_LABELS[budget.kind]
+        label = f"{_PER[budget.period]} budget of {owner}"
         if budget.model:
-            label = f"{_PER[budget.period]} budget for {budget.model} of {whose}"
+            label = f"{_PER[budget.period]} budget for {budget.model} of {owner}"
         return Check("money", budget.scope, budget.amount_nanousd, cost, period, ends, label)
 
     def _rates(self, call: Call, targets: Sequence[Target]) -> Iterator[Check]:
-        """Checks of tokens (of no amount yet) and parallel calls."""
+        """The checks of tokens, without their amounts yet, and of parallel calls."""
         caller = call.caller
         own = (self._catalog.tokens_per_minute(caller), self._catalog.parallel_calls(caller))
         yield from _pair(scope_of("key", caller.key_id), "key", *own)
@@ -141,7 +240,7 @@ def _pair(scope: str, kind: str, tpm: int | None, parallel: int | None) -> Itera
 
 @lru_cache(maxsize=64)
 def _period(period: Any, zone: str, minute: int) -> tuple[str, int | None]:
-    """Identifier and end (Unix ms): no zone's days begin within a minute."""
+    """Identifier and end (Unix ms) of the period around a Unix minute. In every zone days begin at full minutes."""
     at = datetime.fromtimestamp(minute * 60, UTC)
     ends = periods.ends_at(period, zone, at)
     return periods.period_id(period, zone, at), None if ends is None else int(ends.timestamp() * 1000)
@@ -151,7 +250,7 @@ def _covers(budget: Budget, targets: Sequence[Target]) -> bool:
     return not budget.model or any(budget.covers(target.provider.name, target.model) for target in targets)
 
 
-def _worst_cost(estimated: Estimate) -> int:
+def _worst_cost(estimated: UpperBound) -> int:
     if estimated.unpriced is not None:
         raise Forbidden(
             f"This API key has a budget, and the price of {estimated.unpriced} is not known to this service.",
@@ -160,20 +259,20 @@ def _worst_cost(estimated: Estimate) -> int:
         )
     if estimated.unbounded is not None:
         raise UnsupportedParameter(
-            f"This API key has a budget, and what {estimated.unbounded} costs cannot be known beforehand.",
+            f"This API key has a budget, and nothing bounds the cost of {estimated.unbounded}: leave it out.",
             param=estimated.unbounded,
         )
     if estimated.cost_nanousd is None:
         raise UnsupportedParameter(
-            "This API key has a budget: send max_tokens, as the model's own limit is not known to this service.",
+            "This API key has a budget, and this service does not know the model's output limit: send max_tokens.",
             param="max_tokens",
         )
     return estimated.cost_nanousd
 
 
-def _twice(estimated: Estimate) -> Estimate:
-    """Of a call whose model may be asked once more, and is then shown its first answer: which costs no more read
-    than written."""
+def _twice(estimated: UpperBound) -> UpperBound:
+    """The bound of a call whose model may be asked once more. It then reads its first answer, and reading a token
+    costs no more than writing it."""
     cost = estimated.cost_nanousd
     return replace(
         estimated,
@@ -183,40 +282,29 @@ def _twice(estimated: Estimate) -> Estimate:
     )
 
 
-def _bounded_call(call: Call, estimated: Estimate, target: Target) -> Call:
+def _bounded_call(call: Call, estimated: UpperBound, target: Target) -> Call:
     """``call`` with a limit on its output, if it has none of its own and one is known."""
     if estimated.given or estimated.max_tokens is None:
         return call
-    name = "max_output_tokens" if call.format == "responses" else "max_tokens"
-    if call.format == "chat":
-        name = target.provider.max_tokens_field
-    return replace(call, body={**call.body, name: estimated.max_tokens})
+    bounds = registry.format_of(call).BOUNDS
+    return replace(call, body=bounds.with_output_limit(call.body, estimated.max_tokens, target))
 
 
 def _exempt(budgets: Sequence[tuple[Budget, Check]], provider: str, model: str) -> tuple[str, ...]:
-    """Places of the budgets that a call served by this model does not count against: held for other targets."""
-    return tuple(check.place for item, check in budgets if item.model and not item.covers(provider, model))
+    """Counter keys of the budgets that a call served by this model does not count against: held for other targets."""
+    return tuple(check.counter_key for item, check in budgets if item.model and not item.covers(provider, model))
 
 
-def _warn_beyond(admission: Admission, cost: int) -> None:
-    if admission.budgets and cost > admission.budgets[0][1].amount:
-        log.warning("call %s cost more than its worst case: a vendor's count or a price is wrong", admission.call.id)
+def _warn_beyond(admitted: AdmittedCall, cost: int) -> None:
+    if admitted.budgets and cost > admitted.budgets[0][1].amount:
+        log.warning("call %s cost more than its worst case: a vendor's count or a price is wrong", admitted.call.id)
 
 
-def _intent(call: Call, created_at: datetime, target: Target, money: Sequence[tuple[Budget, Check]]) -> bytes:
-    """What ``accounting`` makes the row of, should this worker die."""
-    caller = call.caller
+def _known(call: Call, created_at: datetime, target: Target, money: Sequence[tuple[Budget, Check]]) -> bytes:
+    """What the hold keeps, so that the reconciler can write the call's row if this worker dies."""
     return orjson.dumps(
         {
-            "created_at": created_at,
-            "key_id": caller.key_id,
-            "org": caller.org,
-            "user": caller.user,
-            "route": call.route,
-            "dialect": call.format,
-            "stream": call.stream,
-            "model_asked": scrub.identifier(call.model),
-            "request_id": scrub.identifier(call.request_id),
+            **known_before(call, created_at),
             "body_bytes": call.body_bytes,
             "target": target.name,
             "worst": money[0][1].amount if money else None,

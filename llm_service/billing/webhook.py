@@ -65,7 +65,9 @@ class Webhook:
                 reply.discard()
         except ServiceError as error:
             return str(error.code).removeprefix("upstream_")
-        except (OSError, ValueError) as error:  # ValueError: a name that cannot be one of a host
+        except UnicodeError:  # a name that cannot be one of a host; from Python 3.13 on a subclass says so
+            return UnicodeError.__name__
+        except (OSError, ValueError) as error:
             return type(error).__name__
         return None if 200 <= status < 300 else str(status)
 

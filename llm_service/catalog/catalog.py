@@ -14,41 +14,20 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from llm_service.catalog import load
+from llm_service.catalog.load import Tier
 from llm_service.catalog.prices import library_price, read_price
 from llm_service.core.call import Caller
 from llm_service.core.errors import Forbidden, ModelNotFound
-from llm_service.core.money import nanodollars
-from llm_service.core.periods import PERIODS, Period
 from llm_service.core.target import THINKING, Price, Provider, Target, Timeouts
 from llm_service.settings import Settings, SettingsError
 
 PACKAGED = Path(__file__).with_name("models.toml")
-KINDS = ("anthropic", "openai", "echo")
-MOST_LIMIT = 1_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class TierBudget:
-    """What each key of the tier may spend per period."""
-
-    amount_nanousd: int
-    period: Period
-
-
-@dataclass(frozen=True, slots=True)
-class Tier:
-    """Limits of each key in it: requests and tokens per minute, calls at the same time, money. None: no limit."""
-
-    name: str
-    rpm: int | None = None
-    tpm: int | None = None
-    parallel: int | None = None
-    budget: TierBudget | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +66,14 @@ class Catalog:
         self.default_model: str = defaults.get("model", "fast")
         self.attempts = int(defaults.get("attempts", 3))
         self.retry_after_cap = float(defaults.get("retry_after_cap", 20))
-        self._timeouts = _timeouts(Timeouts(), defaults.get("timeouts", {}), "[defaults.timeouts]")
-        self.tiers = {name: _tier(name, row) for name, row in document.get("tiers", {}).items()}
-        self.providers = {name: _provider(name, row, settings) for name, row in document.get("providers", {}).items()}
+        self._timeouts = load.timeouts(Timeouts(), defaults.get("timeouts", {}), "[defaults.timeouts]")
+        self.tiers = {name: load.tier(name, row) for name, row in document.get("tiers", {}).items()}
+        self.providers = {
+            name: load.provider(name, row, settings) for name, row in document.get("providers", {}).items()
+        }
         self._rows = [_ModelRow(pattern, row) for pattern, row in document.get("models", {}).items()]
         for row in self._rows:
-            _timeouts(self._timeouts, row.values.get("timeouts", {}), f'[models."{row.pattern}"]')
+            load.timeouts(self._timeouts, row.values.get("timeouts", {}), f'[models."{row.pattern}"]')
             if row.values.get("thinking", "none") not in THINKING:
                 raise ValueError(f'[models."{row.pattern}"]: thinking must be one of {", ".join(THINKING)}')
             if "price" in row.values:
@@ -146,7 +127,7 @@ class Catalog:
         return Target(
             provider=provider,
             model=model,
-            timeouts=_timeouts(self._timeouts, row.get("timeouts", {}), name),
+            timeouts=load.timeouts(self._timeouts, row.get("timeouts", {}), name),
             max_output=row.get("max_output"),
             context=row.get("context"),
             sampling=bool(row.get("sampling", True)),
@@ -218,64 +199,3 @@ def _allowed(patterns: tuple[str, ...], name: str, targets: tuple[Target, ...]) 
         return any(fnmatchcase(candidate, pattern) for pattern in patterns)
 
     return matches(name) or all(matches(target.name) or matches(target.model) for target in targets)
-
-
-def _tier(name: str, row: Mapping[str, Any]) -> Tier:
-    where = f"[tiers.{name}]"
-    if not isinstance(row, Mapping):
-        raise ValueError(f"{where}: must be a table of limits")
-    unknown = set(row) - {"rpm", "tpm", "parallel", "budget"}
-    if unknown:
-        raise ValueError(f"{where}: unknown field {sorted(unknown)[0]}")
-    for limit in ("rpm", "tpm", "parallel"):
-        value = row.get(limit)
-        if value is not None and (type(value) is not int or not 1 <= value <= MOST_LIMIT):
-            raise ValueError(f"{where}: {limit} must be a whole number from 1 to {MOST_LIMIT:,}")
-    budget = _tier_budget(f"{where} budget", row["budget"]) if "budget" in row else None
-    return Tier(name, row.get("rpm"), row.get("tpm"), row.get("parallel"), budget)
-
-
-def _tier_budget(where: str, row: Any) -> TierBudget:
-    if not isinstance(row, Mapping) or set(row) != {"amount_usd", "per"}:
-        raise ValueError(f'{where}: must be {{ amount_usd = 10, per = "month" }}')
-    if row["per"] not in PERIODS:
-        raise ValueError(f"{where}: per must be one of {', '.join(PERIODS)}")
-    if not isinstance(row["amount_usd"], (int, float, str)):
-        raise ValueError(f"{where}: amount_usd must be a number of dollars")
-    try:
-        return TierBudget(nanodollars(row["amount_usd"]), row["per"])
-    except ValueError as error:
-        raise ValueError(f"{where}: amount_usd {error}") from None
-
-
-def _provider(name: str, row: Mapping[str, Any], settings: Settings) -> Provider:
-    if row["kind"] not in KINDS:
-        raise ValueError(f"[providers.{name}]: kind must be one of {', '.join(KINDS)}")
-    base_url = settings.secret(row["base_url_env"]) if "base_url_env" in row else None
-    provider = Provider(
-        name=name,
-        kind=row["kind"],
-        key=settings.secret(row["key_env"]) if "key_env" in row else None,
-        base_url=base_url or row.get("base_url"),
-        keyless=bool(row.get("keyless", False)),
-        serves=tuple(row.get("serves", ())),
-        prices=row.get("prices"),
-        max_tokens_field=row.get("max_tokens_field", "max_completion_tokens"),
-        completions=tuple(row.get("completions", ())),
-        # A row that names a base_url is another server than OpenAI's; few of them have the newer API.
-        responses=bool(row.get("responses", "base_url" not in row)),
-        storage=bool(row.get("storage", settings.upstream_storage == "allow")),
-    )
-    unknown = set(row) - {item.name for item in fields(Provider)} - {"key_env", "base_url_env"}
-    if unknown or "key" in row:
-        raise ValueError(f"[providers.{name}]: unknown field {sorted(unknown | {'key'} & set(row))[0]}")
-    return provider
-
-
-def _timeouts(base: Timeouts, row: Mapping[str, Any], where: str) -> Timeouts:
-    for name, value in row.items():
-        if name not in {item.name for item in fields(Timeouts)}:
-            raise ValueError(f"{where}: unknown time-out {name}")
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-            raise ValueError(f"{where}: {name} must be a positive number of seconds")
-    return replace(base, **{name: float(value) for name, value in row.items()})

@@ -1,8 +1,9 @@
 """``flask --app wsgi keys | budgets | limits | requests | usage | models | db``.
 
-Each command prints tables for people, or with ``--json`` one JSON object (lists:
-an array of them) and nothing else on stdout. Exit codes: 0, 1 (it could not be
-done), 2 (wrong usage); the reason is on stderr.
+Each command prints a table for people. With ``--json`` it prints one JSON object
+(lists: one array of objects) and nothing else on stdout; ``requests tail`` and
+``requests export`` print one object per line. Exit codes: 0 (done), 1 (failed),
+2 (wrong usage). The reason for a failure is printed on stderr.
 """
 
 from __future__ import annotations

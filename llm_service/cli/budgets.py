@@ -1,4 +1,4 @@
-"""``flask budgets``: money per key, user, organisation and for the whole service."""
+"""``flask budgets``: how much money keys, users, organisations and the whole service may spend."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _AMOUNTS = ("amount", "spent", "held", "left")
 @group.command("list")
 @output.json_option
 def list_(as_json: bool) -> None:
-    """List all budgets with what is spent, held by calls in flight, and left in the current period."""
+    """List all budgets: the money spent, held by running calls and left in the current period."""
     rows = described(budgets.list_all())
     if as_json:
         output.echo_json(rows)
@@ -43,50 +43,50 @@ def list_(as_json: bool) -> None:
 @_budget_argument
 @output.json_option
 def show(budget: str, as_json: bool) -> None:
-    """Show one budget: BUDGET is its id."""
-    (fields,) = described([_chosen(budget)])
-    _say(fields, as_json)
+    """Show one budget. BUDGET is its id."""
+    (fields,) = described([_find(budget)])
+    _print(fields, as_json)
 
 
 @group.command("set")
 @scopes.options("key", "user", "org")
-@click.option("--amount", type=read.USD, required=True, help="Dollars, to the nano-dollar: 25, 0.50.")
-@click.option("--per", type=click.Choice(periods.PERIODS), default="month", show_default=True)
-@click.option("--model", type=read.LABEL, help="Only for this model or pattern, e.g. openai/gpt-5*.")
+@click.option("--amount", type=read.USD, required=True, help="Dollars, exact to the nano-dollar, e.g. 25 or 0.50.")
+@click.option("--per", type=click.Choice(periods.PERIODS), default="month", show_default=True, help="Budget period.")
+@click.option("--model", type=read.LABEL, help="Count only calls to this model or pattern, e.g. openai/gpt-5*.")
 @output.json_option
 def set_(as_json: bool, amount: int, per: Any, model: str | None, **given: Any) -> None:
-    """Set the budget of a scope per period, and per model if one is named; an older one is replaced."""
-    kind, name = scopes.meant(given)
+    """Set the budget of a scope for a period, and for one model if --model is given. It replaces an older one."""
+    kind, name = scopes.selected(given)
     budget = budgets.put(kind, name, amount, per, model or "")
     (fields,) = described([budget])
-    counters.count_from_before(budget, fields["spent_nanousd"])
-    _say(fields, as_json)
+    counters.count_earlier_costs(budget, fields["spent_nanousd"])
+    _print(fields, as_json)
     if not as_json:
-        _warn(fields)
+        _warn_if_overspent(fields)
 
 
 @group.command()
 @_budget_argument
 @output.json_option
 def remove(budget: str, as_json: bool) -> None:
-    """Remove a budget: what it limited is then without that limit."""
+    """Remove a budget. It then limits no call any more."""
     try:
-        gone = budgets.remove(_chosen(budget).id)
+        removed = budgets.remove(_find(budget).id)
     except budgets.BudgetUnknown:
         raise _unknown() from None
-    stored = keys.find(gone.name) if gone.kind == "key" else None
+    stored = keys.find(removed.name) if removed.kind == "key" else None
     if stored is not None:
-        counters.count_from_before_in(stored.caller.tier)
+        counters.count_earlier_costs_for_tier(stored.caller.tier)
     if as_json:
-        output.echo_json({"id": gone.id, "removed": True})
+        output.echo_json({"id": removed.id, "removed": True})
     else:
-        click.echo(f"Removed budget {gone.id}.")
+        click.echo(f"Removed budget {removed.id}.")
 
 
 @group.command()
 @output.json_option
 def rebuild(as_json: bool) -> None:
-    """Recompute what Redis counts from the request log."""
+    """Rebuild the counters in Redis from the request log."""
     rebuilt = counters.rebuild()
     if as_json:
         output.echo_json({"rebuilt": rebuilt})
@@ -94,31 +94,31 @@ def rebuild(as_json: bool) -> None:
         click.echo(f"{rebuilt:,} {'counter was' if rebuilt == 1 else 'counters were'} rebuilt from the log.")
 
 
-def described(found: Iterable[Budget]) -> list[dict[str, Any]]:
-    """Budgets as commands print them. What is spent in the current period is the log's word, what is held Redis'."""
-    found = list(found)
+def described(selected: Iterable[Budget]) -> list[dict[str, Any]]:
+    """Return budgets as the commands print them. The spent amount comes from the log, the held amount from Redis."""
+    selected = list(selected)
     zone = current_app.extensions["llm_service"].settings.time_zone
     now = datetime.now(UTC)
-    spent = budgets.spent(found, zone, now, patience=output.PATIENCE)
-    held = counters.held(found)
-    return [{**_describe(item, spent, zone, now), **_held(held[item.id])} for item in found]
+    spent = budgets.spent(selected, zone, now, statement_timeout=output.STATEMENT_TIMEOUT)
+    held = counters.held(selected)
+    return [{**_describe(item, spent, zone, now), **_held(held[item.id])} for item in selected]
 
 
-def _warn(fields: dict[str, Any]) -> None:
-    """Say on stderr that a budget was set below what is spent."""
+def _warn_if_overspent(fields: dict[str, Any]) -> None:
+    """Warn on stderr if more than the budget's amount is already spent."""
     over = fields["spent_nanousd"] - fields["amount_nanousd"]
     if over > 0:
         spent = output.dollars(fields["spent_nanousd"])
         click.echo(
             f"Warning: {spent} is already spent in this period ({fields['period']}), {output.dollars(over)} more"
-            " than the budget: nothing is left until it resets.",
+            " than the budget. Nothing is left until the budget resets.",
             err=True,
         )
 
 
 def _describe(budget: Budget, spent: dict[tuple[str, str], int], zone: str, now: datetime) -> dict[str, Any]:
     period = periods.period_id(budget.period, zone, now)
-    used = spent[budget.scope, period]
+    spent_nanousd = spent[budget.scope, period]
     return {
         "id": budget.id,
         "kind": budget.kind,
@@ -128,10 +128,10 @@ def _describe(budget: Budget, spent: dict[tuple[str, str], int], zone: str, now:
         "amount_nanousd": budget.amount_nanousd,
         "per": budget.period,
         "period": period,
-        "spent_usd": as_dollars(used),
-        "spent_nanousd": used,
-        "left_usd": as_dollars(max(0, budget.amount_nanousd - used)),
-        "over_by_usd": as_dollars(max(0, used - budget.amount_nanousd)),
+        "spent_usd": as_dollars(spent_nanousd),
+        "spent_nanousd": spent_nanousd,
+        "left_usd": as_dollars(max(0, budget.amount_nanousd - spent_nanousd)),
+        "over_by_usd": as_dollars(max(0, spent_nanousd - budget.amount_nanousd)),
         "resets_at": periods.ends_at(budget.period, zone, now),
         "created_at": budget.created_at,
         "updated_at": budget.updated_at,
@@ -148,7 +148,7 @@ def _in_dollars(fields: dict[str, Any]) -> dict[str, str]:
     return dict(zip(_AMOUNTS, map(output.dollars, amounts), strict=True))
 
 
-def _chosen(budget_id: str) -> Budget:
+def _find(budget_id: str) -> Budget:
     found = budgets.find(budget_id.strip().lower())
     if found is None:
         raise _unknown()
@@ -156,10 +156,10 @@ def _chosen(budget_id: str) -> Budget:
 
 
 def _unknown() -> click.ClickException:
-    return click.ClickException("There is no budget with this id; `flask --app wsgi budgets list` shows them.")
+    return click.ClickException("There is no budget with this id. `flask --app wsgi budgets list` shows all ids.")
 
 
-def _say(fields: dict[str, Any], as_json: bool) -> None:
+def _print(fields: dict[str, Any], as_json: bool) -> None:
     if as_json:
         output.echo_json(fields)
         return

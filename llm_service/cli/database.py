@@ -1,7 +1,8 @@
 """``flask db``: Flask-Migrate's commands, with our own ``upgrade``.
 
-Ours costs one SELECT when there is nothing to do and may run in any number of
-processes at once. The others are loaded when they are asked for.
+Our ``upgrade`` costs one SELECT when there is nothing to do, and any number of
+processes may run it at once. Flask-Migrate is imported only when one of its
+commands is used.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from llm_service.store import schema
 
 class _Group(output.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), *self._theirs().commands} - {"init", "list-templates"})
+        return sorted({*super().list_commands(ctx), *self._flask_migrate().commands} - {"init", "list-templates"})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return super().get_command(ctx, cmd_name) or self._theirs().get_command(ctx, cmd_name)
+        return super().get_command(ctx, cmd_name) or self._flask_migrate().get_command(ctx, cmd_name)
 
-    def _theirs(self) -> click.Group:
-        from flask_migrate.cli import db as theirs  # type: ignore[import-untyped]
+    def _flask_migrate(self) -> click.Group:
+        from flask_migrate.cli import db as group  # type: ignore[import-untyped]
 
-        assert isinstance(theirs, click.Group)
-        return theirs
+        assert isinstance(group, click.Group)
+        return group
 
 
 @click.group("db", cls=_Group)
@@ -38,7 +39,7 @@ def group(ctx: click.Context) -> None:
         return
     app = current_app._get_current_object()  # type: ignore[attr-defined]
     migrate.load(app)
-    app.cli.add_command(group)  # Flask-Migrate has put its own in this place
+    app.cli.add_command(group)  # Flask-Migrate has replaced it by its own group
     g.directory, g.x_arg = None, ()
 
 
@@ -47,7 +48,7 @@ def group(ctx: click.Context) -> None:
 @click.option("--sql", is_flag=True, help="Print the SQL instead of running it.")
 @output.json_option
 def upgrade(revision: str, sql: bool, as_json: bool) -> None:
-    """Bring the database to this version's schema, or to REVISION."""
+    """Migrate the database to this version's schema, or to REVISION."""
     app = current_app._get_current_object()  # type: ignore[attr-defined]
     try:
         changed = schema.upgrade(app, revision, sql=sql)
@@ -55,8 +56,8 @@ def upgrade(revision: str, sql: bool, as_json: bool) -> None:
         raise click.ClickException(f"{error}.") from None
     if sql:
         return
-    at = schema.current(db.engine)
+    current = schema.current(db.engine)
     if as_json:
-        output.echo_json({"revision": at, "changed": changed})
+        output.echo_json({"revision": current, "changed": changed})
     else:
-        click.echo(f"The database is {'now' if changed else 'already'} at revision {at}.")
+        click.echo(f"The database is {'now' if changed else 'already'} at revision {current}.")

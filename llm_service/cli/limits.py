@@ -18,12 +18,12 @@ group = output.Group("limits", help="Limit users, organisations, networks, model
 @output.json_option
 def list_(as_json: bool) -> None:
     """List the limits that are set."""
-    found = [_describe(item) for item in limits.list_all()]
+    rows = [_describe(item) for item in limits.list_all()]
     if as_json:
-        output.echo_json(found)
+        output.echo_json(rows)
         return
     columns = ("kind", "name", *limits.NAMES)
-    output.echo_table(columns, [[row[name] for name in columns] for row in found], numbers=limits.NAMES)
+    output.echo_table(columns, [[row[name] for name in columns] for row in rows], numbers=limits.NAMES)
 
 
 @group.command("set")
@@ -33,8 +33,8 @@ def list_(as_json: bool) -> None:
 @click.option("--parallel", type=read.PARALLEL, help="Calls at the same time; none for no limit.")
 @output.json_option
 def set_(as_json: bool, rpm: int | None, tpm: int | None, parallel: int | None, **given: Any) -> None:
-    """Limit all calls of one scope together; what is not named stays."""
-    kind, name = scopes.meant(given)
+    """Limit all calls of one scope together. Limits that are not given stay as they are."""
+    kind, name = scopes.selected(given)
     ctx = click.get_current_context()
     values = {"rpm": rpm, "tpm": tpm, "parallel": parallel}
     typed = {
@@ -43,7 +43,7 @@ def set_(as_json: bool, rpm: int | None, tpm: int | None, parallel: int | None, 
         if ctx.get_parameter_source(limit) is click.core.ParameterSource.COMMANDLINE
     }
     if not typed:
-        raise click.UsageError("Nothing to set: name at least one limit.")
+        raise click.UsageError("Nothing to set: give at least one limit.")
     fields = _describe(limits.put(kind, name, typed))
     if as_json:
         output.echo_json(fields)
@@ -56,9 +56,9 @@ def set_(as_json: bool, rpm: int | None, tpm: int | None, parallel: int | None, 
 @output.json_option
 def remove(as_json: bool, **given: Any) -> None:
     """Remove all limits of one scope."""
-    kind, name = scopes.meant(given)
+    kind, name = scopes.selected(given)
     if not limits.remove(kind, name):
-        raise click.ClickException("There are no such limits; `flask --app wsgi limits list` shows them.")
+        raise click.ClickException("This scope has no limits. `flask --app wsgi limits list` shows all limits.")
     if as_json:
         output.echo_json({"removed": True, "kind": kind, "name": name or None})
     else:

@@ -1,4 +1,4 @@
-"""``flask models``: what the catalogue says, and whether it can be true."""
+"""``flask models``: show the catalogue of models and check it for mistakes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ group = output.Group("models", help="Look at the catalogue of models.")
 def list_(as_json: bool) -> None:
     """List the names callers can use now: aliases and models of configured providers."""
     catalog: Catalog = current_app.extensions["llm_service"].catalog
-    rows = [{"id": name, **_target(target), **_size(target)} for name, target in catalog.names()]
+    rows = [{"id": name, **_describe(target), **_size(target)} for name, target in catalog.names()]
     if as_json:
         output.echo_json(rows)
         return
@@ -36,7 +36,7 @@ def list_(as_json: bool) -> None:
 @click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @output.json_option
 def check(file: Path | None, as_json: bool) -> None:
-    """Read the catalogue (or FILE) and print every alias and target with its price; exit 1 when something is wrong."""
+    """Check the catalogue (or FILE): print every alias and target with its price. Exit 1 if there is an error."""
     service = current_app.extensions["llm_service"]
     catalog: Catalog = service.catalog
     if file is not None:
@@ -67,24 +67,24 @@ def check(file: Path | None, as_json: bool) -> None:
 
 
 def _targets(catalog: Catalog) -> Iterator[dict[str, Any]]:
-    """Every target of every alias, in order, then the models listed by name."""
+    """Yield every target of every alias, in order, and then the models that are listed by name."""
     for alias, names in catalog.aliases.items():
         for name in names:
-            yield {"alias": alias, **_target(_named(catalog, name))}
+            yield {"alias": alias, **_describe(_find_target(catalog, name))}
     aliased = {name for names in catalog.aliases.values() for name in names}
     for pattern in catalog.patterns:
         provider, _, model = pattern.partition("/")
         if model and provider in catalog.providers and not set(pattern) & set("*?[") and pattern not in aliased:
-            yield {"alias": None, **_target(_named(catalog, pattern))}
+            yield {"alias": None, **_describe(_find_target(catalog, pattern))}
 
 
-def _named(catalog: Catalog, name: str) -> Target:
+def _find_target(catalog: Catalog, name: str) -> Target:
     provider, _, model = name.partition("/")
     return catalog.target(catalog.providers[provider], model)
 
 
-def _target(target: Target) -> dict[str, Any]:
-    """``price`` has the form of a price in models.toml (dollars per million tokens); None: unknown."""
+def _describe(target: Target) -> dict[str, Any]:
+    """``price`` has the form of a price in models.toml (dollars per million tokens). It is None if it is unknown."""
     rates = None if target.price is None else target.price.in_force()
     return {
         "target": target.name,
@@ -100,9 +100,9 @@ def _target(target: Target) -> dict[str, Any]:
 def _price(rates: Rates) -> dict[str, Any]:
     price: dict[str, Any] = {kind: float(rate) for kind, rate in rates.rates().items()}
     if rates.above:
-        price["above"] = [{"tokens": start, **_price(dearer)} for start, dearer in rates.above]
-    # A tier that costs what the standard one costs needs no second line.
-    tiers = {name: table for name, told in rates.tiers if (table := _price(told)) != price}
+        price["above"] = [{"tokens": start, **_price(above)} for start, above in rates.above]
+    # A service tier with the standard price needs no line of its own.
+    tiers = {name: table for name, tier_rates in rates.tiers if (table := _price(tier_rates)) != price}
     return {**price, "tiers": tiers} if tiers else price
 
 
@@ -111,7 +111,7 @@ def _size(target: Target) -> dict[str, Any]:
 
 
 def _problems(catalog: Catalog) -> Iterator[str]:
-    """What can never work, whatever is configured."""
+    """Yield what can never work, whatever is configured."""
     if catalog.default_tier not in catalog.tiers:
         yield f"[defaults] tier = {catalog.default_tier}: there is no [tiers.{catalog.default_tier}]"
     if not _resolvable(catalog, catalog.default_model):
@@ -127,7 +127,7 @@ def _problems(catalog: Catalog) -> Iterator[str]:
     for pattern in catalog.patterns:
         provider, _, model = pattern.partition("/")
         if not model or not any(fnmatchcase(name, provider) for name in catalog.providers):
-            yield f'[models."{pattern}"]: matches no provider/model, so what it says is never used'
+            yield f'[models."{pattern}"]: matches no provider/model, so it is never used'
 
 
 def _resolvable(catalog: Catalog, name: str) -> bool:
@@ -140,9 +140,9 @@ def _resolvable(catalog: Catalog, name: str) -> bool:
 
 
 def _warnings(catalog: Catalog, targets: list[dict[str, Any]]) -> Iterator[str]:
-    """What does not work here and now, and may be meant so."""
+    """Yield what does not work with the current configuration. It may be intended."""
     for alias, names in catalog.aliases.items():
-        if names and not any(_named(catalog, name).provider.configured for name in names):
+        if names and not any(_find_target(catalog, name).provider.configured for name in names):
             yield f"alias {alias} cannot be used: none of its providers has a key"
     unpriced: dict[str, list[str]] = {}
     for row in targets:
@@ -157,7 +157,7 @@ def _warnings(catalog: Catalog, targets: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _echo_priced(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """A line per row with its standard price, and one more for each tier and each longer prompt."""
+    """Print a line per row with its standard price, and a line for each service tier and each price of long prompts."""
     table = []
     for row in rows:
         lines = list(_lines(row["price"]))
@@ -174,8 +174,8 @@ def _lines(price: Mapping[str, Any] | None) -> Iterator[tuple[str | None, str]]:
         return
     for tier, table in (("standard", price), *price.get("tiers", {}).items()):
         yield tier, _price_text(table)
-        for dearer in table.get("above", ()):
-            yield f"{tier}, above {dearer['tokens']:,}", _price_text(dearer)
+        for above in table.get("above", ()):
+            yield f"{tier}, above {above['tokens']:,}", _price_text(above)
 
 
 def _price_text(price: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
-"""How commands speak: JSON for programs, tables for people, one sentence for failures.
+"""How commands print: JSON for programs, tables for people, one sentence for a failure.
 
-rich is imported when a table is drawn: a ``--json`` call does not pay for it.
+rich is imported only when a table is drawn, so a ``--json`` call does not pay for the import.
 """
 
 from __future__ import annotations
@@ -19,35 +19,37 @@ from sqlalchemy.exc import SQLAlchemyError
 from llm_service.core.money import NANO_PER_DOLLAR
 from llm_service.store.engine import schema_missing
 
-# Seconds one statement of a command may take: people wait longer than calls do.
-PATIENCE = 600.0
+# Seconds that one SQL statement of a command may take. People wait longer than calls do.
+STATEMENT_TIMEOUT = 600.0
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 
 
-class _Explained:
-    """A command or group whose database failures are one sentence."""
+class _ExplainsDatabaseErrors:
+    """A command or group that reports a database failure in one sentence."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)  # type: ignore[misc]
         except SQLAlchemyError as error:
             if schema_missing(error):
-                raise click.ClickException("The database is not prepared: run `flask --app wsgi db upgrade`.") from None
+                raise click.ClickException(
+                    "The database schema is missing or old: run `flask --app wsgi db upgrade`."
+                ) from None
             cause = type(getattr(error, "orig", None) or error).__name__
-            raise click.ClickException(f"The database did not do it ({cause}).") from None
+            raise click.ClickException(f"The database reported an error ({cause}).") from None
 
 
-class Group(_Explained, AppGroup):
+class Group(_ExplainsDatabaseErrors, AppGroup):
     pass
 
 
-class Command(_Explained, click.Command):
+class Command(_ExplainsDatabaseErrors, click.Command):
     pass
 
 
 def plain(value: Any) -> Any:
-    """``value`` as JSON has it: times in ISO 8601, UTC, with Z."""
+    """Return ``value`` in a form that JSON can hold: times are in ISO 8601, in UTC, with Z."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if isinstance(value, tuple):
@@ -56,7 +58,7 @@ def plain(value: Any) -> Any:
 
 
 def json_line(data: Any) -> str:
-    # ASCII: stdout may be in an encoding that has no room for a name.
+    # Only ASCII is written: the encoding of stdout may lack characters that a name contains.
     return json.dumps(data, default=plain)
 
 
@@ -65,7 +67,7 @@ def echo_json(data: Any) -> None:
 
 
 def cell(value: Any) -> str:
-    """``value`` for a person; control characters (a name may hold a terminal's escape codes) made visible."""
+    """Return ``value`` as text for people. Control characters become visible: a name may contain escape codes."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -79,7 +81,7 @@ def cell(value: Any) -> str:
 
 
 def dollars(nanodollars: int | None) -> str:
-    """To the nano-dollar, with six decimals where those are all; ``-`` when unknown."""
+    """Return the amount exact to the nano-dollar, with at least six decimals; ``-`` if it is unknown."""
     if nanodollars is None:
         return "-"
     whole, rest = divmod(nanodollars, NANO_PER_DOLLAR)
@@ -87,18 +89,18 @@ def dollars(nanodollars: int | None) -> str:
 
 
 def echo_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Iterable[str] = ()) -> None:
-    """``numbers`` are the columns set flush right."""
+    """Print a table. The columns named in ``numbers`` are right-aligned."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     terminal = sys.stdout.isatty()
-    # In a pipe there is no width to keep to: an id cut in two is of no use.
+    # A pipe has no width. Lines are never wrapped there: an id broken in two is useless.
     console = Console(file=sys.stdout, markup=False, emoji=False, highlight=False, width=None if terminal else 10_000)
     table = Table(box=None if not terminal else _box(), header_style="bold", pad_edge=terminal)
     right = set(numbers)
     for name in columns:
-        # On a narrow terminal other columns give way first.
+        # On a narrow terminal the other columns are folded first.
         whole = not terminal or name in ("id", "key_id")
         table.add_column(name, justify="right" if name in right else "left", no_wrap=whole, overflow="fold")
     for row in rows:
@@ -123,11 +125,11 @@ def echo_fields(fields: Sequence[tuple[str, Any]]) -> None:
         click.echo(f"{name:<{width}}  {cell(value)}")
 
 
-def follow(lines: Iterable[Any], say: Callable[[Any], None]) -> None:
-    """Print what comes until Ctrl-C, which is the way to end and no failure."""
+def follow(lines: Iterable[Any], show: Callable[[Any], None]) -> None:
+    """Show each line as it comes, until Ctrl-C. That is the normal way to end, not a failure."""
     try:
         for line in lines:
-            say(line)
+            show(line)
             sys.stdout.flush()
     except KeyboardInterrupt:
         pass

@@ -1,4 +1,4 @@
-"""``flask requests``: the request log. It holds no content, so nothing here can show any."""
+"""``flask requests``: the request log. The log contains no content, so no command here can show any."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from llm_service.store.models import OUTCOMES
 
 group = output.Group("requests", help="Read the request log.")
 
-_since = click.option("--since", type=read.PAST, help="From then on: 24h, 7d, or a time in ISO 8601.")
-_SHOWN = (
+_since = click.option("--since", type=read.PAST, help="Only calls since then: 24h, 7d, or a time in ISO 8601.")
+_TABLE_COLUMNS = (
     "created_at",
     "id",
     "key_id",
@@ -36,26 +36,26 @@ _NUMBERS = ("status", "input_tokens", "output_tokens", "cost", "latency_ms")
 
 
 def _filters(function: Callable[..., Any]) -> Callable[..., Any]:
-    function = click.option("--outcome", type=click.Choice(OUTCOMES), help="Only calls that ended so.")(function)
+    function = click.option("--outcome", type=click.Choice(OUTCOMES), help="Only calls with this outcome.")(function)
     return click.option("--key", help="Only calls of this key: its id or name.")(function)
 
 
 @group.command("list")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most so many.")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Maximum number.")
 @_since
 @_filters
 @output.json_option
 def list_(limit: int, since: datetime | None, key: str | None, outcome: str | None, as_json: bool) -> None:
     """List the newest calls, newest first."""
-    rows = requests.recent(limit, since, _key_id(key), outcome, patience=output.PATIENCE)
+    rows = requests.recent(limit, since, _key_id(key), outcome, statement_timeout=output.STATEMENT_TIMEOUT)
     if as_json:
         output.echo_json(rows)
         return
-    output.echo_table(_SHOWN, [_shown(row) for row in rows], numbers=_NUMBERS)
+    output.echo_table(_TABLE_COLUMNS, [_cells(row) for row in rows], numbers=_NUMBERS)
 
 
 @group.command()
-@click.option("--last", type=click.IntRange(0, 10_000), default=10, show_default=True, help="Begin with so many.")
+@click.option("--last", type=click.IntRange(0, 10_000), default=10, show_default=True, help="Number of earlier calls.")
 @_filters
 @output.json_option
 def tail(last: int, key: str | None, outcome: str | None, as_json: bool) -> None:
@@ -64,7 +64,7 @@ def tail(last: int, key: str | None, outcome: str | None, as_json: bool) -> None
     if as_json:
         output.follow(rows, output.echo_json)
         return
-    output.follow(rows, lambda row: click.echo("  ".join(output.cell(value) for value in _shown(row))))
+    output.follow(rows, lambda row: click.echo("  ".join(output.cell(value) for value in _cells(row))))
 
 
 @group.command()
@@ -73,8 +73,8 @@ def tail(last: int, key: str | None, outcome: str | None, as_json: bool) -> None
 @_filters
 @output.json_option
 def export(form: str, since: datetime | None, key: str | None, outcome: str | None, as_json: bool) -> None:
-    """Write all calls to stdout, oldest first, as CSV or JSON lines (--json means the latter)."""
-    rows = requests.export(since, _key_id(key), outcome, patience=output.PATIENCE)
+    """Write all calls to stdout, oldest first, as CSV or JSON lines (--json means JSON lines)."""
+    rows = requests.export(since, _key_id(key), outcome, statement_timeout=output.STATEMENT_TIMEOUT)
     if form == "csv" and not as_json:
         _write_csv(rows)
         return
@@ -83,13 +83,13 @@ def export(form: str, since: datetime | None, key: str | None, outcome: str | No
 
 
 @group.command()
-@click.option("--days", type=click.IntRange(1, 36500), help="Keep so many days instead of what the setting says.")
+@click.option("--days", type=click.IntRange(1, 36500), help="Number of days to keep, instead of the setting's.")
 @output.json_option
 def prune(days: int | None, as_json: bool) -> None:
-    """Delete the rows that are older than LLM_SERVICE_LOG_RETENTION_DAYS. What `usage` sums up stays."""
+    """Delete the rows that are older than LLM_SERVICE_LOG_RETENTION_DAYS. The sums that `usage` prints stay."""
     days = days or current_app.extensions["llm_service"].settings.log_retention_days
     if days is None:
-        raise click.UsageError("Rows are kept for ever: set LLM_SERVICE_LOG_RETENTION_DAYS, or name --days.")
+        raise click.UsageError("No age limit is set for rows: set LLM_SERVICE_LOG_RETENTION_DAYS, or give --days.")
     before = retention.cutoff(days)
     deleted = retention.prune(before)
     if as_json:
@@ -99,7 +99,7 @@ def prune(days: int | None, as_json: bool) -> None:
 
 
 def _write_csv(rows: Iterator[dict[str, Any]]) -> None:
-    # RFC 4180's line ends: with a bare "\n" Python 3.11 leaves a field's own "\r" unquoted, which ends the row.
+    # The line ends of RFC 4180. With "\n" Python 3.11 leaves a "\r" in a field unquoted: readers end the row there.
     writer = csv.writer(sys.stdout, lineterminator="\r\n")
     writer.writerow(requests.COLUMNS)
     for row in rows:
@@ -107,9 +107,9 @@ def _write_csv(rows: Iterator[dict[str, Any]]) -> None:
 
 
 def _spreadsheet(value: Any) -> Any:
-    """A text that a spreadsheet would run as a formula gets an apostrophe in front.
+    """Return ``value``, with an apostrophe in front if a spreadsheet would run it as a formula.
 
-    The names callers choose end up here (owasp.org/www-community/attacks/CSV_Injection).
+    Callers choose some of these texts, such as model names (owasp.org/www-community/attacks/CSV_Injection).
     """
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -120,7 +120,10 @@ def _spreadsheet(value: Any) -> Any:
 
 
 def _key_id(reference: str | None) -> str | None:
-    """A key's id from its id or name. One the table does not know may be of API_KEYS: it is taken as it is."""
+    """Return the key's id for an id or a name.
+
+    An unknown reference is returned as it is: it may be the id of a key from API_KEYS.
+    """
     if reference is None:
         return None
     found = keys.matching(reference)
@@ -130,7 +133,7 @@ def _key_id(reference: str | None) -> str | None:
     return found[0].id if found else reference
 
 
-def _shown(row: dict[str, Any]) -> list[Any]:
+def _cells(row: dict[str, Any]) -> list[Any]:
     served = f"{row['provider']}/{row['model_served']}" if row["provider"] and row["model_served"] else None
-    extra = {"model": served or row["model_asked"], "cost": output.dollars(row["cost_nanousd"])}
-    return [extra[name] if name in extra else row[name] for name in _SHOWN]
+    computed = {"model": served or row["model_asked"], "cost": output.dollars(row["cost_nanousd"])}
+    return [computed[name] if name in computed else row[name] for name in _TABLE_COLUMNS]

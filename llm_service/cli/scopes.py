@@ -1,4 +1,4 @@
-"""Whom a budget or limit is for, as it is typed: one of --key, --user, --org, --network, --model, --service."""
+"""The scope of a budget or limit on the command line: --key, --user, --org, --network, --model or --service."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ from typing import Any
 import click
 
 from llm_service.cli import parameters as read
-from llm_service.cli.keys import chosen
+from llm_service.cli.keys import find_key
 
 _KINDS: dict[str, tuple[Any, str]] = {
-    "key": (read.LABEL, "Of this key: its id or name."),
-    "user": (read.LABEL, "Of this user."),
-    "org": (read.LABEL, "Of this organisation."),
-    "network": (read.NETWORK, "Of this address or network (CIDR): all calls from there."),
-    "model": (read.LABEL, "Of this model or pattern, e.g. openai/gpt-5*: all calls to it."),
+    "key": (read.LABEL, "For this key: its id or name."),
+    "user": (read.LABEL, "For this user."),
+    "org": (read.LABEL, "For this organisation."),
+    "network": (read.NETWORK, "For all calls from this address or network (CIDR)."),
+    "model": (read.LABEL, "For all calls to this model or pattern, e.g. openai/gpt-5*."),
 }
 
 
 def options(*kinds: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Options for ``kinds`` and the service."""
+    """Return a decorator that adds the options for ``kinds`` and for the service."""
 
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
-        function = click.option("--service", is_flag=True, help="Of the whole service.")(function)
+        function = click.option("--service", is_flag=True, help="For the whole service.")(function)
         for kind in reversed(kinds):
-            typed, text = _KINDS[kind]
-            function = click.option(f"--{kind}", type=typed, help=text)(function)
+            parser, text = _KINDS[kind]
+            function = click.option(f"--{kind}", type=parser, help=text)(function)
         return function
 
     return add
 
 
-def meant(given: dict[str, Any]) -> tuple[Any, str]:
-    """(kind, name) of the one scope in ``given``; the name is a key's id, and "" for the service.
+def selected(given: dict[str, Any]) -> tuple[Any, str]:
+    """Return (kind, name) of the one scope in ``given``. The name of a key is its id, that of the service is "".
 
     Raises:
-        click.UsageError: none or several.
+        click.UsageError: no scope is given, or several.
     """
     named = [(kind, value) for kind, value in given.items() if value]
     if len(named) != 1:
         names = ", ".join(f"--{kind}" for kind in given)
-        raise click.UsageError(f"Name exactly one of {names}.")
+        raise click.UsageError(f"Give exactly one of {names}.")
     kind, value = named[0]
     if kind == "service":
         return kind, ""
-    return kind, chosen(value).id if kind == "key" else value
+    return kind, find_key(value).id if kind == "key" else value

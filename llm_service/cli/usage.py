@@ -1,4 +1,4 @@
-"""``flask usage``: who used how much."""
+"""``flask usage``: calls, tokens and cost per key, organisation, user, model or day."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _COUNTS = ("calls", "input_tokens", "output_tokens", "cached_tokens")
 
 @click.command("usage", cls=output.Command)
 @click.option("--by", type=click.Choice(requests.BY), default="key", show_default=True)
-@click.option("--since", type=read.PAST, help="From then on: 24h, 7d, or a time in ISO 8601.")
+@click.option("--since", type=read.PAST, help="Only calls since then: 24h, 7d, or a time in ISO 8601.")
 @output.json_option
 @with_appcontext
 def command(by: Any, since: datetime | None, as_json: bool) -> None:
     """Sum calls, tokens and cost per key, org, user, model or UTC day.
 
-    A cost that is not known is shown as "-" and never counted as 0:
-    unpriced_calls says how many calls a sum leaves out.
+    An unknown cost is shown as "-" and is not counted as 0: unpriced_calls
+    is the number of calls that a sum leaves out.
     """
-    found = requests.usage(by, since, patience=output.PATIENCE)
-    rows = [{**_label(by, item.group), **_numbers(item)} for item in found]
+    sums = requests.usage(by, since, statement_timeout=output.STATEMENT_TIMEOUT)
+    rows = [{**_label(by, item.group), **_numbers(item)} for item in sums]
     if by == "key":
         names = {stored.id: stored.caller.name for stored in keys.list_all()}
         rows = [{"key_id": row["key_id"], "key_name": names.get(row["key_id"]), **row} for row in rows]

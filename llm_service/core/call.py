@@ -1,4 +1,4 @@
-"""One request to a model as the edge read it, and who sends it."""
+"""One request to a model as the edge read it, and its caller."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from llm_service.core.limits import Budget, Limits
+from llm_service.core.target import Target
 
-# What is asked for: an answer, vectors (no output tokens), or only a count of tokens (which nobody bills).
+# What is asked for: an answer, vectors (no output tokens), or only a count of tokens (which no vendor bills).
 Kind: TypeAlias = Literal["generate", "embed", "count"]
 
-# How far to go when JSON was asked for: see ``json_answers``.
+# How an answer is checked if JSON was asked for: see ``json_answers``.
 JsonAnswers: TypeAlias = Literal["off", "check", "repair", "retry"]
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls: an API key and what its owner may do. Never holds the key itself.
+    """An API key and what its owner may do. It never holds the key itself.
 
-    ``limits`` are those of its user, organisation, network, models and of the service; ``budgets`` all that its
-    calls count against, its tier's too.
+    ``limits`` are those of the key's user and organisation, of networks, of models and of the service. ``budgets``
+    are all budgets that its calls count against, its tier's included.
     """
 
     key_id: str
@@ -35,19 +36,19 @@ class Caller:
     limits: tuple[Limits, ...] = ()
     budgets: tuple[Budget, ...] = ()
     json_answers: JsonAnswers = "off"  # unless the request says otherwise
-    storage: bool | None = None  # whether the vendor may keep content when asked to; None: as the provider's row says
+    storage: bool | None = None  # whether the vendor may store content if a call asks for it; None: the provider's row
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """One request to a model, as the edge read it.
 
-    ``created`` is Unix seconds, ``arrived`` monotonic ones; ``body_bytes`` the size
-    of the request as received.
+    ``created`` is in Unix seconds, ``arrived`` in monotonic seconds. ``body_bytes`` is the size of the request as
+    received.
 
-    ``body`` is the client's JSON object in the wire format named ``format``; a provider that
-    speaks the same format sends it on verbatim. ``headers`` holds only the
-    client headers that may travel upstream (lower-case names).
+    ``body`` is the client's JSON object in the wire format named ``format``; a provider that speaks the same format
+    sends it on verbatim. ``headers`` holds only the client headers that may travel upstream (lower-case names).
+    ``targets`` are the models that may answer, best first, as the catalogue resolved ``model`` for this caller.
     """
 
     id: str
@@ -65,3 +66,25 @@ class Call:
     client_ip: str = ""
     kind: Kind = "generate"
     json_answers: JsonAnswers = "off"
+    targets: tuple[Target, ...] = ()
+
+
+@dataclass(slots=True)
+class RequestInfo:
+    """What is known of a request before it is a call; the edge fills it in as it reads.
+
+    ``started`` is in monotonic seconds. ``caller`` is None without a valid key. ``call`` is the request once it was
+    read. ``journaled`` is the edge's note that the request has its record.
+    """
+
+    id: str
+    request_id: str
+    route: str
+    format: str
+    client_ip: str = ""
+    started: float | None = None
+    stream: bool | None = None
+    model: str | None = None
+    caller: Caller | None = None
+    call: Call | None = None
+    journaled: bool = False

@@ -12,7 +12,7 @@ THINKING = ("adaptive", "always", "budget", "effort", "none")
 
 
 class Price(Protocol):
-    """What a model costs, whenever. ``at`` is the call's time in Unix seconds; None is now."""
+    """What a model costs at any time. ``at`` is the call's time in Unix seconds; None is now."""
 
     @property
     def source(self) -> str:
@@ -58,7 +58,12 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """One row of ``[providers]``. ``key`` is a secret and stays out of repr."""
+    """One row of ``[providers]``.
+
+    ``key`` is a secret and stays out of ``repr``. ``formats`` are the names of the
+    wire formats that the server speaks; ``counts_tokens`` says whether it has a route
+    that counts the tokens of a prompt.
+    """
 
     name: str
     kind: str
@@ -68,9 +73,11 @@ class Provider:
     serves: tuple[str, ...] = ()
     prices: str | None = None
     max_tokens_field: str = "max_completion_tokens"
-    completions: tuple[str, ...] = ()  # the models it serves at /v1/completions
+    completions: tuple[str, ...] = ()  # patterns of the models it serves at /v1/completions
     responses: bool = True  # whether the server has /v1/responses
-    storage: bool = False  # whether callers may have the vendor keep content
+    counts_tokens: bool = True
+    formats: tuple[str, ...] = ()
+    storage: bool = False  # whether callers may let the vendor keep content
 
     @property
     def configured(self) -> bool:

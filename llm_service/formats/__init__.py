@@ -1,38 +1,35 @@
-"""Wire formats. One per format, both directions; pure: no Flask, SDK, clock or I/O.
+"""Wire formats, one folder or file per format. Pure: no Flask, SDK, SQLAlchemy, Redis, clock or I/O.
 
-``simple``, ``chat`` and ``messages`` are modules with the members of
-``ClientFormat``; ``chat`` and ``messages``, which providers speak too, also have
-those of ``UpstreamFormat``. The larger ones are spread over ``*_client``,
-``*_upstream`` and ``*_stream``; ``fields`` and ``upstream`` hold what they share.
+A format is a module with the members of ``ClientFormat``. A format that providers speak too also has the members of
+``UpstreamFormat``. ``registry`` lists them all, and there mypy checks each against its protocol.
+
+What others need to know about a format they ask it through these members: they never compare its name.
 
 What the streams promise:
 
-* ``StreamEncoder``, ``Reader`` and ``Passthrough`` serve one call. A failure after the first event
-  is ``StreamEncoder.error``, and the format's terminal event never follows it.
-* ``feed_many`` takes the blocks of one network read (``sse.Splitter``) and yields
-  what came before a failure before it raises it. ``finished`` is True once the
-  terminal event was seen: the end of the bytes without it is a broken answer.
+* ``StreamEncoder``, ``StreamDecoder`` and ``Passthrough`` serve one call. ``StreamEncoder.error`` reports a failure
+  after the first event, and the format's terminal event never follows it.
+* ``feed_many`` takes the blocks of one network read (``sse.Splitter``) and yields the events before a failure
+  before it raises the failure. ``finished`` is True once the terminal event was seen: a stream that ends without it
+  is malformed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from marshmallow import Schema
 
 from llm_service.core.call import Call
+from llm_service.core.content import JsonFormat
 from llm_service.core.conversation import Conversation
 from llm_service.core.errors import ServiceError
 from llm_service.core.events import Answer, Event
-
-if TYPE_CHECKING:
-    from llm_service.core.target import Target
-    from llm_service.formats import anthropic_messages as messages
-    from llm_service.formats import openai_chat as chat
-    from llm_service.formats.decoding import VendorError
-    from llm_service.formats.small import simple
+from llm_service.core.target import Target
+from llm_service.formats.bounds import Bounds
+from llm_service.formats.decoding import VendorError
 
 
 class StreamEncoder(Protocol):
@@ -57,7 +54,7 @@ class StreamDecoder(Protocol):
     def feed(self, block: bytes) -> list[Event]: ...
 
     def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
-        """Raises UpstreamBroken for what is not the format, UpstreamError for an in-band error."""
+        """Raises UpstreamBroken for bytes that are not in the format, UpstreamError for an in-band error."""
         ...
 
 
@@ -68,7 +65,22 @@ class ClientFormat(Protocol):
     def NAME(self) -> str: ...
 
     @property
+    def PATHS(self) -> tuple[str, ...]:
+        """The routes that speak it; a route below one of these speaks it too."""
+        ...
+
+    @property
     def KEEP_ALIVE(self) -> bytes: ...
+
+    @property
+    def ERROR_TYPE(self) -> str:
+        """The content type of errors."""
+        ...
+
+    @property
+    def BOUNDS(self) -> Bounds:
+        """What a request can make a vendor read, write and charge at most."""
+        ...
 
     @property
     def RequestSchema(self) -> Callable[[], Schema]:
@@ -86,27 +98,39 @@ class ClientFormat(Protocol):
         """The JSON values that hold the prompt, for its keyed hash."""
         ...
 
+    def json_format(self, body: Mapping[str, Any]) -> JsonFormat | None:
+        """The JSON that a checked body asks for; None if it asks for none."""
+        ...
+
+    def with_turn(self, body: Mapping[str, Any], text: str, note: str) -> dict[str, Any]:
+        """``body`` with the model's answer ``text`` and a user message ``note`` at its end."""
+        ...
+
     def read_request(self, body: Mapping[str, Any], headers: Mapping[str, str] = ...) -> Conversation:
         """A checked body; ``headers`` are ``Call.headers``. Raises UnsupportedParameter for what cannot cross."""
         ...
 
     def write_answer(self, call: Call, answer: Answer) -> dict[str, Any]: ...
 
+    def response_headers(self, request_id: str) -> dict[str, str]:
+        """The vendor's own headers of every reply."""
+        ...
+
     def status(self, failure: ServiceError) -> int:
-        """The HTTP status this format's SDKs expect for ``failure``."""
+        """The HTTP status that this format's SDKs expect for ``failure``."""
         ...
 
     def error(self, failure: ServiceError, request_id: str) -> dict[str, Any]: ...
 
     def error_headers(self, failure: ServiceError, now: datetime) -> dict[str, str]:
-        """The vendor's own headers for it; ``now`` is aware."""
+        """The vendor's own headers of a failure; ``now`` is aware."""
         ...
 
 
 class RelayedFormat(Protocol):
     """A format whose own clients' requests and answers travel verbatim.
 
-    ``call``, where it may be left out, lets missing counts be estimated.
+    With ``call``, which may be left out, missing token counts are estimated.
     """
 
     @property
@@ -117,7 +141,7 @@ class RelayedFormat(Protocol):
         ...
 
     def read_verbatim(self, body: Mapping[str, Any], call: Call | None = None) -> Answer:
-        """``Answer`` with ``body`` and the usage only. Raises UpstreamBroken when it is no answer."""
+        """``Answer`` with ``body`` and the usage only. Raises UpstreamBroken when it is not an answer."""
         ...
 
     def read_error(self, body: object, status: int = 0) -> VendorError: ...
@@ -131,28 +155,21 @@ class StreamedFormat(RelayedFormat, Protocol):
 
 
 class UpstreamFormat(ClientFormat, StreamedFormat, Protocol):
-    """A format that providers speak to everybody's clients."""
+    """A format in which providers answer the clients of every format."""
 
     @property
     def StreamDecoder(self) -> Callable[[Call], StreamDecoder]:
-        """For an answer that crosses."""
+        """For an answer that is translated."""
         ...
 
     def write_request(
         self, call: Call, conversation: Conversation, target: Target
     ) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """The body, and the names of the client's fields that the target cannot take.
+        """The body, and the client's names of the fields that are dropped because the target has no counterpart.
 
-        Raises UnsupportedParameter for what must not be left out."""
+        Raises UnsupportedParameter for a field that must not be dropped."""
         ...
 
     def read_answer(self, body: Mapping[str, Any], call: Call | None = None) -> Answer:
-        """Raises UpstreamBroken when it is no answer."""
+        """Raises UpstreamBroken when it is not an answer."""
         ...
-
-
-if TYPE_CHECKING:
-    # The modules keep the contract: checked by mypy, here and nowhere else.
-    _simple: ClientFormat = simple
-    _chat: UpstreamFormat = chat
-    _messages: UpstreamFormat = messages

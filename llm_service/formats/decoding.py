@@ -7,7 +7,6 @@ raise anything but an ``UpstreamError``, and a count that is no count is estimat
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
@@ -26,6 +25,7 @@ from llm_service.core.errors import (
     UpstreamTimeout,
 )
 from llm_service.core.events import IDLE, Event
+from llm_service.core.identifiers import vendor_code
 from llm_service.formats import sse
 
 CHARACTERS_PER_TOKEN = 4
@@ -38,8 +38,6 @@ MOST_SEARCHES = 1000
 # Groq's; "auto" is the request's word, echoed by servers that know no tiers.
 _STANDARD = frozenset({"default", "standard", "global", "not_available", "on_demand", "auto"})
 _LONGEST_MESSAGE = 2000
-_IDENTIFIER = re.compile(r"[A-Za-z0-9_.\-]{1,64}\Z")
-_MODEL_NAME = re.compile(r"[A-Za-z0-9_.:/@+\-]{1,256}\Z")
 
 
 class Stream:
@@ -145,7 +143,7 @@ def tier(*told: Any) -> str:
 
     A word that is none is ``unknown``: what it costs is not known either.
     """
-    names = [identifier(word) or "unknown" for word in told if word is not None and word != ""]
+    names = [vendor_code(word) or "unknown" for word in told if word is not None and word != ""]
     return "+".join(name for name in map(str.lower, names) if name not in _STANDARD)
 
 
@@ -164,21 +162,11 @@ class VendorError:
         message, param = error.get("message"), error.get("param")
         code = error.get("code") if code is None else code
         return cls(
-            type=identifier(error.get("type")),
-            code=identifier(str(code) if type(code) is int else code),  # some servers send the status: 429
+            type=vendor_code(error.get("type")),
+            code=vendor_code(str(code) if type(code) is int else code),  # some servers send the status: 429
             message=message[:_LONGEST_MESSAGE] if isinstance(message, str) else None,
             param=param if isinstance(param, str) else None,
         )
-
-
-def identifier(value: Any) -> str | None:
-    """``value`` if it is a short identifier."""
-    return value if isinstance(value, str) and _IDENTIFIER.match(value) else None
-
-
-def model_name(value: Any) -> str:
-    """The model an upstream says it used; "" unless it looks like a name, as it goes into the log."""
-    return value if isinstance(value, str) and _MODEL_NAME.match(value) else ""
 
 
 _IN_BAND: Mapping[type[UpstreamError], str] = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from llm_service.core.identifiers import field_name
 from llm_service.formats import validation
 
 _TYPES: Final = ("object", "array", "string", "integer", "number", "boolean", "null")
@@ -100,7 +101,7 @@ def _with_variants(schema: dict[str, Any]) -> dict[str, Any]:
 def _each(schemas: Any, path: str) -> dict[str, Any]:
     if not isinstance(schemas, dict):
         validation.invalid(path, "must be an object")
-    return {name: for_anthropic(schema, f"{path}.{validation.safe_name(name)}") for name, schema in schemas.items()}
+    return {name: for_anthropic(schema, f"{path}.{field_name(name)}") for name, schema in schemas.items()}
 
 
 def _primitive(value: object) -> bool:

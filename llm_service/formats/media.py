@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from llm_service.core.identifiers import field_name
 from llm_service.formats import validation
 
 IMAGE_TYPES: Final = ("image/jpeg", "image/png", "image/gif", "image/webp")
@@ -52,7 +53,7 @@ def read_cache(hint: Any, kind: tuple[str, str], ttls: Mapping[str, int], path: 
         validation.invalid(path, f'must be {{"{kind[0]}": "{kind[1]}"}}')
     for name in hint:
         if name not in (kind[0], "ttl"):
-            validation.unsupported(f"{path}.{validation.safe_name(name)}")
+            validation.unsupported(f"{path}.{field_name(name)}")
     ttl = hint.get("ttl")
     if ttl is None:
         return 0

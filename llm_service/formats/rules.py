@@ -6,7 +6,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from llm_service.core import identifiers
 from llm_service.core.conversation import Extra
+from llm_service.core.identifiers import field_name
 from llm_service.formats import validation
 
 # Writes an extra field into the target's body. It may raise InvalidRequest with the path of the extra field.
@@ -62,7 +64,7 @@ def cross(given: Mapping[str, Any], rules: Mapping[str, FieldRule], path: str = 
         if rule.how == "drop":
             dropped.append(name)
         else:
-            validation.unsupported(path + validation.safe_name(name), rule.why)
+            validation.unsupported(path + identifiers.field_name(name), rule.why)
     return dropped
 
 
@@ -92,7 +94,7 @@ def read_extras(
             continue
         field = table.get(name)
         if field is None:
-            extras[name] = Extra(value, path + validation.safe_name(name))
+            extras[name] = Extra(value, path + field_name(name))
         elif value not in field.neutral:
             extras[field.name] = Extra(value, path + name)
     return extras

@@ -5,16 +5,15 @@ No message quotes a value of the body: the values are content.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
 from marshmallow import Schema
 
 from llm_service.core.errors import InvalidRequest, UnsupportedParameter
+from llm_service.core.identifiers import field_name
 
 NO_COUNTERPART: Final = "it has no counterpart there"
-_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,64}\Z")
 
 
 def invalid(path: str, rule: str) -> NoReturn:
@@ -62,7 +61,7 @@ def check(schema: Schema, body: Any) -> dict[str, Any]:
     # Listed fields first, in their order; marshmallow reports unknown ones in no order.
     name = next((name for name in schema.fields if name in errors), None)
     if name is None:
-        name = safe_name(next(name for name in body if name in errors))
+        name = field_name(next(name for name in body if name in errors))
         raise InvalidRequest(f"{name} is not a field of this route.", param=name)
     path, _, rule = f"{name}{_first(errors[name])}".partition(" ")
     raise InvalidRequest(f"{path} {rule}.", param=path)
@@ -72,8 +71,3 @@ def _first(problems: Any) -> str:
     """The first problem as the rest of a path and a rule: ``[2].role must be ...``, `` is required``."""
     problem = str(problems[0])
     return problem if problem.startswith(("[", " ", ".")) else f" {problem}"
-
-
-def safe_name(name: str) -> str:
-    """``name`` if it is an identifier: a field's name is the caller's text and could be anything."""
-    return name if _NAME.match(name) else "(unnamed)"

@@ -41,7 +41,8 @@ from llm_service.core.events import (
     Started,
     characters_in,
 )
-from llm_service.formats import json_answers as formats
+from llm_service.formats import registry
+from llm_service.json_answers import answer_text
 from llm_service.json_answers.validator_pool import VALIDATORS, Undecided
 
 HEADER = "X-JSON-Answer"
@@ -63,7 +64,7 @@ def checked(call: Call, ask: Callable[[Call, Cancel], Iterator[Event]], cancel: 
     """
     if call.json_answers == "off" or call.kind != "generate":
         return ask(call, cancel)
-    wanted = formats.format_of(call)
+    wanted = registry.format_of(call).json_format(call.body)
     return ask(call, cancel) if wanted is None else _checked(call, ask, cancel, _schema(wanted))
 
 
@@ -76,7 +77,7 @@ def _checked(
     if answer.wrong is not None and call.json_answers == "retry":
         first = _end(held)
         yield DiscardedAnswer(first.usage, first.cost_nanousd)
-        following = formats.again(call, answer.text, _NOTE.format(told=answer.wrong["told"]))
+        following = answer_text.again(call, answer.text, _NOTE.format(told=answer.wrong["told"]))
         held = yield from _hold(ask(following, cancel))
         answer = _judge(call, held, schema, mend)
         if answer.wrong is None:
@@ -132,8 +133,8 @@ def _end(events: list[Event]) -> Answer:
 
 
 def _judge(call: Call, held: list[Event], schema: str | None, mend: bool) -> _Judged:
-    opened = formats.opened(call, held)
-    text = formats.text_of(opened) if opened is not None else None
+    opened = answer_text.opened(call, held)
+    text = answer_text.text_of(opened) if opened is not None else None
     if opened is None or text is None or len(text) > LONGEST_TEXT:
         return _Judged(held, "unchecked", opened)
     try:
@@ -147,7 +148,7 @@ def _judge(call: Call, held: list[Event], schema: str | None, mend: bool) -> _Ju
         case "valid":
             return _Judged(held, "valid", opened, text)
         case "mended":
-            mended = formats.with_text(opened, verdict["text"])
+            mended = answer_text.with_text(opened, verdict["text"])
             return _Judged(mended, "repaired", mended, verdict["text"])
     return _Judged(held, "unchecked", opened, text, wrong=verdict)
 

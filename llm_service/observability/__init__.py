@@ -1,1 +1,1 @@
-"""What is recorded of a call: the request log, metrics, log lines, and the scrubbing that keeps content out."""
+"""What is recorded of a call: the request log, metrics and log lines, and the scrubbing that keeps content out."""

@@ -1,8 +1,8 @@
-"""One ``Record`` per call: a row of the request log, a log line and the metrics.
+"""Records calls and rejected requests: a row of the request log, a log line and the metrics of each.
 
-``with journal.entry(call) as entry`` (``entry``) stands around the events of a call; however
-they end, it is decided once what is kept. Nothing here raises into the call: a
-defect is logged by its type, counted, and costs the least possible.
+``CallRecorder`` stands around the events of a call; a request that did not become a call is recorded by ``rejected``.
+Nothing here raises into the call: a defect is logged by its type and counted, and costs as little of the record as
+possible.
 """
 
 from __future__ import annotations
@@ -12,16 +12,14 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from llm_service.core.call import Call, Caller
+from llm_service.core.call import Call, RequestInfo
 from llm_service.core.errors import ServiceError
 from llm_service.observability import scrub
-from llm_service.observability.call_recorder import Entry, milliseconds
 from llm_service.observability.metrics import Metrics
-from llm_service.observability.record import Record, canonical
+from llm_service.observability.record import Record, canonical, milliseconds
 
 log = logging.getLogger(__name__)
 calls_log = logging.getLogger("llm_service.calls")
@@ -36,30 +34,13 @@ class Writer(Protocol):
     def put(self, row: Mapping[str, Any]) -> bool: ...
 
 
-@dataclass(slots=True)
-class RequestInfo:
-    """A request on its way to become a call; the edge fills it in as it reads.
-
-    ``started`` is of the journal's clock. ``caller`` stays None without a valid
-    key; ``journaled`` is the edge's note that this request has its record.
-    """
-
-    id: str
-    request_id: str
-    route: str
-    format: str
-    client_ip: str = ""
-    started: float | None = None
-    stream: bool | None = None
-    model_asked: str | None = None
-    caller: Caller | None = None
-    journaled: bool = False
-
-
 class Journal:
-    """``prompt_of(call)`` gives the JSON values that hold the prompt, for their keyed hash;
-    ``status_of(dialect, error)`` the HTTP status its clients get; ``clock`` is monotonic
-    seconds, ``now`` an aware UTC time."""
+    """One per application.
+
+    ``prompt_of(call)`` returns the JSON values that hold the prompt, for their keyed hash. ``status_of(format, error)``
+    returns the HTTP status that clients of the format get. ``clock`` returns monotonic seconds, ``now`` an aware time
+    in UTC.
+    """
 
     def __init__(
         self,
@@ -67,7 +48,7 @@ class Journal:
         telemetry: Metrics,
         hmac_key: bytes,
         prompt_of: Callable[[Call], Any],
-        status_of: Callable[[str, ServiceError], int] = lambda _dialect, error: error.status,
+        status_of: Callable[[str, ServiceError], int] = lambda _format, error: error.status,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -76,47 +57,33 @@ class Journal:
         self._prompt_of, self.status_of = prompt_of, status_of
         self._dropped = 0
 
-    def entry(self, call: Call, started: float | None = None) -> Entry:
-        """The record of ``call`` while it lasts. ``started``: when its request arrived, else now."""
-        return Entry(self, call, self.clock() if started is None else started)
-
-    def refused(self, arrival: RequestInfo, error: ServiceError) -> None:
+    def rejected(self, info: RequestInfo, error: ServiceError) -> None:
         """Record a request of a known caller that did not become a call."""
-        self._refused(arrival, error, keep=arrival.caller is not None)
+        self._reject(info, error, row=info.caller is not None)
 
-    def anonymous(self, arrival: RequestInfo, error: ServiceError) -> None:
-        """Log and count a request without an identified key; no row, or anybody could fill the database."""
-        self._refused(arrival, error, keep=False)
+    def anonymous(self, info: RequestInfo, error: ServiceError) -> None:
+        """Log and count a request without an identified key. It has no row, or anybody could fill the database."""
+        self._reject(info, error, row=False)
 
-    def _refused(self, arrival: RequestInfo, error: ServiceError, *, keep: bool) -> None:
+    def _reject(self, info: RequestInfo, error: ServiceError, *, row: bool) -> None:
         try:
-            caller = arrival.caller
-            started = self.clock() if arrival.started is None else arrival.started
-            record = Record(
-                id=arrival.id,
+            started = self.clock() if info.started is None else info.started
+            record = Record.of_rejection(
+                info,
+                error,
                 created_at=self.now(),
-                key_id=caller.key_id if caller else None,
-                org=caller.org if caller else None,
-                user=caller.user if caller else None,
-                route=arrival.route,
-                dialect=arrival.format,
-                stream=arrival.stream,
-                model_asked=scrub.identifier(arrival.model_asked),
-                status=self.status_of(arrival.format, error),
-                outcome=error.outcome,
-                error_type=scrub.identifier(error.code),
-                cost_nanousd=0,
+                status=self.status_of(info.format, error),
                 latency_ms=milliseconds(self.clock() - started),
-                request_id=scrub.identifier(arrival.request_id),
-                client_ip_hmac=self.ip_hmac(arrival.client_ip),
+                prompt_hmac=None if info.call is None else self.prompt_hmac(info.call),
+                client_ip_hmac=self.ip_hmac(info.client_ip),
             )
-        except Exception as failure:  # noqa: BLE001 - the caller gets the refusal, not our defect
+        except Exception as failure:  # noqa: BLE001 - the caller gets the rejection, not our defect
             self.failed(failure)
         else:
-            self.keep(record, error, row=keep)
+            self.keep(record, error, row=row)
 
     def keep(self, record: Record, error: BaseException | None, *, row: bool = True) -> None:
-        """Hand ``record`` on. Each part on its own: a defect in one must not cost the others."""
+        """Hand ``record`` on. Each part is guarded by itself: a defect in one must not cost the others."""
         if row:
             self.guarded(self._put, record)
         self.guarded(self.telemetry.record, record)
@@ -124,23 +91,24 @@ class Journal:
             self.guarded(_log_call, record, error)
 
     def guarded(self, do: Callable[..., None], *args: Any) -> None:
+        """Call ``do``; if it raises, report that and go on."""
         try:
             do(*args)
-        except Exception as failure:  # noqa: BLE001 - the call goes on, or is answered
+        except Exception as failure:  # noqa: BLE001 - it must not end the call
             self.failed(failure)
 
     def _put(self, record: Record) -> None:
         self._writer.put(record.row())
-        # The writer counts by itself, rows given up later too.
+        # The writer counts rows that it gave up later, too.
         dropped = self._writer.dropped
         if dropped > self._dropped:
             self.telemetry.rows_dropped(dropped - self._dropped)
         self._dropped = dropped
 
     def failed(self, failure: BaseException) -> None:
-        """A defect of ours while recording."""
+        """Report a defect of ours while recording."""
         log.error("a call could not be recorded in full", extra={"fields": scrub.safe_exception(failure)})
-        with suppress(Exception):  # it may be the metrics that fail: their files are on a disk
+        with suppress(Exception):  # the metrics may be what fails: their files are on a disk
             self.telemetry.journal_failed()
 
     def prompt_hmac(self, call: Call) -> str | None:

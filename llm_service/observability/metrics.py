@@ -1,25 +1,24 @@
-"""Prometheus metrics. Few labels, each from a closed set, and none per key, model or caller.
+"""Prometheus metrics. There are few labels, each with a closed set of values, and none per key, model or caller.
 
-With ``PROMETHEUS_MULTIPROC_DIR`` set before the first import of
-``prometheus_client`` (gunicorn.conf.py does it) the numbers of all workers are
-added up from files in that folder; without it they are those of this process.
-That is why the import is inside ``Metrics``.
+If ``PROMETHEUS_MULTIPROC_DIR`` is set before the first import of ``prometheus_client`` (gunicorn.conf.py does that),
+the numbers of all workers are added up from files in that folder. Otherwise they are those of this process. That is
+why the import is inside ``Metrics``.
 
 | metric | labels | what |
 |---|---|---|
-| llm_requests_total | dialect, provider, outcome | calls, refused ones too |
+| llm_requests_total | dialect, provider, outcome | calls, including rejected ones |
 | llm_request_seconds | dialect | from arrival to the end of the answer |
 | llm_first_token_seconds | dialect | from arrival to the first text of a stream |
 | llm_tokens_total | provider, kind | input, output; of these: cached, cache_write, reasoning |
 | llm_cost_usd_total | provider | known costs only |
-| llm_upstream_attempts_total | provider | upstream requests, retries included |
-| llm_streams_open | | streams being answered now |
-| llm_log_rows_dropped_total | | rows of the request log that could not be kept |
-| llm_journal_failures_total | | defects while a call was being recorded |
+| llm_upstream_attempts_total | provider | upstream requests, including retries |
+| llm_streams_open | | streams that are being answered now |
+| llm_log_rows_dropped_total | | rows of the request log that were given up |
+| llm_journal_failures_total | | defects while a call was recorded |
 | llm_budget_alerts_total | threshold | budgets that passed 50, 80 or 100 % |
-| llm_webhook_failures_total | | webhooks that were not taken, each attempt |
+| llm_webhook_failures_total | | webhooks that were not delivered, counted per attempt |
 | llm_calls_reaped_total | | calls of workers that died, settled as aborted |
-| llm_calls_without_redis_total | decision | calls admitted or refused while Redis was away |
+| llm_calls_without_redis_total | decision | calls admitted or rejected while Redis was unavailable |
 """
 
 from __future__ import annotations
@@ -33,30 +32,25 @@ from llm_service.observability.record import Record
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-# The values a label may have; anything else is counted as "other", no provider as "none".
-DIALECTS = (
-    "simple",
-    "chat",
-    "responses",
-    "input_tokens",
-    "completions",
-    "embeddings",
-    "messages",
-    "count_tokens",
-)
+# The values that a label may have. Any other value is counted as "other", and no provider as "none".
 OUTCOMES = ("ok", "refused", "upstream_error", "timeout", "client_closed", "aborted", "cached", "replayed")
 KINDS = ("input", "output", "cached", "cache_write", "reasoning")
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0)
-# What a provider did longer ago than this says nothing about it now.
+# A call that ended longer ago than this says nothing about its provider now.
 _RECENT_SECONDS = 300.0
 _NANO = 1_000_000_000
 
 
 class Metrics:
-    """One per application. ``providers`` are the configured names; methods may be called from any greenlet."""
+    """One per application. Its methods may be called from any greenlet.
 
-    def __init__(self, providers: Iterable[str], clock: Callable[[], float] = time.monotonic) -> None:
+    ``providers`` are the configured providers, and ``formats`` the names of the client formats.
+    """
+
+    def __init__(
+        self, providers: Iterable[str], formats: Iterable[str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         import prometheus_client
         from prometheus_client import values
 
@@ -64,6 +58,7 @@ class Metrics:
         self._multiprocess = bool(getattr(values.ValueClass, "_multiprocess", False))
         self._clock = clock
         self._providers = frozenset(providers)
+        self._formats = frozenset(formats)
         self._seen: dict[str, tuple[float, bool]] = {}
         # A registry of our own: an application that mounts the service has its own metrics.
         registry = self._registry = prometheus_client.CollectorRegistry()
@@ -85,30 +80,31 @@ class Metrics:
         self._open: Gauge = prometheus_client.Gauge(
             "llm_streams_open", "Streams being answered", registry=registry, multiprocess_mode="livesum"
         )
-        self._dropped: Counter = counter("llm_log_rows_dropped", "Request log rows not kept", registry=registry)
+        self._dropped: Counter = counter("llm_log_rows_dropped", "Request log rows given up", registry=registry)
         self._without_redis = _Children(
-            counter("llm_calls_without_redis", "Calls while Redis was away", ["decision"], registry=registry)
+            counter("llm_calls_without_redis", "Calls while Redis was unavailable", ["decision"], registry=registry)
         )
         self._reaped: Counter = counter("llm_calls_reaped", "Calls of workers that died", registry=registry)
         self._failures: Counter = counter("llm_journal_failures", "Defects while recording a call", registry=registry)
         self._alerts = _Children(counter("llm_budget_alerts", "Thresholds passed", ["threshold"], registry=registry))
-        self._undelivered: Counter = counter("llm_webhook_failures", "Webhooks not taken", registry=registry)
+        self._undelivered: Counter = counter("llm_webhook_failures", "Webhooks not delivered", registry=registry)
 
     def calls_reaped(self, count: int) -> None:
         self._reaped.inc(count)
 
     def calls_without_redis(self, admitted: int, refused: int) -> None:
-        """Calls that the ledger let through uncounted, and those with a budget that it did not."""
+        """Count calls that the ledger admitted without counting them, and calls with a budget that it rejected."""
         self._without_redis.of("admitted").inc(admitted)
         self._without_redis.of("refused").inc(refused)
 
     def record(self, record: Record) -> None:
-        """Count one finished or refused call."""
-        dialect = record.dialect if record.dialect in DIALECTS else "other"
+        """Count one call that has ended or was rejected."""
+        dialect = record.dialect if record.dialect in self._formats else "other"
         provider = self._provider(record.provider)
         outcome = record.outcome if record.outcome in OUTCOMES else "other"
         self._requests.of(dialect, provider, outcome).inc()
-        self._seconds.of(dialect).observe(record.latency_ms / 1000)
+        if record.latency_ms is not None:
+            self._seconds.of(dialect).observe(record.latency_ms / 1000)
         if record.ttft_ms is not None:
             self._first_token.of(dialect).observe(record.ttft_ms / 1000)
         if record.provider is None:
@@ -128,7 +124,7 @@ class Metrics:
         self._note_reachability(provider, record)
 
     def attempt(self, provider: str) -> None:
-        """An upstream is being asked."""
+        """Count a request to an upstream."""
         self._attempts.of(self._provider(provider)).inc()
 
     def stream_opened(self) -> None:
@@ -144,7 +140,7 @@ class Metrics:
         self._failures.inc()
 
     def alerted(self, threshold: int) -> None:
-        """A budget has passed so many percent."""
+        """Count a budget that has passed ``threshold`` percent."""
         self._alerts.of(str(threshold)).inc()
 
     def webhook_failed(self) -> None:
@@ -158,7 +154,7 @@ class Metrics:
         return "reachable" if reached else "unreachable"
 
     def render(self) -> tuple[bytes, str]:
-        """The metrics in Prometheus' text format, and its content type."""
+        """The metrics in Prometheus' text format, and the content type of the format."""
         registry: CollectorRegistry = self._registry
         if self._multiprocess:
             from prometheus_client.multiprocess import MultiProcessCollector
@@ -173,7 +169,7 @@ class Metrics:
         return name if name in self._providers else "other"
 
     def _note_reachability(self, provider: str, record: Record) -> None:
-        """An error status proves that the provider can be reached; a caller that left proves nothing."""
+        """An error status proves that the provider can be reached. A client that disconnected proves nothing."""
         if record.error_type == "upstream_unreachable" or record.outcome == "timeout":
             self._seen[provider] = (self._clock(), False)
         elif record.outcome in ("ok", "upstream_error") or record.ttft_ms is not None:
@@ -181,7 +177,7 @@ class Metrics:
 
 
 class _Children:
-    """A metric's children by label values. ``labels()`` makes strings of them and locks, each time."""
+    """A metric's children by their label values. The library's ``labels()`` would lock and build strings each time."""
 
     __slots__ = ("_children", "_metric")
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from llm_service.core.identifiers import KEY_LIKE, loggable
 from llm_service.observability.scrub_words import VOCABULARY
 
 MASK = "[…]"
@@ -23,10 +24,6 @@ _GRAM = 6
 _MAX_LOOKUPS = 600
 _MAX_BYTES_READ = 256 * 1024 * 1024
 
-_IDENTIFIER = re.compile(r"[A-Za-z0-9._:/@+-]{1,128}")
-_KEY_LIKE = re.compile(
-    r"\b(?:(?:sk|lsk|pk|rk|hf|gsk|xai|ghp|gho|xox[abp])[-_][\w*.-]{4,}|(?:eyJ|AKIA|AIza)[\w*.-]{12,})"
-)
 
 # Removed whatever the request says: addresses of any kind, keys, tokens, and anything not ASCII (our own and
 # the vendors' sentences are English; a long run of letters in another script is a quotation).
@@ -37,7 +34,7 @@ _ALWAYS = re.compile(
     r"|\b(?:localhost:\d+|[\w-]+:\d{4,5})\b(?:/\S*)?"
     r"|\b(?:[\w-]+\.)+(?:com|net|org|io|ai|dev|app|cloud|local|internal|lan)\b(?::\d+)?(?:/\S*)?"
     r"|\b(?:org|proj|acct)[-_][\w-]{4,}"
-    r"|" + _KEY_LIKE.pattern + r"|[^\x00-\x7f]+",
+    r"|" + KEY_LIKE.pattern + r"|[^\x00-\x7f]+",
     re.IGNORECASE,
 )
 _TOKEN = re.compile(r"[A-Za-z0-9+/=_-]{24,}")
@@ -57,16 +54,6 @@ _DATA_KEPT = 256
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _MAX_FRAMES = 20
-
-
-def identifier(text: object) -> str | None:
-    """``text`` if it is shaped like an identifier (a model, a request id, an error code), else None.
-
-    Allowed: 1 to 128 of ``A-Z a-z 0-9 . _ : / @ + -``, and nothing that looks like an API key.
-    """
-    if not isinstance(text, str) or not _IDENTIFIER.fullmatch(text) or _KEY_LIKE.search(text):
-        return None
-    return text
 
 
 def vendor_message(message: object, content: str) -> str:
@@ -201,7 +188,7 @@ def _strings(body: object) -> Iterator[str]:
     """Without recursion: a body may be nested deep."""
     waiting: list[Any] = []
     if isinstance(body, dict):
-        waiting = [value for name, value in body.items() if name != "model" or identifier(value) is None]
+        waiting = [value for name, value in body.items() if name != "model" or loggable(value) is None]
     while waiting:
         value = waiting.pop()
         if isinstance(value, str):

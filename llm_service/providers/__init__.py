@@ -1,19 +1,21 @@
-"""Upstreams. A provider answers a call with the events of ``conversation``:
+"""Upstreams. A provider answers a call with the events of ``core.events``.
 
-``events(call, target, cancel)`` yields ``Attempt`` right before it asks, then the
-answer's events ending with one ``Finished``; it raises ``Refusal`` before the
-``Attempt`` for what the target cannot express and ``UpstreamError`` for
-everything the vendor or the way to it does wrong.
+``events(call, target, cancel)`` yields ``Attempt`` right before it asks the vendor,
+then the answer's events, which end with one ``Finished``. It raises ``Rejected``
+before the ``Attempt`` for what the target cannot express, and ``UpstreamError`` for
+everything that the vendor or the way to it does wrong.
 
-One file per SDK (``anthropic``, ``openai``), ``echo`` without one; what they
-share is in ``exchange``, the way from an SDK to the wire in ``clients``, the
-HTTP below in ``transport`` (``proxied`` behind a proxy).
+``openai`` and ``anthropic`` use the vendors' SDKs, ``echo`` needs none. What they
+share: ``lanes`` (one for each route of a vendor), ``exchange`` (one request and its
+answer) and ``http`` (the head that an SDK writes, and the transport). ``routing``
+chooses the target of a call and tries again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from types import ModuleType
 from typing import Protocol
 
 from llm_service.catalog.catalog import Catalog
@@ -28,26 +30,33 @@ class Upstream(Protocol):
 
 
 def connect(row: Provider, *, tick: float, echo_delay: float, gather: float = 0.0) -> Upstream:
-    """The provider of a catalogue row; times in seconds. Its SDK is imported with the first call, unless ``load``
-    came before: a CLI command needs none (1 s for Anthropic's)."""
-    return _Connected(row, {"tick": tick, "echo_delay": echo_delay, "gather": gather})
+    """The provider of a catalogue row; times in seconds.
+
+    Its SDK is imported with the first call, unless ``load`` came before: a CLI
+    command needs none (Anthropic's takes 1 s).
+    """
+    return _Lazy(row, {"tick": tick, "echo_delay": echo_delay, "gather": gather})
 
 
-def load(catalogue: Catalog) -> None:
-    """Import the SDKs of the configured providers now, so that no call pays for it."""
-    for row in catalogue.providers.values():
+def load(catalog: Catalog) -> None:
+    """Import the SDKs of the configured providers now, so that no call waits for it."""
+    for row in catalog.providers.values():
         if row.configured:
-            import_module(f"llm_service.providers.{row.kind}")
+            _module(row.kind)
 
 
-class _Connected:
+def _module(kind: str) -> ModuleType:
+    """The module of a kind: one of this package, or the module with that dotted name."""
+    return import_module(kind if "." in kind else f"llm_service.providers.{kind}")
+
+
+class _Lazy:
     def __init__(self, row: Provider, times: Mapping[str, float]) -> None:
         self._row, self._times = row, times
-        self._provider: Upstream | None = None
+        self._upstream: Upstream | None = None
 
     def events(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
-        if self._provider is None:
-            module = import_module(f"llm_service.providers.{self._row.kind}")
-            self._provider = module.connect(self._row, **self._times)
-        provider: Upstream = self._provider
-        return provider.events(call, target, cancel)
+        if self._upstream is None:
+            self._upstream = _module(self._row.kind).connect(self._row, **self._times)
+        upstream: Upstream = self._upstream
+        return upstream.events(call, target, cancel)

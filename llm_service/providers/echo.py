@@ -59,7 +59,7 @@ class Echo:
         return self._answer(call, target, cancel)
 
     def _tell_count(self, call: Call, target: Target) -> Iterator[Event]:
-        count = _count(registry.BY_NAME[call.format].read_request(call.body, call.headers))
+        count = _count(registry.format_of(call).read_request(call.body, call.headers))
         yield Attempt(target.provider.name, target.model, target.price)
         yield Finished(Answer(usage=Usage(), model=target.model, body={"input_tokens": count}))
 
@@ -68,7 +68,7 @@ class Echo:
         yield Finished(embeddings.read_verbatim(vectors.reply(call.body, target.model), call))
 
     def _answer(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
-        conversation = registry.BY_NAME[call.format].read_request(call.body, call.headers)
+        conversation = registry.format_of(call).read_request(call.body, call.headers)
         writer = RequestWriter(call, conversation, target)
         writer.write_extras(_EXTRA_RULES, {})
         dropped = (*conversation.dropped, *writer.dropped)

@@ -74,7 +74,7 @@ class _Batch:
 class EmbeddingsBatcher:
     """``seconds`` 0: every request goes alone."""
 
-    def __init__(self, vendor: exchange.Vendor, seconds: float) -> None:
+    def __init__(self, vendor: exchange.Lane, seconds: float) -> None:
         self._vendor, self._seconds = vendor, seconds
         self._open: dict[tuple[Any, ...], _Batch] = {}
         self._lock = threading.Lock()

@@ -1,9 +1,9 @@
-"""One request to a vendor and the reading of its answer: what both SDK providers share.
+"""One request to a vendor and the reading of its answer: what all SDK providers share.
 
-When the client speaks the vendor's format the body travels verbatim and the
-bytes of a stream are relayed as they arrive (``Passthrough``); otherwise the
-conversation is written into the vendor's format and its answer read back
-(``Reader``).
+If the client speaks the format of the lane, its body travels verbatim and the
+bytes of a stream are relayed as they arrive (``Passthrough``). Otherwise the
+conversation is written in the lane's format and the answer is decoded
+(``StreamDecoder``).
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from llm_service.core.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
-from llm_service.core.events import IDLE, Attempt, Event, Finished, Started
+from llm_service.core.events import IDLE, Answer, Attempt, Event, Finished, Started
 from llm_service.core.headers import RETURNED
+from llm_service.core.identifiers import field_path, loggable
 from llm_service.core.target import Target
 from llm_service.formats import RelayedFormat, UpstreamFormat, json_mode, registry, sse
 from llm_service.formats.decoding import VendorError
@@ -49,15 +50,14 @@ _QUOTA_CODES = {
     "contract_spend_limit_reached",
 }
 _HEADER_VALUE = re.compile(r"[ -~]{1,128}\Z")
-_FIELD_PATH = re.compile(r"[A-Za-z0-9_.\[\]-]{1,128}\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Vendor:
-    """What differs between the vendors' routes: the format, the way there and the headers it wants.
+class Lane:
+    """The way to one of a vendor's routes: its format, where its requests go and the headers it wants.
 
-    One that is given streams has a ``StreamedFormat``, and calls that cross an ``UpstreamFormat``.
-    ``left_out`` names what ``forward`` leaves out of a call's own body.
+    A lane for streams has a ``StreamedFormat``, and a lane for calls that cross an ``UpstreamFormat``.
+    ``left_out`` names what ``forward`` leaves out of a body that travels verbatim.
     """
 
     format: RelayedFormat
@@ -67,35 +67,32 @@ class Vendor:
     left_out: Callable[[Call], tuple[str, ...]] = lambda call: ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is sent for a call. ``wants_object``: the answer must be a JSON object, and nobody else checks it."""
+
+    body: Mapping[str, Any]
+    verbatim: bool
+    dropped: tuple[str, ...]
+    wants_object: bool = False
+
+
 def events(
-    vendor: Vendor, call: Call, target: Target, cancel: Cancel, conversation: Conversation | None = None
+    lane: Lane, call: Call, target: Target, cancel: Cancel, conversation: Conversation | None = None
 ) -> Iterator[Event]:
-    """The answer's events. ``conversation`` is the call's, where it was read already."""
-    verbatim = call.format == vendor.format.NAME
-    dropped: tuple[str, ...] = ()
-    wants_object = False
-    if verbatim:
-        body, dropped = vendor.format.forward(call, target), vendor.left_out(call)
-    else:
-        if conversation is None:
-            conversation = registry.BY_NAME[call.format].read_request(call.body, call.headers)
-        body, lost = cast(UpstreamFormat, vendor.format).write_request(call, conversation, target)
-        # Who wants it checked has that done with the answer as a whole, where it can be mended.
-        unchecked = call.kind == "generate" and call.json_answers == "off"
-        wants_object = unchecked and json_mode.asks_for_object(conversation)
-        betas = ("anthropic-beta",) if "anthropic-beta" in call.headers else ()
-        dropped = (*conversation.dropped, *lost, *betas)
+    """The answer's events. ``conversation`` is the call's, if it was decoded already."""
+    request = _request(lane, call, target, conversation)
     yield Attempt(target.provider.name, target.model, target.price)
-    reply = _send(vendor, call, target, cancel, body, verbatim)
+    reply = _send(lane, call, target, cancel, request)
     facts: dict[str, Any] = {
-        "upstream_request_id": scrub.identifier(reply.header("request-id") or reply.header("x-request-id")),
+        "upstream_request_id": loggable(reply.header("request-id") or reply.header("x-request-id")),
         "headers": _returned(reply),
-        "dropped": dropped,
+        "dropped": request.dropped,
     }
     try:
         if call.stream:
-            events = _stream(vendor, call, reply, verbatim)
-            for event in json_mode.checked(events) if wants_object else events:
+            answer = _stream(lane, call, reply, request.verbatim)
+            for event in json_mode.checked(answer) if request.wants_object else answer:
                 if type(event) is Started:
                     event = replace(event, **facts)
                 elif type(event) is Finished:
@@ -103,33 +100,54 @@ def events(
                 yield event
             reply.drain()
         else:
-            read = vendor.format.read_verbatim if verbatim else cast(UpstreamFormat, vendor.format).read_answer
-            answer = read(_json(reply.read()), call)
-            if wants_object:
-                json_mode.check(answer)
-            yield Finished(replace(answer, **facts))
+            yield Finished(replace(_plain(lane, call, reply, request), **facts))
     finally:
         reply.close()
 
 
-def _send(vendor: Vendor, call: Call, target: Target, cancel: Cancel, body: Mapping[str, Any], verbatim: bool) -> Reply:
-    scope = Scope(target.timeouts, cancel, vendor.tick)
-    reply = vendor.wire.ask(orjson.dumps(body), vendor.headers(call, body, verbatim), scope)
+def _request(lane: Lane, call: Call, target: Target, conversation: Conversation | None) -> _Request:
+    """Raises InvalidRequest and UnsupportedParameter for what the target cannot take."""
+    if registry.speaks(call, lane.format):
+        return _Request(lane.format.forward(call, target), True, lane.left_out(call))
+    if conversation is None:
+        conversation = registry.format_of(call).read_request(call.body, call.headers)
+    body, dropped = cast(UpstreamFormat, lane.format).write_request(call, conversation, target)
+    betas = ("anthropic-beta",) if "anthropic-beta" in call.headers else ()
+    # If JSON is checked for the caller (json_answers), the whole answer is checked there, and can be repaired.
+    unchecked = call.kind == "generate" and call.json_answers == "off"
+    wants_object = unchecked and json_mode.asks_for_object(conversation)
+    return _Request(body, False, (*conversation.dropped, *dropped, *betas), wants_object)
+
+
+def _plain(lane: Lane, call: Call, reply: Reply, request: _Request) -> Answer:
+    body = _json(reply.read())
+    if request.verbatim:
+        return lane.format.read_verbatim(body, call)
+    answer = cast(UpstreamFormat, lane.format).read_answer(body, call)
+    if request.wants_object:
+        json_mode.check(answer)
+    return answer
+
+
+def _send(lane: Lane, call: Call, target: Target, cancel: Cancel, request: _Request) -> Reply:
+    scope = Scope(target.timeouts, cancel, lane.tick)
+    headers = lane.headers(call, request.body, request.verbatim)
+    reply = lane.wire.ask(call, target, orjson.dumps(request.body), headers, scope)
     if not 200 <= reply.status < 300:
-        raise _status_error(vendor, call, reply)
+        raise _status_error(lane, call, reply)
     return reply
 
 
 def _returned(reply: Reply) -> dict[str, str]:
-    """The vendor's headers that the caller gets; what is no short printable line is no header of a vendor's."""
+    """The vendor's headers that the caller gets. A value that is no short printable line is left out."""
     return {name: value for name in RETURNED if _HEADER_VALUE.match(value := reply.header(name))}
 
 
-def _stream(vendor: Vendor, call: Call, reply: Reply, verbatim: bool) -> Iterator[Event]:
+def _stream(lane: Lane, call: Call, reply: Reply, verbatim: bool) -> Iterator[Event]:
     if not reply.is_event_stream:
         raise UpstreamBroken("The provider did not answer with an event stream.")
     splitter = sse.Splitter()
-    format = cast(UpstreamFormat, vendor.format)
+    format = cast(UpstreamFormat, lane.format)
     reader = format.Passthrough(call) if verbatim else format.StreamDecoder(call)
     for data in reply.pieces():
         if not data:
@@ -156,8 +174,8 @@ def _json(body: bytes) -> dict[str, Any]:
     return reply
 
 
-def _status_error(vendor: Vendor, call: Call, reply: Reply) -> UpstreamError:
-    """The vendor's refusal as ours. Its text passes only through ``scrub``."""
+def _status_error(lane: Lane, call: Call, reply: Reply) -> UpstreamError:
+    """The error for a vendor's error status. The vendor's text passes only through ``scrub``."""
     status = reply.status
     try:
         parsed = orjson.loads(reply.read())
@@ -166,21 +184,21 @@ def _status_error(vendor: Vendor, call: Call, reply: Reply) -> UpstreamError:
     finally:
         reply.close()
     content = scrub.request_text(call.body)
-    told = _without_content(vendor.format.read_error(parsed, status), content)
+    error = _without_content(lane.format.read_error(parsed, status), content)
     request_id = reply.header("request-id") or reply.header("x-request-id")
-    facts = {"status": status, "type": told.type, "code": told.code, "request_id": scrub.identifier(request_id)}
-    param = told.param if told.param and _FIELD_PATH.match(told.param) else None
-    message = scrub.vendor_message(told.message, content) if told.message else ""
+    facts = {"status": status, "type": error.type, "code": error.code, "request_id": loggable(request_id)}
+    param = field_path(error.param)
+    message = scrub.vendor_message(error.message, content) if error.message else ""
     retry_after = _retry_after(reply.header("retry-after"))
     common: dict[str, Any] = {
-        "vendor": {"format": vendor.format.NAME, **facts},
+        "vendor": {"format": lane.format.NAME, **facts},
         "retry_after": retry_after,
         "headers": _returned(reply),
     }
     if status in (401, 403):
-        text = "The provider refused this service's own credentials; the operator must look at its API key."
+        text = "The provider rejected this service's own credentials. The operator must check its API key."
         return UpstreamRejected(text, status=status, code="upstream_authentication", **common)
-    if status == 429 and (told.code in _QUOTA_CODES or told.type in _QUOTA_CODES):
+    if status == 429 and (error.code in _QUOTA_CODES or error.type in _QUOTA_CODES):
         return UpstreamQuotaExhausted("This service's account with the provider is out of credit.", **common)
     if status == 429:
         return UpstreamRateLimited(message or "The provider's own rate limit was reached.", **common)
@@ -191,21 +209,23 @@ def _status_error(vendor: Vendor, call: Call, reply: Reply) -> UpstreamError:
     if status == 409:
         return UpstreamFailed(message or "The provider reported a conflict.", status=409, **common)
     if 400 <= status < 500:
-        return UpstreamRejected(message or "The provider refused the request.", status=status, param=param, **common)
+        return UpstreamRejected(message or "The provider rejected the request.", status=status, param=param, **common)
     if status >= 500:
         return UpstreamFailed("The provider failed.", status=status if status < 600 else 502, **common)
     return UpstreamFailed("The provider answered with a redirect, which is not followed.", **common)
 
 
-def _without_content(told: VendorError, content: str) -> VendorError:
-    """Identifiers and paths only as far as they quote nothing of the request."""
+def _without_content(error: VendorError, content: str) -> VendorError:
+    """``error`` without the identifiers and paths that quote the request."""
 
     def kept(text: str | None) -> str | None:
-        if text is None or text in _QUOTA_CODES:  # those decide what is tried again, whatever the request says
+        if (
+            text is None or text in _QUOTA_CODES
+        ):  # these decide whether another attempt is made, whatever the request contains
             return text
         return text if scrub.vendor_message(text, content) == text else None
 
-    return replace(told, type=kept(told.type), code=kept(told.code), param=kept(told.param))
+    return replace(error, type=kept(error.type), code=kept(error.code), param=kept(error.param))
 
 
 def _retry_after(text: str) -> int | None:

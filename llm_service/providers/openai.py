@@ -1,17 +1,14 @@
 """OpenAI, and every server that speaks its API, through the official SDK.
 
-The SDK keeps authentication, base URL and headers (``clients``); its typed
-methods are left out, since it cannot type what it does not know, and so are its
-retries and its way of reading streams.
+The SDK writes authentication, URL and headers (``http/sdk_head``). Its typed
+methods are not used, since they cannot type what they do not know, and neither
+are its retries and its reader of streams.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from functools import partial
-from typing import Any
 
 import httpx2
 import openai
@@ -21,13 +18,11 @@ from llm_service.core.cancellation import Cancel
 from llm_service.core.errors import UnsupportedParameter
 from llm_service.core.events import Event
 from llm_service.core.target import Provider, Target
-from llm_service.formats import RelayedFormat, registry
-from llm_service.formats import openai_chat as chat
-from llm_service.formats import openai_responses as responses
+from llm_service.formats import openai_chat, openai_responses
 from llm_service.formats.small import completions, embeddings, input_tokens
 from llm_service.providers import exchange
 from llm_service.providers.embeddings_batcher import EmbeddingsBatcher
-from llm_service.providers.http.sdk_head import Wire
+from llm_service.providers.lanes import Lanes, conversation_of
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
@@ -40,45 +35,40 @@ class OpenAI:
     def __init__(self, row: Provider, tick: float, gather: float = 0.0) -> None:
         self._row = row
         self._base_url = row.base_url or DEFAULT_BASE_URL
-        self._tick = tick
-        self._vendor = self._lane(chat, "/chat/completions")
-        self._responses = replace(self._lane(responses, "/responses"), left_out=responses.left_out)
-        self._completions = self._lane(completions, "/completions")
-        self._counting = self._lane(input_tokens, "/responses/input_tokens")
-        self._embeddings = EmbeddingsBatcher(self._lane(embeddings, "/embeddings"), gather)
-
-    def _lane(self, format: RelayedFormat, path: str) -> exchange.Vendor:
-        """The way to one of the vendor's routes."""
-        wire = Wire(self._base_url, partial(self._post, path))
-        return exchange.Vendor(format=format, wire=wire, headers=_headers, tick=self._tick)
+        lanes = self._lanes = Lanes(row, self._base_url, lambda: row.key or "none", self._post, tick)
+        self.chat = lanes.own(lanes.lane(openai_chat, "/chat/completions"))
+        self.completions = lanes.own(lanes.lane(completions, "/completions"), self._completes)
+        self.responses = lanes.lane(openai_responses, "/responses", openai_responses.left_out)
+        self.counting = lanes.lane(input_tokens, "/responses/input_tokens")
+        if row.responses:
+            lanes.own(self.responses)
+            lanes.own(self.counting)
+        self.embeddings = EmbeddingsBatcher(lanes.lane(embeddings, "/embeddings"), gather)
 
     def events(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
         if call.kind == "embed":
-            return self._embeddings.events(call, target, cancel)
+            return self.embeddings.events(call, target, cancel)
+        verbatim = self._lanes.verbatim(call, target, cancel)
+        if verbatim is not None:
+            return verbatim
         if call.kind == "count":
             return self._count(call, target, cancel)
-        if call.format == completions.NAME and any(fnmatchcase(target.model, it) for it in self._row.completions):
-            return exchange.events(self._completions, call, target, cancel)
-        if call.format == chat.NAME:
-            return exchange.events(self._vendor, call, target, cancel)
-        if call.format == responses.NAME and self._row.responses:
-            return exchange.events(self._responses, call, target, cancel)
-        conversation = registry.BY_NAME[call.format].read_request(call.body, call.headers)
-        lane = self._responses if responses.needed(conversation, target) else self._vendor
+        conversation = conversation_of(call)
+        lane = self.responses if openai_responses.needed(conversation, target) else self.chat
         return exchange.events(lane, call, target, cancel, conversation)
 
     def _count(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
         if not self._row.responses:
-            raise UnsupportedParameter("model cannot be counted for: its provider has no such route.", param="model")
-        return exchange.events(self._counting, call, target, cancel)
+            raise UnsupportedParameter(
+                "The tokens of this model cannot be counted: its provider has no route for it.", param="model"
+            )
+        return exchange.events(self.counting, call, target, cancel)
 
-    def _post(self, path: str, http_client: httpx2.Client, headers: dict[str, str]) -> object:
-        # A keyless server gets a word where the SDK insists on a key.
-        client = openai.OpenAI(
-            api_key=self._row.key or "none", base_url=self._base_url, max_retries=0, http_client=http_client
-        )
+    def _completes(self, target: Target) -> bool:
+        """Whether the server has the model at ``/completions``."""
+        return any(fnmatchcase(target.model, pattern) for pattern in self._row.completions)
+
+    def _post(self, http_client: httpx2.Client, path: str, key: str, headers: dict[str, str]) -> object:
+        # A server without keys gets a word where the SDK insists on a key.
+        client = openai.OpenAI(api_key=key, base_url=self._base_url, max_retries=0, http_client=http_client)
         return client.post(path, cast_to=httpx2.Response, content=b"", options={"headers": headers})
-
-
-def _headers(call: Call, body: Mapping[str, Any], verbatim: bool) -> Mapping[str, str]:
-    return {"Content-Type": "application/json", "Accept-Encoding": "identity"}

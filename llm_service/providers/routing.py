@@ -38,11 +38,11 @@ class Router:
         """The answer's events.
 
         Raises:
-            ModelNotFound, Forbidden, UnsupportedParameter: before anything was sent.
+            UnsupportedParameter: before anything was sent.
             UpstreamError: of the last target asked.
         """
         failure: ServiceError | None = None
-        for target in self._catalog.resolve(call.model, call.caller):
+        for target in call.targets:
             try:
                 yield from self._target_events(call, target, cancel)
                 return
@@ -53,7 +53,7 @@ class Router:
                 failure = error
                 if not error.helps_elsewhere:
                     raise
-        assert failure is not None, "an alias has at least one target"
+        assert failure is not None, "the catalogue resolves every model to at least one target"
         raise failure
 
     def _target_events(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:

@@ -1,7 +1,7 @@
-"""What gunicorn.conf.py does around the application: before the first worker, and after the last.
+"""What gunicorn's arbiter does before the first worker starts and after the last one has ended.
 
-Functions with values in and out; the hooks that call them are in gunicorn.conf.py.
-The first API key and the welcome go to stdout as plain text, never into the log.
+The hooks that call these functions are in gunicorn.conf.py. The first API key and the
+welcome text go to stdout as plain text, never into the log.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ _PROMPT = "Say hello in five words."
 
 
 class LaunchError(RuntimeError):
-    """The service cannot start; the message is one line for the person who started it."""
+    """The service cannot start. The message is one line for the person who started it."""
 
 
 @dataclass
 class Launch:
-    """What the arbiter started and must end."""
+    """What the arbiter has started and must end."""
 
     embedded: Embedded | None = None
     metrics: Path | None = None
     _process: int = field(default_factory=os.getpid)
 
     def stop(self) -> None:
-        """End it all. May be called twice; does nothing in a forked child."""
+        """End everything. May be called twice. It does nothing in a forked child."""
         if self._process != os.getpid():
             return
         if self.embedded is not None:
@@ -52,15 +52,16 @@ class Launch:
 
 
 def prepare(app: Flask, settings: Settings, metrics: Path | None = None) -> Launch:
-    """Before the first fork: the SDKs imported, the embedded Redis started if there is no other, the database
-    brought up to date.
+    """Prepare the start, before the first fork.
+
+    This imports the SDKs, starts the embedded Redis if no other is configured, and migrates the database.
 
     Raises:
-        LaunchError: one of them failed; nothing is left running.
+        LaunchError: one of these steps failed; nothing is left running.
     """
     providers.load(app.extensions["llm_service"].catalog)
     launch = Launch(metrics=metrics)
-    atexit.register(launch.stop)  # a start that fails later, and every other way out of the arbiter
+    atexit.register(launch.stop)  # for a start that fails later, and for every other end of the arbiter
     try:
         if settings.redis_url is None:
             launch.embedded = embedded_redis.ensure(settings.instance_path)
@@ -74,7 +75,7 @@ def prepare(app: Flask, settings: Settings, metrics: Path | None = None) -> Laun
 
 
 def upgrade_database(app: Flask) -> None:
-    """Apply the migrations that are missing, and leave no connection for workers to inherit.
+    """Apply the missing migrations. No connection stays open, because workers would inherit it.
 
     Raises:
         LaunchError: the database does not answer, or belongs to a newer version.
@@ -89,7 +90,7 @@ def upgrade_database(app: Flask) -> None:
     except schema.SchemaError as error:
         raise LaunchError(str(error)) from error
     except SQLAlchemyError as error:
-        # The first line of the driver's message names the host and what it said, not the password.
+        # The first line of the driver's message has the host and the reason, but not the password.
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()
         raise LaunchError(f"DATABASE_URL: the database does not answer: {reason[0] if reason else error}") from error
     finally:
@@ -98,22 +99,25 @@ def upgrade_database(app: Flask) -> None:
 
 
 def build_counters(app: Flask) -> None:
-    """Of budgets, in a Redis that only starts with this service: nobody needs to be waited for."""
+    """Build the budgets' counters in a Redis that has just started: no other process has holds to wait for."""
     from llm_service.core.errors import Unavailable
     from llm_service.extensions import db
 
     try:
-        app.extensions["llm_service"].accounts.rebuild(at_once=True)
+        app.extensions["llm_service"].reconciler.rebuild(at_once=True)
     except Unavailable:
         pass  # the workers try again
     finally:
-        app.extensions["llm_service"].accounts.hang_up()
+        app.extensions["llm_service"].reconciler.disconnect()
         with app.app_context():
             db.engine.dispose()
 
 
 def first_key(app: Flask, settings: Settings) -> str | None:
-    """A new key when there has never been one and API_KEYS holds none, else None. Shown once, then unknown."""
+    """Create and return the first key if no key was ever created and API_KEYS is empty; else return None.
+
+    Its text is not stored, so it can be shown only now.
+    """
     from llm_service.extensions import db
     from llm_service.store import keys
 
@@ -127,18 +131,18 @@ def first_key(app: Flask, settings: Settings) -> str | None:
 
 
 def welcome(base_url: str, catalog: Catalog, key: str | None) -> str:
-    """What a person sees when the service is ready. ``key`` only when it was just made."""
+    """Return the text for the person who started the service. ``key`` is set only if it was created just now."""
     vendors = [name for name, row in catalog.providers.items() if row.configured and row.kind != "echo"]
-    lines = ["", f"llm_service answers at {base_url}   (API reference: {base_url}/docs, Ctrl-C ends it)"]
+    lines = ["", f"llm_service answers at {base_url}   (API reference: {base_url}/docs; press Ctrl-C to stop)"]
     if vendors:
-        lines.append(f"Providers: {', '.join(vendors)}; and the built-in echo model, for tests.")
+        lines.append(f"Providers: {', '.join(vendors)}; and the built-in echo model for tests.")
     else:
-        lines.append("No provider key is set, so the built-in echo model answers: it repeats what it is sent.")
-        lines.append("Set ANTHROPIC_API_KEY and/or OPENAI_API_KEY for real models.")
+        lines.append("No provider key is set, so the built-in echo model answers. It repeats the prompt.")
+        lines.append("Set ANTHROPIC_API_KEY or OPENAI_API_KEY, or both, to use real models.")
     if key is not None:
         model = catalog.default_model if vendors else "echo"
-        lines += ["", f"Your first API key, shown this once: {key}", "", "Try it:", *_curl(base_url, key, model)]
-        lines += ["", "More keys: .venv/bin/flask --app wsgi keys create --name NAME"]
+        lines += ["", f"Your first API key (it is shown only once): {key}", "", "Try it:", *_curl(base_url, key, model)]
+        lines += ["", "To create more keys: .venv/bin/flask --app wsgi keys create --name NAME"]
     return "\n".join([*lines, "", ""])
 
 
@@ -152,22 +156,22 @@ def _curl(base_url: str, key: str, model: str) -> list[str]:
 
 
 def base_url(host: str, port: int) -> str:
-    """Where a person on this machine reaches an address that is listened on."""
+    """Return the URL with which a person on this machine reaches the service."""
     if host in ("0.0.0.0", "::", ""):
         host = "127.0.0.1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def bind(host: str, port: int) -> str:
-    """As gunicorn takes it."""
+    """Return the address in gunicorn's form."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def check_port(host: str, port: int) -> None:
-    """Try the address now: gunicorn would find out last, and then try for five seconds.
+    """Check now that the address can be used: gunicorn would do it last, and retry for five seconds.
 
     Raises:
-        LaunchError: it is taken, or not of this machine.
+        LaunchError: the port is in use, or the address does not belong to this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -176,12 +180,15 @@ def check_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise LaunchError(
-                f"cannot listen on {bind(host, port)}: {error.strerror or error}. Set PORT (or HOST) to another."
+                f"cannot listen on {bind(host, port)}: {error.strerror or error}. Set PORT or HOST to another value."
             ) from error
 
 
 def allow_open_files() -> None:
-    """A live call needs two descriptors, and the usual soft limit is 1,024: use what the hard limit allows."""
+    """Raise the soft limit of open files as far as the hard limit allows, up to 65,536.
+
+    A running call needs two descriptors, and the usual soft limit is 1,024.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -189,7 +196,7 @@ def allow_open_files() -> None:
 
 
 def metrics_folder(instance: Path) -> Path:
-    """An empty folder for the workers' shared metrics, of this arbiter alone; those of dead ones are removed."""
+    """Create an empty folder for the metrics that this arbiter's workers share. Remove those of dead arbiters."""
     parent = instance / "metrics"
     parent.mkdir(mode=0o700, exist_ok=True)
     for other in parent.iterdir():

@@ -1,18 +1,22 @@
 """gunicorn's gevent worker with an orderly end.
 
-What gunicorn 26.2's own worker does at the end, and this one instead (its ``run``, ``notify``,
-``handle`` and ``handle_error`` are overridden, nothing else):
+It overrides ``init_signals``, ``run``, ``notify``, ``handle``, ``handle_request`` and ``handle_error``.
+These are the differences from the worker of gunicorn 26.2:
 
-* It waits for idle keep-alive connections, up to ``keepalive`` seconds each. Here they end at once.
-* At ``graceful_timeout`` the arbiter sends SIGKILL, and only then would it end its handlers: the
-  ``finally`` of a long stream never runs. Here a stream is ended in-band before that
-  (``Service.drain``), and the end of its handler is waited for.
-* SIGINT, and a killed arbiter, end it in the middle of calls. Here these have a second to end.
-* It notices a signal within a second. Here at once.
-* A connection that never waits keeps it from all others. Here it takes turns.
-* It writes pieces of a malformed request to the log and into the reply: there may be a key in it.
+* gunicorn waits for idle keep-alive connections, up to ``keepalive`` seconds each. This worker
+  closes them at once.
+* gunicorn's worker would end its handlers only at ``graceful_timeout``, but then the arbiter sends
+  SIGKILL, so the ``finally`` of a long stream never runs. This worker ends a stream in-band before
+  that (``Service.drain``) and waits for its handler to end.
+* With SIGINT, or if the arbiter is killed, gunicorn's worker ends in the middle of calls. Here the
+  calls have a second to end.
+* gunicorn's worker notices a signal within a second, this one at once.
+* A client that always has the next request ready blocks all other connections of gunicorn's worker.
+  Here the connections take turns.
+* gunicorn writes parts of a malformed request to the log and into the reply. They may contain a key,
+  so this worker does not.
 
-Only gunicorn imports this module, after ``gunicorn.conf.py`` has monkey-patched.
+Only gunicorn imports this module, after ``gunicorn.conf.py`` has applied gevent's monkey-patches.
 """
 
 from __future__ import annotations
@@ -44,14 +48,16 @@ from llm_service.settings import MEBIBYTE, Settings
 
 log = logging.getLogger(__name__)
 
-# Seconds. What gunicorn grants on Ctrl-C after SIGTERM is 2.0, so both together stay below it.
+# Seconds. On Ctrl-C after SIGTERM gunicorn grants 2.0, so the sum of both must stay below that.
 QUICK_CALLS, QUICK_CLOSE = 1.2, 0.6
-# Before gunicorn's SIGKILL: calls are ended 5 s, waited for until 3 s, the log is written until 1 s.
+# Seconds before gunicorn's SIGKILL: calls are ended at 5, the worker waits for them until 3, and the log is written
+# until 1.
 DRAIN_MARGIN, CALLS_MARGIN, CLOSE_MARGIN = 5.0, 3.0, 1.0
 
-# Measured on /health, 16 connections, one worker: p99 8-19 ms with it, 47-124 ms without; no cost in requests/s.
-LONGEST_ROUND = 0.002
-# Of an unread body: a little over twice the largest that is served by default.
+# Seconds. Measured on /health with 16 connections and one worker: p99 is 8-19 ms with it and 47-124 ms without, at the
+# same requests/s.
+MAX_ROUND = 0.002
+# Limits of an unread body: a little more than twice the largest body that is accepted by default.
 DISCARD_BYTES, DISCARD_SECONDS = 80 * MEBIBYTE, 10.0
 
 STATUS = {
@@ -63,25 +69,25 @@ STATUS = {
 
 
 class Service(Protocol):
-    """What the worker needs of ``app.extensions["llm_service"]``."""
+    """What the worker uses of ``app.extensions["llm_service"]``."""
 
     settings: Settings
 
     def start(self) -> None:
-        """After the fork: calls of workers that died are settled even if nobody calls."""
+        """Start after the fork, so that calls of dead workers are settled even if no new call comes."""
 
     def drain(self, seconds: float) -> None:
-        """Admit nothing more; wait; end what is live after ``seconds`` in-band. May be called again with fewer."""
+        """Admit no more calls, wait ``seconds``, then end running calls in-band. May be called again with fewer."""
 
     def close(self, deadline: float) -> int:
-        """Write the log rows, within ``deadline`` seconds; how many were not written (and logged as such)."""
+        """Write the log rows within ``deadline`` seconds. Return how many were not written; they are logged."""
 
 
 class Worker(GeventWorker):  # type: ignore[misc]
-    """Serves until a signal, then ends the calls it has, within the time that signal leaves."""
+    """Serves until a signal comes, then ends its calls within the time that the signal leaves."""
 
-    inherited: Any = None  # the arbiter's queue of signals, copied by the fork
-    embedded: Embedded | None = None  # an embedded Redis that this worker had to start
+    inherited: Any = None  # the arbiter's signal queue, copied by the fork
+    embedded: Embedded | None = None  # the embedded Redis, if this worker had to start it
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -101,8 +107,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def init_signals(self) -> None:
         super().init_signals()
-        # The loop's own watchers: a Python-level handler would wait for the loop to come round.
-        # Kept, or they would be collected.
+        # These are watchers of gevent's loop: a handler of Python's would wait for the loop's next iteration.
+        # The list keeps them from being garbage-collected.
         self._watchers = [
             gevent.signal_handler(signal.SIGTERM, self.end),
             gevent.signal_handler(signal.SIGINT, self.end, quick=True),
@@ -110,9 +116,9 @@ class Worker(GeventWorker):  # type: ignore[misc]
         ]
 
     def end(self, quick: bool = False) -> None:
-        """Begin the end, or hasten it; never delays one that has begun."""
+        """Begin the end, or make it come sooner. It never delays an end that has begun."""
         now = time.monotonic()
-        patience = 0.0 if quick else self.cfg.graceful_timeout - DRAIN_MARGIN
+        drain_seconds = 0.0 if quick else self.cfg.graceful_timeout - DRAIN_MARGIN
         if quick:
             calls, close = now + QUICK_CALLS, now + QUICK_CALLS + QUICK_CLOSE
         else:
@@ -120,12 +126,12 @@ class Worker(GeventWorker):  # type: ignore[misc]
             close = now + self.cfg.graceful_timeout - CLOSE_MARGIN
         if calls < self._calls_until:
             self._calls_until, self.close_by = calls, close
-            gevent.spawn(self.service.drain, patience)
+            gevent.spawn(self.service.drain, drain_seconds)
         self.alive = False
         self._woken.set()
 
-    def _signals_before_ours(self) -> None:
-        """A signal between the fork and ``init_signals`` went to the copy of the arbiter's handler."""
+    def _handle_early_signals(self) -> None:
+        """Handle signals from between the fork and ``init_signals``: the copied handler of the arbiter queued them."""
         while self.inherited is not None:
             try:
                 number = self.inherited.get_nowait()
@@ -139,26 +145,26 @@ class Worker(GeventWorker):  # type: ignore[misc]
     def run(self) -> None:
         self.service.start()
         servers = [self._serve(listener) for listener in self.sockets]
-        self._signals_before_ours()
+        self._handle_early_signals()
         while self.alive:
             self.notify()
             self._woken.wait(1.0)
         for server in servers:
-            server.close()  # the listening socket; connections live on
+            server.close()  # closes the listening socket; connections stay open
         for connection in tuple(self._idle):
             _end_of_input(connection)
         while self._busy() and time.monotonic() < self._calls_until:
             self.notify()
             gevent.sleep(0.02)
         if self._busy():
-            log.warning("%d connections were cut at the end", self._busy())
+            log.warning("%d busy connections were closed when the worker ended", self._busy())
 
     def finish(self) -> None:
-        """The last act of the process, after ``run`` or after what broke it."""
+        """Clean up at the end of the process, after ``run`` or after an error in it."""
         for watcher in self._watchers:
             watcher.cancel()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-            signal.signal(number, signal.SIG_IGN)  # a second one would interrupt what follows
+            signal.signal(number, signal.SIG_IGN)  # another signal would interrupt what follows
         if self.booted:
             self.service.close(max(QUICK_CLOSE, min(self.close_by - time.monotonic(), CALLS_MARGIN)))
         if self.embedded is not None:
@@ -170,7 +176,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         tls = {"ssl_context": ssl_context(self.cfg)} if self.cfg.is_ssl else {}
         server = StreamServer(listener, handle=partial(self.handle, listener), spawn=pool, **tls)
         if self.cfg.workers > 1:
-            server.max_accept = 1  # or one worker takes what another could serve now
+            server.max_accept = 1  # otherwise one worker accepts connections that another could serve now
         server.start()
         self._pools.append(pool)
         return server
@@ -179,17 +185,17 @@ class Worker(GeventWorker):  # type: ignore[misc]
         return sum(pool.size - pool.free_count() for pool in self._pools)
 
     def notify(self) -> None:
-        """The heartbeat, once a second."""
+        """Send the heartbeat. It is called once a second."""
         BaseWorker.notify(self)
         if self.ppid != os.getppid():
             if self.alive:
-                log.error("The arbiter is gone: this worker ends")
+                log.error("The arbiter has ended, so this worker ends too")
             self.end(quick=True)
         elif self.alive and self.service.settings.redis_url is None:
-            self._tend_redis()
+            self._restart_redis_if_down()
 
-    def _tend_redis(self) -> None:
-        """An embedded server that died, or ended with another service's arbiter, is started again."""
+    def _restart_redis_if_down(self) -> None:
+        """Restart the embedded server if it died, or ended with the arbiter of another service."""
         try:
             started = embedded_redis.tend(self.service.settings.instance_path)
         except EmbeddedRedisError as error:
@@ -197,7 +203,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
             return
         if started is not None:
             self.embedded = started
-            log.warning("Embedded Redis was down and has been started again")
+            log.warning("Embedded Redis was down and has been restarted")
 
     # Connections
 
@@ -210,14 +216,14 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def handle_request(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> None:
         self._idle.discard(sock)
-        # For one read of the body or one write of the reply; the wait for a next request is `keepalive`'s.
+        # This limits one read of the body or one write of the reply. `keepalive` limits the wait for the next request.
         sock.settimeout(self.service.settings.send_timeout)
         try:
             super().handle_request(listener_name, req, sock, addr)
             _discard_body(req)
-            self._be_fair()
+            self._yield_if_due()
         except TimeoutError:
-            raise StopIteration from None  # a caller that neither reads nor leaves; gunicorn would log a traceback
+            raise StopIteration from None  # the client neither reads nor disconnects; gunicorn would log a traceback
         finally:
             sock.settimeout(None)
             if self.alive:
@@ -225,38 +231,38 @@ class Worker(GeventWorker):  # type: ignore[misc]
             else:
                 _end_of_input(sock)
 
-    def _be_fair(self) -> None:
-        """Let the loop run if requests that never waited have kept it from running for a while.
+    def _yield_if_due(self) -> None:
+        """Let gevent's loop run if requests have kept it from running for longer than ``MAX_ROUND``.
 
-        A socket that always has the next request ready is read without once going through the loop: the other
-        connections, the heartbeat and the signals would wait for that client.
+        A socket that always has the next request ready is read without returning to the loop. The other connections,
+        the heartbeat and the signals would wait for that client.
         """
         current, now = gevent.get_hub().loop.iteration, time.monotonic()
         if current != self._round:
             self._round, self._round_began = current, now
-        elif now - self._round_began > LONGEST_ROUND:
+        elif now - self._round_began > MAX_ROUND:
             gevent.sleep(0)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: BaseException) -> None:
-        """A request that is not HTTP, or a defect. Tells neither the log nor the caller what was in it."""
+        """Answer after malformed HTTP or a defect. Neither the log nor the reply contains parts of the request."""
         if isinstance(exc, errors.ParseException):
             status = next((STATUS[kind] for kind in STATUS if isinstance(exc, kind)), HTTPStatus.BAD_REQUEST)
-            log.info("Malformed HTTP request refused: %s", type(exc).__name__)
+            log.info("Malformed HTTP request rejected: %s", type(exc).__name__)
         else:
             status = HTTPStatus.INTERNAL_SERVER_ERROR
-            log.error("Request failed outside the application: %s%s", type(exc).__name__, _place(exc))
-        with suppress(OSError):  # the caller left
+            log.error("Request failed outside the application: %s%s", type(exc).__name__, _location(exc))
+        with suppress(OSError):  # the client has disconnected
             client.settimeout(1.0)
             client.sendall(_problem(status))
 
 
 def _discard_body(req: Any) -> None:
-    """Read what the application left unread of a refused body, so that its sender gets to the reply.
+    """Read the rest of a rejected body, so that its sender can go on to read the reply.
 
-    gunicorn would do it without a bound and, while the sender is fast, without once yielding to other calls.
+    gunicorn would do that without a limit and, if the sender is fast, without yielding to other calls.
 
     Raises:
-        StopIteration: it is too much; the connection is not used again.
+        StopIteration: the rest is too large; the connection is not used again.
     """
     deadline = time.monotonic() + DISCARD_SECONDS
     left = DISCARD_BYTES
@@ -266,13 +272,13 @@ def _discard_body(req: Any) -> None:
             gevent.sleep(0)
             if left <= 0 or time.monotonic() > deadline:
                 raise StopIteration
-    except (OSError, errors.ParseException):  # ParseException: broken chunks
+    except (OSError, errors.ParseException):  # ParseException: malformed chunks
         raise StopIteration from None
 
 
 def _end_of_input(connection: socket.socket) -> None:
-    """What the kernel has received is still read and served; then reads see the end of the connection."""
-    with suppress(OSError):  # closed already
+    """Stop receiving. What the kernel has already received is still served; then reads see the end of the input."""
+    with suppress(OSError):  # it is already closed
         connection.shutdown(socket.SHUT_RD)
 
 
@@ -285,8 +291,8 @@ def _problem(status: HTTPStatus) -> bytes:
     return head.encode() + body
 
 
-def _place(error: BaseException) -> str:
-    """Where it was raised: file and line, without values."""
+def _location(error: BaseException) -> str:
+    """Return the file and line where the error was raised, without any values."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

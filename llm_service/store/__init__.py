@@ -1,7 +1,8 @@
 """What the service keeps: API keys and the request log, in SQLite or PostgreSQL.
 
-``keys`` and ``requests`` hold the queries, ``writer`` the one way a log row gets
-in, ``schema`` the migrations, ``engine`` how a database is reached.
+``keys``, ``budgets``, ``limits`` and ``requests`` hold the queries. ``writer`` is the
+only way to add a row to the log, ``schema`` runs the migrations and ``engine``
+connects to the database.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def configure(app: Flask, settings: Settings) -> None:
     """Bind the database to ``app``. Opens no connection.
 
     Raises:
-        SettingsError: naming DATABASE_URL.
+        SettingsError: DATABASE_URL cannot be used; the message names it.
     """
     app.config["SQLALCHEMY_DATABASE_URI"] = database_url(settings)
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = engine_options(settings)

@@ -1,9 +1,10 @@
-"""Thresholds of budgets that were passed: who finds one first, and when its webhook is due.
+"""Budget thresholds that were passed: which process records one, and when its webhook is due.
 
-What is spent is what the log says (``budgets.spent_in``), not what the ledger holds.
-A row of ``budget_alerts`` is inserted once per budget, amount, period and threshold,
-by whichever process comes first; a claim moves ``next_at`` into the future, so that
-no two processes send the same one, and what a killed one had claimed is due again.
+The spent amount comes from the request log (``budgets.spent_in``), not from the ledger.
+The first process that finds a passed threshold inserts a row into ``budget_alerts``, once
+per budget, amount, period and threshold. A claim moves ``next_at`` into the future, so that
+no two processes send the same alert. An alert that a killed process had claimed becomes due
+again.
 """
 
 from __future__ import annotations
@@ -19,30 +20,30 @@ from sqlalchemy import ColumnElement, Connection, Table, delete, func, select, u
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 
-from llm_service.catalog.catalog import TierBudget
+from llm_service.catalog.load import TierBudget
 from llm_service.core import ids, periods
 from llm_service.core.periods import Period
 from llm_service.store import budgets, engine, rollups
 from llm_service.store.budgets import Budget, Kind
 from llm_service.store.models import ApiKey, BudgetAlertRow, BudgetRow
-from llm_service.store.native import Native
+from llm_service.store.native import NativeThread
 
 THRESHOLDS = (50, 80, 100)  # percent
-KEPT = timedelta(days=90)  # after the end of its period
-# For statements over the whole log's sums, and for the turn to write.
+KEPT = timedelta(days=90)  # after the end of the period
+# Time-outs: of a statement that reads the sums of the whole log, and of the wait for SQLite's write lock.
 READ_SECONDS, WRITE_SECONDS = 30.0, 2.0
 
 _TABLE: Table = BudgetAlertRow.metadata.tables[BudgetAlertRow.__tablename__]
 _C = _TABLE.c
 _UNIQUE = [column.name for column in _TABLE.primary_key.columns]
 Identity: TypeAlias = tuple[Kind, str, str, str, int, int]
-_MANY = 500
-_MOST_KNOWN = 100_000
+_BATCH = 500  # names in one statement
+_MAX_KNOWN = 100_000
 T = TypeVar("T")
 
 
 class Spender(NamedTuple):
-    """Whose rows were written; "" where a row names nobody."""
+    """The key, user and organisation of written rows; "" where the rows name none."""
 
     key_id: str
     user: str
@@ -51,7 +52,7 @@ class Spender(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A row of ``budget_alerts``. ``attempts`` counts the one that is being made."""
+    """A row of ``budget_alerts``. ``attempts`` includes the attempt that is being made."""
 
     scope_kind: Kind
     scope_name: str
@@ -79,30 +80,34 @@ _FIELDS = tuple(Alert.__dataclass_fields__)
 
 
 class AlertLog:
-    """One per process, for one greenlet or thread; opens a connection for each call and keeps none."""
+    """The alerts in the database. Each process has one, for one greenlet or thread.
+
+    It opens a connection for each call and keeps none.
+    """
 
     def __init__(self, url: str, zone: str, tier_budget: Callable[[str | None], TierBudget | None]) -> None:
-        """``tier_budget``: of the tier with this name; of the default one for None."""
-        self._engine = engine.lone_engine(_existing(make_url(url)))
+        """``tier_budget`` returns the budget of the tier with this name, or of the default tier for None."""
+        self._engine = engine.unpooled_engine(_existing(make_url(url)))
         self._dialect: Any = sqlite if self._engine.dialect.name == "sqlite" else postgresql
         # psycopg is cooperative and must not run in a native thread.
-        self._native = Native() if self._dialect is sqlite else None
+        self._native = NativeThread() if self._dialect is sqlite else None
         self._zone, self._tier_budget = zone, tier_budget
         self._known: set[Identity] = set()
 
     def spenders(self, since: datetime) -> set[Spender]:
-        """Everybody with a row since then, to the day."""
+        """Return the spenders of all rows since the UTC day of ``since``."""
         return self._do(self._spenders, since)
 
     def passed(self, spenders: Collection[Spender], at: datetime, due: bool) -> list[Alert]:
-        """Thresholds that the budgets of these have passed in the periods around ``at``, and that nobody had found.
+        """Record and return the thresholds that the spenders' budgets have passed and that were not recorded before.
 
-        They are recorded; ``due``: to be delivered. A budget of nothing has no thresholds.
+        The periods are those around ``at``. With ``due`` the alerts are to be delivered. A budget of 0 has no
+        thresholds.
         """
         return self._do(self._passed, spenders, at, due)
 
     def claim(self, now: datetime, until: datetime) -> Alert | None:
-        """The first alert that is due, which is then not due for anybody else before ``until``."""
+        """Return the first alert that is due, or None. No other process gets it before ``until``."""
         return self._do(self._claim, now, until)
 
     def next_due(self) -> datetime | None:
@@ -112,11 +117,11 @@ class AlertLog:
         self._do(self._settle, alert, {"delivered_at": now, "next_at": None})
 
     def postponed(self, alert: Alert, until: datetime | None) -> None:
-        """Due again then; None: never."""
+        """Make the alert due again at ``until``; None means never."""
         self._do(self._settle, alert, {"next_at": until})
 
     def prune(self, now: datetime) -> int:
-        """Delete alerts of periods that ended ``KEPT`` ago; how many it were."""
+        """Delete the alerts of periods that ended more than ``KEPT`` ago. Return their number."""
         return self._do(self._prune, now)
 
     def close(self) -> None:
@@ -134,19 +139,21 @@ class AlertLog:
             return {Spender(*row) for row in connection.execute(statement)}
 
     def _passed(self, spenders: Collection[Spender], at: datetime, due: bool) -> list[Alert]:
-        named = {period: periods.period_id(period, self._zone, at) for period in periods.PERIODS}
+        period_ids = {period: periods.period_id(period, self._zone, at) for period in periods.PERIODS}
         with engine.reading(self._engine, READ_SECONDS) as connection:
             found = self._budgets_of(connection, spenders)
-            found = [item for item in found if item.amount_nanousd and not self._is_known(item, named, THRESHOLDS[-1])]
+            found = [
+                item for item in found if item.amount_nanousd and not self._is_known(item, period_ids, THRESHOLDS[-1])
+            ]
             spent = budgets.spent_in(connection, found, self._zone, at)
         alerts = [
-            self._alert(item, named[item.period], threshold, spent[item.scope, named[item.period]], at)
+            self._alert(item, period_ids[item.period], threshold, spent[item.scope, period_ids[item.period]], at)
             for item in found
             for threshold in THRESHOLDS
-            if spent[item.scope, named[item.period]] * 100 >= item.amount_nanousd * threshold
-            and not self._is_known(item, named, threshold)
+            if spent[item.scope, period_ids[item.period]] * 100 >= item.amount_nanousd * threshold
+            and not self._is_known(item, period_ids, threshold)
         ]
-        return self._recorded(alerts, at if due else None) if alerts else []
+        return self._record(alerts, at if due else None) if alerts else []
 
     def _budgets_of(self, connection: Connection, spenders: Collection[Spender]) -> list[Budget]:
         found = list(_rows_of(connection, "service", {""}))
@@ -158,27 +165,27 @@ class AlertLog:
             own[item.name].append(item)
         tiers = dict(_tiers_of(connection, keys))
         for key_id, rows in own.items():
-            # Keys of the environment have no row, and the default tier.
+            # Keys from API_KEYS have no row and belong to the default tier.
             found += budgets.effective(rows, key_id, self._tier_budget(tiers.get(key_id)))
         return found
 
-    def _is_known(self, budget: Budget, named: Mapping[Period, str], threshold: int) -> bool:
-        return _identity(budget, named[budget.period], threshold) in self._known
+    def _is_known(self, budget: Budget, period_ids: Mapping[Period, str], threshold: int) -> bool:
+        return _identity(budget, period_ids[budget.period], threshold) in self._known
 
     def _alert(self, budget: Budget, period_id: str, threshold: int, spent: int, at: datetime) -> Alert:
         resets_at = periods.ends_at(budget.period, self._zone, at)
         values = *_identity(budget, period_id, threshold), ids.new_id(), budget.period, resets_at, spent, at
         return Alert(*values)
 
-    def _recorded(self, alerts: list[Alert], next_at: datetime | None) -> list[Alert]:
-        """Those that nobody recorded before."""
-        # In one order everywhere: two processes must not wait for each other in a circle.
+    def _record(self, alerts: list[Alert], next_at: datetime | None) -> list[Alert]:
+        """Insert the alerts. Return those that no process had inserted before."""
+        # Every process inserts in the same order: otherwise two of them could deadlock.
         alerts.sort(key=lambda alert: alert.identity)
         rows = [asdict(alert) | {"next_at": next_at} for alert in alerts]
         statement = self._dialect.insert(_TABLE).on_conflict_do_nothing(index_elements=_UNIQUE).returning(_C.id)
         with engine.writing(self._engine, WRITE_SECONDS) as connection:
             new = set(connection.execute(statement, rows).scalars())
-        if len(self._known) > _MOST_KNOWN:  # of periods long gone
+        if len(self._known) > _MAX_KNOWN:  # most of them belong to periods that are over
             self._known.clear()
         self._known |= {alert.identity for alert in alerts}
         return [alert for alert in alerts if alert.id in new]
@@ -198,10 +205,10 @@ class AlertLog:
         return found
 
     def _settle(self, alert: Alert, values: dict[str, Any]) -> None:
-        # Only by who made the last attempt: an earlier one may have taken longer than its claim held.
-        mine = (_C.id == alert.id) & (_C.attempts == alert.attempts)
+        # Only the process of the last attempt may change the row: an earlier attempt may have outlasted its claim.
+        own_attempt = (_C.id == alert.id) & (_C.attempts == alert.attempts)
         with engine.writing(self._engine, WRITE_SECONDS) as connection:
-            connection.execute(update(_TABLE).where(mine).values(**values))
+            connection.execute(update(_TABLE).where(own_attempt).values(**values))
 
     def _prune(self, now: datetime) -> int:
         with engine.writing(self._engine, WRITE_SECONDS) as connection:
@@ -209,7 +216,7 @@ class AlertLog:
 
 
 def _existing(url: URL) -> URL:
-    """A file that is gone is an outage, and must not be replaced by an empty one."""
+    """Return a URL that never creates the SQLite file: a missing file is an outage, not a new database."""
     if url.get_backend_name() != "sqlite":
         return url
     return url.set(database=f"file:{quote(str(Path(str(url.database))))}", query={"mode": "rw", "uri": "true"})
@@ -232,19 +239,19 @@ def _rows_of(connection: Connection, kind: str, names: Collection[str]) -> Itera
         column.updated_at,
     )
     statement = select(*fields).where(column.scope_kind == kind)
-    for row in _in_parts(connection, statement, column.scope_name, names):
+    for row in _in_batches(connection, statement, column.scope_name, names):
         yield Budget(*row)
 
 
 def _tiers_of(connection: Connection, keys: Collection[str]) -> Iterator[tuple[str, str]]:
     column = ApiKey.metadata.tables[ApiKey.__tablename__].c
-    yield from _in_parts(connection, select(column.id, column.tier), column.id, keys)
+    yield from _in_batches(connection, select(column.id, column.tier), column.id, keys)
 
 
-def _in_parts(
+def _in_batches(
     connection: Connection, statement: Any, column: ColumnElement[str], names: Collection[str]
 ) -> Iterator[Any]:
-    """The rows whose ``column`` is one of ``names``, however many these are."""
+    """Yield the rows whose ``column`` is one of ``names``, with at most ``_BATCH`` names per statement."""
     wanted = sorted(names)
-    for start in range(0, len(wanted), _MANY):
-        yield from connection.execute(statement.where(column.in_(wanted[start : start + _MANY])))
+    for start in range(0, len(wanted), _BATCH):
+        yield from connection.execute(statement.where(column.in_(wanted[start : start + _BATCH])))

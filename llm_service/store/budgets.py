@@ -1,8 +1,8 @@
-"""Budgets: how much a scope may spend per period, and how much the log says it has spent.
+"""Budgets: how much a scope may spend per period, and how much it has spent according to the log.
 
 A scope is a key (named by its id), a user, an organisation or the whole service
-(named ""), for all models or for those a pattern matches. Needs an application
-context; no connection is held after a function returns.
+(named ""). A budget counts all models, or those that a pattern matches. These functions
+need an application context and hold no connection after they return.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, get_args
 from sqlalchemy import Connection, Table, and_, delete, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from llm_service.catalog.catalog import TierBudget
+from llm_service.catalog.load import TierBudget
 from llm_service.core import ids, periods
 from llm_service.core import limits as scopes
 from llm_service.core.limits import Budget as Budget
@@ -32,7 +32,7 @@ _LABELS: dict[str, str] = {"key": "key_id", "user": "user", "org": "org"}
 
 _TABLE: Table = BudgetRow.metadata.tables[BudgetRow.__tablename__]
 _C = _TABLE.c
-# The id of a budget that is a line of the catalogue and no row.
+# The id of a budget that comes from a tier of the catalogue and has no row.
 TIER = "tier"
 _ALWAYS = datetime.min.replace(tzinfo=UTC)
 
@@ -42,7 +42,7 @@ class BudgetUnknown(LookupError):
 
 
 def list_all() -> list[Budget]:
-    """By kind, name, model and period."""
+    """Return all budgets, sorted by kind, name, model and period."""
     with engine.reading(db.engine) as connection:
         return _sorted(_budget(row) for row in connection.execute(select(_TABLE)).mappings())
 
@@ -54,14 +54,14 @@ def find(budget_id: str) -> Budget | None:
 
 
 def of_scope(kind: Kind, name: str) -> list[Budget]:
-    """All of one scope, those for single models too."""
+    """Return all budgets of one scope, including those for single models."""
     statement = select(_TABLE).where(_C.scope_kind == kind, _C.scope_name == name)
     with engine.reading(db.engine) as connection:
         return _sorted(_budget(row) for row in connection.execute(statement).mappings())
 
 
 def for_caller(key_id: str, user: str | None, org: str | None) -> list[Budget]:
-    """Every budget that a call of this key may count against, the whole service's too: one SELECT."""
+    """Return every budget that a call of this key may count against, the whole service's too, in one SELECT."""
     scopes = [("key", key_id), ("service", "")]
     scopes += [(kind, name) for kind, name in (("user", user), ("org", org)) if name]
     matching = or_(*(and_(_C.scope_kind == kind, _C.scope_name == name) for kind, name in scopes))
@@ -70,10 +70,11 @@ def for_caller(key_id: str, user: str | None, org: str | None) -> list[Budget]:
 
 
 def effective(found: Iterable[Budget], key_id: str, tier: TierBudget | None) -> list[Budget]:
-    """The budgets a call of this key counts against: its rows (``for_caller``) and what its tier allows each key.
+    """Return the budgets that limit this key: ``found`` (from ``for_caller``) and its tier's budget per key.
 
-    A budget of the key's own for all models, for whichever period, stands instead of the tier's; one for single
-    models, or of its user or organisation, stands beside it. The tier's has the id ``TIER``.
+    If the key has a budget of its own for all models, whatever its period, that one replaces the tier's. Budgets
+    for single models and budgets of the key's user or organisation apply in addition. The tier's budget has the
+    id ``TIER``.
     """
     found = list(found)
     own = any(item.kind == "key" and item.name == key_id and not item.model for item in found)
@@ -83,15 +84,16 @@ def effective(found: Iterable[Budget], key_id: str, tier: TierBudget | None) -> 
 
 
 def put(kind: Kind, name: str, amount_nanousd: int, period: Period, model: str = "") -> Budget:
-    """Set the budget of this scope, model and period; there is at most one.
+    """Set the budget of this scope, model and period. There is at most one.
 
     Raises:
-        ValueError: an unknown kind or period, a name where there is none, or an amount out of range.
+        ValueError: the kind or period is unknown, the service has a name or another scope has none, or the amount is
+            out of range.
     """
     if kind not in KINDS or period not in periods.PERIODS:
         raise ValueError("unknown kind or period")
     if (kind == "service") != (name == ""):
-        raise ValueError("the service has no name, everybody else has one")
+        raise ValueError("the service has no name, every other scope has one")
     if not 0 <= amount_nanousd <= MOST_NANODOLLARS:
         raise ValueError("the amount is out of range")
     now = datetime.now(UTC)
@@ -105,10 +107,10 @@ def put(kind: Kind, name: str, amount_nanousd: int, period: Period, model: str =
 
 
 def remove(budget_id: str) -> Budget:
-    """Delete the budget; what it was. The scope is then without this limit.
+    """Delete the budget and return it.
 
     Raises:
-        BudgetUnknown.
+        BudgetUnknown: there is none with this id.
     """
     statement = delete(_TABLE).where(_C.id == budget_id).returning(*_C)
     with engine.writing(db.engine) as connection:
@@ -119,20 +121,20 @@ def remove(budget_id: str) -> Budget:
 
 
 def spent(
-    budgets: Iterable[Budget], zone: str, at: datetime | None = None, *, patience: float | None = None
+    budgets: Iterable[Budget], zone: str, at: datetime | None = None, *, statement_timeout: float | None = None
 ) -> dict[tuple[str, str], int]:
-    """(scope, period id) to nano-dollars spent in the period around ``at`` (now), for each of ``budgets``.
+    """Map (scope, period id) of each budget to the nano-dollars spent in the period around ``at`` (default: now).
 
-    The sum of the known costs of the scope's rows in the period. Whole UTC days come from the sums per day;
-    the part of a day with which a period of another zone begins, from rows. Where retention has deleted
-    those, the whole UTC day counts: rather too much than too little.
+    The amount is the sum of the known costs of the scope's rows in the period. Whole UTC days come from the sums
+    per day. In another time zone a period can begin within a UTC day: that part comes from rows. Where retention
+    has deleted these rows, the whole UTC day counts, because too much is better than too little.
     """
-    with engine.reading(db.engine, patience) as connection:
+    with engine.reading(db.engine, statement_timeout) as connection:
         return spent_in(connection, budgets, zone, at or datetime.now(UTC))
 
 
 def spent_in(connection: Connection, budgets: Iterable[Budget], zone: str, at: datetime) -> dict[tuple[str, str], int]:
-    """As ``spent``, over a connection that may have more to read in the same transaction."""
+    """``spent`` over a given connection, so that other reads can share the transaction."""
     wanted: dict[tuple[Kind, Period, bool], list[Budget]] = {}
     found: dict[tuple[str, str], int] = {}
     for budget in budgets:
@@ -168,7 +170,7 @@ def _budget(row: Any) -> Budget:
 
 
 def _sorted(found: Iterable[Budget]) -> list[Budget]:
-    """In one order on every database, whatever it makes of letters."""
+    """Sort here, so that the order does not depend on the database's collation."""
     return sorted(
         found, key=lambda item: (KINDS.index(item.kind), item.name, item.model, periods.PERIODS.index(item.period))
     )

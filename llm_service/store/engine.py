@@ -1,7 +1,7 @@
-"""How the databases are reached: URLs, time-outs and SQLite's pragmas.
+"""How the service connects to its database: URLs, time-outs and SQLite's pragmas.
 
 ``hide_parameters`` is always on: an SQLAlchemy error or an engine log line must
-never print what a row holds.
+never print the values of a row.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SQLITE_BUSY_MS = 250
 STATEMENT_TIMEOUT_MS = 5_000
 LOCK_TIMEOUT_MS = 2_000
 
-# A black-holed PostgreSQL must cost a call seconds, not the kernel's two hours.
+# If packets to PostgreSQL are lost, a call must wait seconds, not the kernel's two hours.
 _LIBPQ = {
     "connect_timeout": 5,
     "keepalives_idle": 15,
@@ -35,24 +35,24 @@ _LIBPQ = {
 
 
 def database_url(settings: Settings) -> str:
-    """The SQLAlchemy URL, with an absolute path for SQLite.
+    """Return the SQLAlchemy URL, with an absolute path for SQLite.
 
-    Flask-SQLAlchemy takes a relative path from its own instance folder, sqlite3
-    from the working directory: absolute, both mean the same file.
+    Flask-SQLAlchemy resolves a relative path in its own instance folder, sqlite3 in
+    the working directory. An absolute path means the same file to both.
 
     Raises:
-        SettingsError: not a URL, or not of a database this service works with.
+        SettingsError: it is not a URL, or names a database that this service does not support.
     """
     try:
         url = make_url(settings.sqlalchemy_url)
     except ArgumentError:
-        raise SettingsError("DATABASE_URL: is not an SQLAlchemy URL") from None
+        raise SettingsError("DATABASE_URL: must be an SQLAlchemy URL") from None
     if url.drivername in ("postgresql", "postgresql+psycopg"):
         return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
     if url.drivername not in ("sqlite", "sqlite+pysqlite"):
         raise SettingsError("DATABASE_URL: must be sqlite:///path or postgresql://user:password@host/name")
     if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
-        raise SettingsError("DATABASE_URL: SQLite needs a plain file path, which all workers can share")
+        raise SettingsError("DATABASE_URL: SQLite needs a plain file path that all workers can open")
     return url.set(database=str(Path(url.database).absolute())).render_as_string(hide_password=False)
 
 
@@ -62,7 +62,7 @@ def engine_options(settings: Settings) -> dict[str, Any]:
 
 
 def options_for(url: URL) -> dict[str, Any]:
-    """Keyword arguments for ``create_engine``."""
+    """Return the keyword arguments of ``create_engine``."""
     if url.get_backend_name() == "sqlite":
         return {"hide_parameters": True, "pool_events": [(_on_sqlite_connect, "connect")]}
     return {
@@ -75,15 +75,15 @@ def options_for(url: URL) -> dict[str, Any]:
     }
 
 
-def lone_engine(url: str | URL) -> Engine:
-    """An engine without a pool, for who keeps one connection to itself: the log writer, a migration."""
+def unpooled_engine(url: str | URL) -> Engine:
+    """Return an engine without a pool, for a user of a single connection such as the log writer or a migration."""
     options = options_for(make_url(url))
     kept = {name: options[name] for name in ("hide_parameters", "pool_events", "connect_args") if name in options}
     return create_engine(url, poolclass=NullPool, **kept)
 
 
 def _connect_args(url: URL) -> dict[str, Any]:
-    """What the URL itself sets wins: connect_args would override it."""
+    """Leave out what the URL itself sets, because connect_args would override it."""
     arguments: dict[str, Any] = {name: value for name, value in _LIBPQ.items() if name not in url.query}
     ours = f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={LOCK_TIMEOUT_MS}"
     theirs = url.query.get("options", "")
@@ -92,14 +92,14 @@ def _connect_args(url: URL) -> dict[str, Any]:
 
 
 def set_pragmas(connection: sqlite3.Connection) -> None:
-    """Raises sqlite3.OperationalError when another process is just switching the file to WAL."""
+    """Raises sqlite3.OperationalError if another process is switching the file to WAL at this moment."""
     connection.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_MS}")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
 
 
 def _on_sqlite_connect(connection: sqlite3.Connection, _record: object) -> None:
-    # The switch to WAL does not wait for busy_timeout: processes that open a new file at once collide.
+    # The switch to WAL ignores busy_timeout, so processes that open a new file at the same time collide.
     for attempt in range(100):
         try:
             set_pragmas(connection)
@@ -111,22 +111,25 @@ def _on_sqlite_connect(connection: sqlite3.Connection, _record: object) -> None:
 
 
 @contextmanager
-def reading(engine: Engine, patience: float | None = None) -> Iterator[Connection]:
-    """A connection for SELECTs; ``patience`` seconds per statement instead of the service's own limit."""
+def reading(engine: Engine, statement_timeout: float | None = None) -> Iterator[Connection]:
+    """Open a connection for SELECTs. ``statement_timeout``: seconds, instead of the service's own (PostgreSQL)."""
     with engine.connect() as connection:
-        if patience is not None and engine.dialect.name == "postgresql":
-            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {int(patience * 1000)}")
+        if statement_timeout is not None and engine.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {int(statement_timeout * 1000)}")
         yield connection
 
 
 @contextmanager
-def writing(engine: Engine, patience: float = 10.0) -> Iterator[Connection]:
-    """A transaction that waits up to ``patience`` seconds for SQLite's write lock, which the log writers hold
-    for milliseconds at a time. For commands of people: it blocks its thread."""
+def writing(engine: Engine, lock_timeout: float = 10.0) -> Iterator[Connection]:
+    """Open a transaction that waits up to ``lock_timeout`` seconds for SQLite's write lock.
+
+    The log writers hold that lock for milliseconds at a time. The wait blocks the thread, so this is for commands
+    that people run.
+    """
     with engine.connect() as connection:
         sqlite = engine.dialect.name == "sqlite"
         if sqlite:
-            connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(patience * 1000)}")
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(lock_timeout * 1000)}")
         try:
             yield connection
             connection.commit()
@@ -136,7 +139,7 @@ def writing(engine: Engine, patience: float = 10.0) -> Iterator[Connection]:
 
 
 def schema_missing(error: BaseException) -> bool:
-    """Whether ``error`` says that a table or column does not exist: the migrations were not applied."""
+    """Whether ``error`` means that a table or column is missing because migrations were not applied."""
     if not isinstance(error, DBAPIError):
         return False
     if getattr(error.orig, "sqlstate", None) in ("42P01", "42703"):

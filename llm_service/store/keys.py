@@ -1,9 +1,9 @@
-"""API keys: ``lsk_<8 characters id>_<43 characters secret>``.
+"""API keys: ``lsk_<id of 8 characters>_<secret of 43 characters>``.
 
-Only the digest is stored: HMAC-SHA-256 of the whole key under the service's
-secret, in hex. The pure half (``parse_key``, ``digest``, ``verify``) touches
-nothing; the other half needs an application context for ``db.engine`` and holds
-no connection after it returns.
+Only a digest is stored: the HMAC-SHA-256 of the whole key under the service's
+secret, in hex. ``new_key``, ``parse_key``, ``digest`` and ``verify`` do no I/O. The
+other functions need an application context for ``db.engine`` and hold no connection
+after they return.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from llm_service.extensions import db
 from llm_service.store import engine
 from llm_service.store.models import ApiKey
 
-# Base 32 without 0, 1, l and o: ids are read out and typed by people.
+# Base 32 without 0, 1, l and o, because people read ids aloud and type them.
 _ALPHABET = "23456789abcdefghijkmnpqrstuvwxyz"
-# By position: the secret may itself hold "_" and "-".
+# Matched by position, because the secret itself may contain "_" and "-".
 _KEY = re.compile(rf"lsk_([{_ALPHABET}]{{8}})_[A-Za-z0-9_-]{{43}}")
 _LENGTH = 56
 _TABLE: Table = ApiKey.metadata.tables[ApiKey.__tablename__]
@@ -62,7 +62,7 @@ class StoredKey:
     revoked_at: datetime | None = None
     previous_digest: str | None = field(default=None, repr=False)
     previous_until: datetime | None = None
-    networks: tuple[str, ...] = ()  # CIDR; empty: from anywhere
+    networks: tuple[str, ...] = ()  # CIDR; empty: the key may be used from anywhere
 
     @property
     def id(self) -> str:
@@ -78,7 +78,7 @@ class StoredKey:
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A key and the only copy of its text."""
+    """A new key with the only copy of its text."""
 
     stored: StoredKey
     text: str = field(repr=False)
@@ -93,13 +93,13 @@ class KeyRevoked(ValueError):
 
 
 def new_key(key_id: str | None = None) -> tuple[str, str]:
-    """(id, text) of a fresh key: 256 random bits in the secret."""
+    """Return (id, text) of a new key. Its secret has 256 random bits."""
     key_id = key_id or "".join(secrets.choice(_ALPHABET) for _ in range(8))
     return key_id, f"lsk_{key_id}_{secrets.token_urlsafe(32)}"
 
 
 def parse_key(text: str) -> str | None:
-    """The key's id when ``text`` has the form of a key, else None. Says nothing about its truth."""
+    """Return the key's id if ``text`` has the form of a key, else None. The secret is not checked."""
     if len(text) != _LENGTH:
         return None
     match = _KEY.fullmatch(text)
@@ -107,18 +107,18 @@ def parse_key(text: str) -> str | None:
 
 
 def digest(text: str, hmac_key: bytes) -> str:
-    # surrogatepass: what a header decodes to may hold anything, and must end as "wrong", not as an exception.
+    # surrogatepass: a header may decode to any text, and the result must be "wrong", not an exception.
     return hmac.new(hmac_key, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
 
 def verify(stored: StoredKey, presented: str, hmac_key: bytes, now: datetime) -> Verdict:
-    """Whether ``presented`` opens ``stored`` at ``now``, in constant time.
+    """Check in constant time whether ``presented`` is the key ``stored`` and valid at ``now``.
 
-    Only who holds the right secret learns that it is revoked or expired.
+    Only a caller with the right secret learns that the key is revoked or expired.
     """
-    found = digest(presented, hmac_key).encode()
-    current = hmac.compare_digest(found, stored.digest.encode())
-    previous = hmac.compare_digest(found, (stored.previous_digest or "").encode())
+    actual = digest(presented, hmac_key).encode()
+    current = hmac.compare_digest(actual, stored.digest.encode())
+    previous = hmac.compare_digest(actual, (stored.previous_digest or "").encode())
     in_grace = previous and stored.previous_until is not None and now < stored.previous_until
     if not (current or in_grace):
         return "wrong"
@@ -127,13 +127,13 @@ def verify(stored: StoredKey, presented: str, hmac_key: bytes, now: datetime) ->
 
 
 def find(key_id: str) -> StoredKey | None:
-    """The key with this id, revoked and expired ones too."""
+    """Return the key with this id, even if it is revoked or expired."""
     with engine.reading(db.engine) as connection:
         return _one(connection, key_id)
 
 
 def matching(reference: str) -> list[StoredKey]:
-    """Keys an operator may mean: the one with this id (or text), else all with this name."""
+    """Return the keys that an operator may mean: the one with this id (or key text), else all with this name."""
     key_id = parse_key(reference) or reference
     found = find(key_id) if len(key_id) == 8 else None
     if found is not None:
@@ -144,14 +144,14 @@ def matching(reference: str) -> list[StoredKey]:
 
 
 def list_all() -> list[StoredKey]:
-    """Every key, oldest first."""
+    """Return every key, oldest first."""
     statement = select(_TABLE).order_by(_TABLE.c.created_at, _TABLE.c.id)
     with engine.reading(db.engine) as connection:
         return [_stored(row) for row in connection.execute(statement).mappings()]
 
 
 def any_exists() -> bool:
-    """Whether a first key was ever made."""
+    """Whether any key was ever created."""
     with engine.reading(db.engine) as connection:
         return connection.execute(select(_TABLE.c.id).limit(1)).first() is not None
 
@@ -172,7 +172,7 @@ def issue(
     storage: bool | None = None,
     expires_at: datetime | None = None,
 ) -> Issued:
-    """Make and store a key. A limit that is None is the tier's; no ``models`` or ``networks`` means all."""
+    """Create and store a key. A limit of None means the tier's; empty ``models`` or ``networks`` means all."""
     values: dict[str, Any] = {
         "name": name,
         "org": org,
@@ -194,7 +194,7 @@ def issue(
             with engine.writing(db.engine) as connection:
                 connection.execute(insert(_TABLE).values(id=key_id, digest=digest(text, hmac_key), **values))
                 return Issued(_existing(connection, key_id), text)
-        except IntegrityError:  # 40 bits of id: two alike are rare, not impossible
+        except IntegrityError:  # an id has 40 bits, so two equal ids are rare but possible
             if attempt == 4:
                 raise
     raise AssertionError("unreachable")
@@ -204,25 +204,26 @@ def change(key_id: str, values: Mapping[str, Any]) -> StoredKey:
     """Set any of name, org, user, tier, rpm, tpm, parallel, models, networks, json_answers, storage and expires_at.
 
     Raises:
-        KeyUnknown, KeyRevoked.
+        KeyUnknown, KeyRevoked: such a key cannot be changed.
     """
     unknown = set(values) - _CHANGEABLE
     if unknown:
-        raise TypeError(f"a key has no changeable {sorted(unknown)[0]}")
+        raise TypeError(f"{sorted(unknown)[0]} is not a field of a key that can be changed")
     with engine.writing(db.engine) as connection:
         return _changed(connection, key_id, dict(values))
 
 
 def rotate(key_id: str, hmac_key: bytes, grace: timedelta) -> Issued:
-    """Give the key a new secret; the one before stays valid for ``grace``, and no older one does.
+    """Give the key a new secret. The previous secret stays valid for ``grace``, older ones do not.
 
     Raises:
-        KeyUnknown, KeyRevoked.
+        KeyUnknown, KeyRevoked: such a key cannot be rotated.
     """
     _, text = new_key(key_id)
     kept = grace > timedelta(0)
     values = {
-        # The column, not a value read before: of two rotations at once the later one keeps the earlier one's key.
+        # The column, not a value that was read before: if two rotations run at once, the later one must keep the
+        # secret of the earlier one.
         "previous_digest": _TABLE.c.digest if kept else None,
         "previous_until": _now() + grace if kept else None,
         "digest": digest(text, hmac_key),
@@ -232,10 +233,10 @@ def rotate(key_id: str, hmac_key: bytes, grace: timedelta) -> Issued:
 
 
 def revoke(key_id: str) -> StoredKey:
-    """Refuse the key from now on, its grace period included. Doing it twice keeps the first time.
+    """Reject the key from now on, and its previous secret too. A second call keeps the time of the first.
 
     Raises:
-        KeyUnknown.
+        KeyUnknown: there is no key with this id.
     """
     revoked = func.coalesce(_TABLE.c.revoked_at, _now())
     with engine.writing(db.engine) as connection:

@@ -1,7 +1,8 @@
 """Limits of users, organisations, networks, models and the whole service.
 
-Keys have theirs in ``api_keys``, tiers in the catalogue. A network is named in CIDR
-and limits all calls from there together; a model by a pattern as in budgets.
+The limits of keys are in ``api_keys``, those of tiers in the catalogue. A network is named
+in CIDR, and its limits apply to all calls from it together. A model is named by a pattern, as
+in budgets.
 """
 
 from __future__ import annotations
@@ -28,16 +29,16 @@ _C = _TABLE.c
 
 
 def list_all() -> list[Limits]:
-    """By kind and name."""
+    """Return all limits, sorted by kind and name."""
     with engine.reading(db.engine) as connection:
         found = [Limits(*row) for row in connection.execute(select(_TABLE))]
     return sorted(found, key=lambda item: (KINDS.index(item.kind), item.name))
 
 
 def for_caller(user: str | None, org: str | None) -> list[Limits]:
-    """Those that a call of this user and organisation may count against: one SELECT.
+    """Return the limits that a call of this user and organisation may count against, in one SELECT.
 
-    Of networks and models all: which apply is known with the call.
+    The limits of networks and models are all returned: which of them apply depends on the call.
     """
     scopes = [(kind, name) for kind, name in (("user", user), ("org", org)) if name]
     named = (and_(_C.scope_kind == kind, _C.scope_name == name) for kind, name in scopes)
@@ -48,15 +49,15 @@ def for_caller(user: str | None, org: str | None) -> list[Limits]:
 
 
 def put(kind: Kind, name: str, values: Mapping[str, int | None]) -> Limits:
-    """Set any of rpm, tpm and parallel; what is not named stays.
+    """Set any of rpm, tpm and parallel. Limits that are not in ``values`` stay as they are.
 
     Raises:
-        ValueError: an unknown kind, a name where there is none or none where there is one, a network that is not
-            in CIDR, or a limit that is no positive integer.
+        ValueError: the kind is unknown, the service has a name or another scope has none, the network is not in
+            CIDR, or a limit is not a positive integer.
     """
     if kind not in KINDS or (kind == "service") != (name == ""):
-        raise ValueError("the service has no name, all others have one")
-    name = normal(kind, name)
+        raise ValueError("the service has no name, every other scope has one")
+    name = normalized(kind, name)
     if set(values) - set(NAMES) or any(value is not None and value < 1 for value in values.values()):
         raise ValueError(f"limits are {', '.join(NAMES)}, each at least 1")
     dialect: Any = sqlite if db.engine.dialect.name == "sqlite" else postgresql
@@ -73,13 +74,13 @@ def put(kind: Kind, name: str, values: Mapping[str, int | None]) -> Limits:
 
 
 def remove(kind: Kind, name: str) -> bool:
-    """Delete the scope's limits; whether there were some."""
-    name = normal(kind, name)
+    """Delete the scope's limits. Return whether there were any."""
+    name = normalized(kind, name)
     with engine.writing(db.engine) as connection:
-        gone = connection.execute(delete(_TABLE).where(_C.scope_kind == kind, _C.scope_name == name))
-        return gone.rowcount > 0
+        deleted = connection.execute(delete(_TABLE).where(_C.scope_kind == kind, _C.scope_name == name))
+        return deleted.rowcount > 0
 
 
-def normal(kind: Kind, name: str) -> str:
-    """``name`` as it is stored: of a network without the host's bits. Raises ValueError if it is none."""
+def normalized(kind: Kind, name: str) -> str:
+    """Return ``name`` as it is stored: a network has no host bits. Raises ValueError if it is not a network."""
     return str(ip_network(name, strict=False)) if kind == "network" else name

@@ -1,7 +1,7 @@
-"""The tables. Each change here is a new file in ``migrations/versions``.
+"""The tables. Each change here needs a new file in ``migrations/versions``.
 
-There is no column that could hold content: no prompt, no completion, no tool
-arguments, no headers, no key.
+No column can hold content: no prompt, no completion, no tool arguments, no headers,
+no key.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from llm_service.extensions import db
 
 
 class UTCDateTime(TypeDecorator[datetime]):
-    """An aware datetime in, an aware UTC datetime out, on every database.
+    """Takes an aware datetime and returns an aware UTC datetime, on every database.
 
-    SQLite keeps no zone: there it is stored as UTC without one.
+    SQLite stores no time zone, so there the value is stored in UTC without one.
     """
 
     impl = DateTime(timezone=True)
@@ -27,7 +27,7 @@ class UTCDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError("a datetime without a zone is ambiguous")
+            raise ValueError("a datetime must have a time zone")
         value = value.astimezone(UTC)
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
@@ -42,9 +42,9 @@ class Base(DeclarativeBase):
 
 
 class ApiKey(Base):
-    """A key as stored: its HMAC-SHA-256 digest, never the key.
+    """An API key: its HMAC-SHA-256 digest, never the key itself.
 
-    ``previous_digest`` is valid until ``previous_until``: the grace period of a rotation.
+    ``previous_digest`` is valid until ``previous_until``, the end of a rotation's grace period.
     """
 
     __tablename__ = "api_keys"
@@ -64,16 +64,16 @@ class ApiKey(Base):
     previous_until: Mapped[datetime | None] = mapped_column(UTCDateTime)
     tpm: Mapped[int | None]
     parallel: Mapped[int | None]
-    # CIDR; null: from anywhere.
+    # In CIDR. Null: the key may be used from anywhere.
     networks: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
-    # One of JsonAnswers; null: off.
+    # One of JsonAnswers. Null: off.
     json_answers: Mapped[str | None] = mapped_column(String(16))
-    # Whether the vendor may keep content when asked to; null: what the service says.
+    # Whether the vendor may store content when a call asks for it. Null: the service's setting.
     storage: Mapped[bool | None]
 
 
 class LimitRow(Base):
-    """Limits of a user, an organisation or (with the name "") the whole service; null: none of this kind."""
+    """Limits of one scope. The whole service has the name "". Null means no limit."""
 
     __tablename__ = "limits"
 
@@ -85,7 +85,7 @@ class LimitRow(Base):
 
 
 class BudgetRow(Base):
-    """Money a scope may spend per period. ``model`` "" means all models, ``scope_name`` "" the whole service."""
+    """Money that a scope may spend per period. ``model`` "" means all models; the whole service has the name ""."""
 
     __tablename__ = "budgets"
 
@@ -102,9 +102,9 @@ class BudgetRow(Base):
 
 
 class UsageDay(Base):
-    """The calls of one UTC day with the same key, labels and model, added up: kept when rows go.
+    """The sums of one UTC day's calls with the same key, labels and model. They stay when rows are deleted.
 
-    "" stands for null. ``cost_nanousd`` is null when every cost is, as in a sum of rows.
+    "" stands for null. ``cost_nanousd`` is null if the cost of every call is null, as in a sum of rows.
     """
 
     __tablename__ = "usage_daily"
@@ -129,10 +129,10 @@ class UsageDay(Base):
 
 
 class RequestRow(Base):
-    """One call. The columns are those of the request log in docs; unknown is null, never 0.
+    """One call. The columns are those of the request log in the documents. Null, never 0, means unknown.
 
-    Token counts are BigInteger because they are a vendor's claim: one absurd
-    number must not make PostgreSQL refuse the row.
+    Token counts are BigInteger because vendors report them: PostgreSQL must not
+    reject the row because one number is absurd.
     """
 
     __tablename__ = "requests"
@@ -166,7 +166,7 @@ class RequestRow(Base):
     upstream_request_id: Mapped[str | None] = mapped_column(String(128))
     client_ip_hmac: Mapped[str | None] = mapped_column(String(64))
 
-    # Two indexes serve every listing and every usage query with a start; each more would slow the writer.
+    # These two indexes serve every listing and every usage query with a start. Each further one slows the writer.
     __table_args__ = (
         Index(None, "created_at"),
         Index(None, "key_id", "created_at"),
@@ -179,7 +179,7 @@ OUTCOMES = ("ok", "refused", "upstream_error", "timeout", "client_closed", "abor
 class BudgetAlertRow(Base):
     """A threshold that a budget passed: at most one row per budget, amount, period and threshold in percent.
 
-    ``next_at`` is when its webhook is due; null once it is delivered or given up, and where there is none.
+    ``next_at`` is when its webhook is due. It is null if the webhook was delivered or given up, or if none is set up.
     """
 
     __tablename__ = "budget_alerts"

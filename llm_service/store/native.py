@@ -1,4 +1,4 @@
-"""Work that never yields to gevent's hub, such as SQLite's, done in a real thread while the hub goes on."""
+"""Run work that never yields to gevent's hub, such as SQLite's, in a native thread, so that the hub keeps running."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class Native:
-    """One native thread where gevent has replaced threads; elsewhere the caller's own, which is one already.
+class NativeThread:
+    """Runs functions in one native thread if gevent has replaced threads, otherwise in the caller's own thread.
 
-    For one greenlet at a time. The thread starts with the first call.
+    One greenlet at a time may use it. The thread starts with the first call.
     """
 
     def __init__(self) -> None:
         self._pool = _pool()
 
     def __call__(self, function: Callable[..., T], *arguments: Any) -> T:
-        """What ``function`` returns or raises."""
+        """Return what ``function`` returns, or raise what it raises."""
         if self._pool is None:
             return function(*arguments)
-        # As a value: gevent's pool would print the traceback of an exception before handing it on.
-        done: tuple[Exception | None, Any] = self._pool.apply(_attempt, (function, arguments))
-        error, result = done
+        # The exception travels as a value: gevent's pool would print its traceback before passing it on.
+        outcome: tuple[Exception | None, Any] = self._pool.apply(_attempt, (function, arguments))
+        error, result = outcome
         if error is not None:
             raise error
         returned: T = result
@@ -38,7 +38,7 @@ class Native:
 def _attempt(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Exception | None, Any]:
     try:
         return None, function(*arguments)
-    except Exception as error:  # noqa: BLE001 - raised by who asked, in its own thread
+    except Exception as error:  # noqa: BLE001 - the caller raises it in its own thread
         return error, None
 
 

@@ -1,7 +1,8 @@
-"""Reading the request log. Rows are dicts with the names of the columns, times aware in UTC.
+"""Reading the request log. Rows are dicts from column name to value; times are aware and in UTC.
 
-Needs an application context for ``db.engine``. ``patience`` is how many seconds
-one statement may take instead of the service's own limit (PostgreSQL).
+These functions need an application context for ``db.engine``. ``statement_timeout``
+is the number of seconds that one statement may take, instead of the service's own
+limit (PostgreSQL).
 """
 
 from __future__ import annotations
@@ -37,20 +38,20 @@ _DIMENSIONS = {
 }
 
 _PAGE = 1000
-_IDS = 500
-# A row is written when its call ends but dated when it began, so a follower looks back: often over the last
-# two minutes, now and then over an hour for the calls that took longer.
+_IDS = 500  # in one statement
+# A row is written when its call ends but has the time at which the call began, so a follower looks back: every time
+# over the last two minutes, and every 15 s over the last hour, for calls that took longer.
 _NEAR, _FAR, _FAR_EVERY = timedelta(minutes=2), timedelta(hours=1), 15.0
 
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """The calls of one group added up.
+    """The sums of one group of calls.
 
-    ``group`` None: the calls that have none (no org; no model was reached).
-    ``cost_nanousd`` sums the known costs and is None when there are only unknown
-    ones; ``unpriced_calls`` counts the calls of unknown cost. A refused call
-    never reached a vendor: its cost is none, not unknown.
+    ``group`` is None for calls that belong to none (no org, or no model was reached).
+    ``cost_nanousd`` is the sum of the known costs, or None if all are unknown.
+    ``unpriced_calls`` is the number of calls with an unknown cost. A rejected call
+    never reached a vendor, so it has no cost; that is not an unknown cost.
     """
 
     group: str | None
@@ -83,11 +84,11 @@ def recent(
     key: str | None = None,
     outcome: str | None = None,
     *,
-    patience: float | None = None,
+    statement_timeout: float | None = None,
 ) -> list[Row]:
-    """The newest ``limit`` rows, newest first; ``key`` is a key's id."""
+    """Return the newest ``limit`` rows, newest first. ``key`` is a key's id."""
     statement = _filtered(since, key, outcome).order_by(_C.created_at.desc(), _C.id.desc()).limit(limit)
-    with engine.reading(db.engine, patience) as connection:
+    with engine.reading(db.engine, statement_timeout) as connection:
         return [dict(row) for row in connection.execute(statement).mappings()]
 
 
@@ -96,12 +97,12 @@ def export(
     key: str | None = None,
     outcome: str | None = None,
     *,
-    patience: float | None = None,
+    statement_timeout: float | None = None,
 ) -> Iterator[Row]:
-    """All rows, oldest first, a page at a time from the database's own cursor. Close it when you stop early."""
+    """Yield all rows, oldest first, page by page from a database cursor. Close the iterator if you stop early."""
     statement = _filtered(since, key, outcome).order_by(_C.created_at, _C.id)
     with (
-        engine.reading(db.engine, patience) as connection,
+        engine.reading(db.engine, statement_timeout) as connection,
         connection.execution_options(yield_per=_PAGE).execute(statement) as result,
     ):
         for row in result.mappings():
@@ -109,9 +110,9 @@ def export(
 
 
 def follow(key: str | None = None, outcome: str | None = None, *, last: int = 10, every: float = 1.0) -> Iterator[Row]:
-    """The ``last`` rows, then each one as it is written, for ever; looks every ``every`` seconds.
+    """Yield the ``last`` rows and then each row as it is written, for ever. Reads the log every ``every`` seconds.
 
-    Calls longer than an hour are not seen, nor those of a host whose clock is minutes behind.
+    It misses calls that take more than an hour, and those of a host whose clock is minutes behind.
     """
     seen = {row["id"]: row["created_at"] for row in _window(key, outcome, far=True)}
     for row in reversed(recent(last, key=key, outcome=outcome)):
@@ -123,8 +124,8 @@ def follow(key: str | None = None, outcome: str | None = None, *, last: int = 10
         far = time.monotonic() >= far_at
         if far:
             far_at = time.monotonic() + _FAR_EVERY
-            kept = datetime.now(UTC) - 2 * _FAR
-            seen = {row_id: created for row_id, created in seen.items() if created > kept}
+            oldest = datetime.now(UTC) - 2 * _FAR
+            seen = {row_id: created for row_id, created in seen.items() if created > oldest}
         for row in _window(key, outcome, far=far):
             if row["id"] not in seen:
                 seen[row["id"]] = row["created_at"]
@@ -134,7 +135,7 @@ def follow(key: str | None = None, outcome: str | None = None, *, last: int = 10
 def _window(key: str | None, outcome: str | None, *, far: bool) -> list[Row]:
     now = datetime.now(UTC)
     near = _C.created_at >= now - _NEAR
-    # What is older than the near window and was not seen in it took at least most of it.
+    # A call that is older than the near window but was not seen in it took at least half of that time.
     slow = or_(_C.latency_ms >= _NEAR.total_seconds() * 500, _C.latency_ms.is_(None))
     where = or_(near, and_(_C.created_at >= now - _FAR, slow)) if far else near
     statement = _filtered(None, key, outcome).where(where).order_by(_C.created_at, _C.id)
@@ -143,21 +144,21 @@ def _window(key: str | None, outcome: str | None, *, far: bool) -> list[Row]:
 
 
 def usage(
-    by: By = "key", since: datetime | None = None, key: str | None = None, *, patience: float | None = None
+    by: By = "key", since: datetime | None = None, key: str | None = None, *, statement_timeout: float | None = None
 ) -> list[Sums]:
-    """Sums per key (its id), org, user, model (``provider/model`` as served) or UTC day; ``key`` is a key's id.
+    """Return the sums per key (its id), org, user, model (``provider/model`` as served) or UTC day.
 
-    They come from the sums per day (``rollups``), and of a first day that ``since`` divides
-    from its rows; where those are gone, the whole day counts. Days in their order, others
-    by cost, the dearest first.
+    ``key`` is a key's id. The sums come from the sums per day (``rollups``). If ``since``
+    lies within a day, that day's part comes from its rows; where those are deleted, the whole
+    day counts. Days are sorted by date, other groups by cost, the most expensive first.
 
     Raises:
-        ValueError: an unknown ``by``.
+        ValueError: ``by`` is unknown.
     """
     if by not in BY:
         raise ValueError(f"by must be one of {', '.join(BY)}")
     only = None if key is None else {"key_id": [key]}
-    with engine.reading(db.engine, patience) as connection:
+    with engine.reading(db.engine, statement_timeout) as connection:
         sums = rollups.sums(connection, _DIMENSIONS[by], since, only)
     named: dict[str | None, Totals] = {}
     for group, totals in sums.items():
@@ -182,7 +183,7 @@ def _sums(group: str | None, totals: Totals) -> Sums:
 
 @contextmanager
 def snapshot() -> Iterator[Connection]:
-    """A connection whose reads all see one state of the log."""
+    """Open a connection whose reads all see the same state of the log."""
     with engine.reading(db.engine) as connection:
         if db.engine.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN")
@@ -192,15 +193,18 @@ def snapshot() -> Iterator[Connection]:
 
 
 def present(connection: Connection, ids: Iterable[str]) -> set[str]:
-    """Those of ``ids`` whose rows the log has."""
+    """Return those of ``ids`` that have a row in the log."""
     return {row_id for (row_id,) in _by_ids(connection, ids, _C.id)}
 
 
 def settled(ids: Iterable[str]) -> dict[str, tuple[int | None, int]]:
-    """Id to (cost in nano-dollars, tokens) of those whose rows the log has."""
+    """Map those of ``ids`` that have a row in the log to (cost in nano-dollars, tokens)."""
     with engine.reading(db.engine) as connection:
         found = _by_ids(connection, ids, _C.id, _C.cost_nanousd, _C.input_tokens, _C.output_tokens)
-        return {row_id: (cost, (read or 0) + (made or 0)) for row_id, cost, read, made in found}
+        return {
+            row_id: (cost, (input_tokens or 0) + (output_tokens or 0))
+            for row_id, cost, input_tokens, output_tokens in found
+        }
 
 
 def _by_ids(connection: Connection, ids: Iterable[str], *columns: ColumnElement[Any]) -> Iterator[Any]:
@@ -209,7 +213,7 @@ def _by_ids(connection: Connection, ids: Iterable[str], *columns: ColumnElement[
 
 
 def batched(values: Iterable[str], size: int) -> Iterator[list[str]]:
-    """As ``itertools.batched``, which Python 3.11 does not have."""
+    """``itertools.batched``, which Python 3.11 does not have."""
     waiting = iter(values)
     while some := list(islice(waiting, size)):
         yield some

@@ -1,8 +1,8 @@
-"""How long rows of the request log are kept. The sums per day stay: they answer for the rows that are gone.
+"""Deletes old rows of the request log. The sums per day stay and stand for the deleted rows.
 
-Whole UTC days go, so that a day has all of its rows or none. Rows are deleted in
-small batches, each a transaction of its own: SQLite has one writer at a time, and
-calls' rows must not wait for a year of old ones.
+Whole UTC days are deleted, so that a day has all of its rows or none. Rows are deleted
+in small batches, each in a transaction of its own: SQLite has one writer at a time, and
+the rows of new calls must not wait until a year of old ones is deleted.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _TABLE: Table = RequestRow.metadata.tables[RequestRow.__tablename__]
 
 
 def cutoff(days: int, now: datetime | None = None) -> datetime:
-    """The midnight (UTC) before which rows are older than ``days`` days."""
+    """Return the midnight (UTC) before which rows are older than ``days`` days."""
     now = (now or datetime.now(UTC)).astimezone(UTC)
     return now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=days)
 
 
 def statement() -> Any:
-    """Deletes up to ``BATCH`` rows from before the parameter ``before``.
+    """Return the statement that deletes up to ``BATCH`` rows from before the parameter ``before``.
 
-    What another worker is just deleting is left to it (PostgreSQL).
+    It skips rows that another worker is deleting at this moment (PostgreSQL).
     """
     old = select(_TABLE.c.id).where(_TABLE.c.created_at < bindparam("before", type_=_TABLE.c.created_at.type))
     chosen = old.order_by(_TABLE.c.created_at).limit(BATCH).with_for_update(skip_locked=True)
@@ -39,7 +39,7 @@ def statement() -> Any:
 
 
 def prune(before: datetime) -> int:
-    """Delete all rows from before then; how many it were. Needs an application context."""
+    """Delete all rows from before ``before`` and return their number. Needs an application context."""
     deleted = 0
     while True:
         with engine.writing(db.engine) as connection:

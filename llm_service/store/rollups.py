@@ -1,12 +1,13 @@
-"""Usage per UTC day: ``usage_daily``, kept by who inserts rows and read by who sums them.
+"""Usage per UTC day, in ``usage_daily``: the log writer adds to it, and usage queries read it.
 
-The sums are exact because the transaction that inserts a row adds it, and adds only
-rows that the database says it took (``RETURNING`` after ``ON CONFLICT DO NOTHING``):
-a batch that is repeated, or written by two workers, adds nothing the second time, and
-a process killed in between leaves neither the row nor the sum. A job behind a
-watermark would have to know which rows are not committed yet; this needs no job.
+The sums are exact because a row is added to them in the transaction that inserts it, and
+only if the database reports that it was inserted (``RETURNING`` after ``ON CONFLICT DO
+NOTHING``). So a batch that is repeated, or written by two workers, adds nothing the second
+time, and a process that is killed in between leaves neither the row nor the sum. A
+background job with a watermark would have to know which rows are not committed yet; no job
+is needed here.
 
-Sums end at 2**63 - 1 instead of failing: a vendor's absurd number must not stop the log.
+A sum stops at 2**63 - 1 instead of failing: an absurd number of a vendor must not stop the log.
 """
 
 from __future__ import annotations
@@ -30,15 +31,15 @@ _SUMS = (*COUNTS, "cost_nanousd")
 
 _ROWS: Table = RequestRow.metadata.tables[RequestRow.__tablename__]
 _TOKENS = ("input_tokens", "output_tokens", "cached_tokens")
-_MOST = 2**63 - 1
-_MANY = 500
+_MAX = 2**63 - 1
+_MAX_VALUES = 500  # in one statement
 Group: TypeAlias = tuple[Any, ...]
 AddUp: TypeAlias = Callable[[ColumnElement[Any]], ColumnElement[Any]]
 
 
 @dataclass(slots=True)
 class Totals:
-    """Calls added up. ``cost_nanousd`` is None when no cost is known."""
+    """Sums over calls. ``cost_nanousd`` is None if no cost is known."""
 
     calls: int = 0
     input_tokens: int = 0
@@ -55,18 +56,18 @@ class Totals:
 
 
 def folded(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """``rows`` of the request log as rows of ``usage_daily``, in the order of their dimensions.
+    """Add up ``rows`` of the request log. Return rows of ``usage_daily``, sorted by their dimensions.
 
-    The order keeps two writers from waiting for each other's rows in a circle.
+    The order prevents a deadlock of two writers.
     """
     found: dict[Group, Totals] = {}
     for row in rows:
         group = (row["created_at"].astimezone(UTC).date(), *(row.get(name) or "" for name in LABELS))
         cost = row.get("cost_nanousd")
         totals = found.setdefault(group, Totals())
-        read, made, cached = (max(0, row.get(name) or 0) for name in _TOKENS)
-        unknown = cost is None and row.get("outcome") != "refused"
-        totals.add(Totals(1, read, made, cached, int(unknown), None if cost is None else max(0, cost)))
+        input_, output, cached = (max(0, row.get(name) or 0) for name in _TOKENS)
+        unpriced = cost is None and row.get("outcome") != "refused"
+        totals.add(Totals(1, input_, output, cached, int(unpriced), None if cost is None else max(0, cost)))
     return [
         {**dict(zip(DIMENSIONS, group, strict=True)), **{name: _capped(getattr(found[group], name)) for name in _SUMS}}
         for group in sorted(found)
@@ -74,7 +75,7 @@ def folded(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def upsert(dialect: str) -> Any:
-    """The statement that adds rows of ``folded``; ``dialect`` is sqlite or postgresql."""
+    """Return the statement that adds the rows of ``folded``. ``dialect`` is sqlite or postgresql."""
     statement: Any = sqlite.insert(TABLE) if dialect == "sqlite" else postgresql.insert(TABLE)
     return statement.on_conflict_do_update(
         index_elements=DIMENSIONS, set_={name: _added(TABLE.c[name], statement.excluded[name]) for name in _SUMS}
@@ -87,10 +88,11 @@ def sums(
     since: datetime | None = None,
     only: Mapping[str, Collection[str]] | None = None,
 ) -> dict[Group, Totals]:
-    """Totals of the calls since then, grouped by some of ``DIMENSIONS``; ``only``: label to the values wanted.
+    """Return the totals of the calls since ``since``, grouped by some of ``DIMENSIONS``.
 
-    Whole days come from ``usage_daily``. A first day that ``since`` divides comes from
-    its rows, unless the log no longer reaches back so far: then all of it counts.
+    ``only`` maps a label to the values that are wanted. Whole days come from ``usage_daily``.
+    If ``since`` lies within a day, that day's part comes from its rows, unless the log no longer
+    reaches back that far: then the whole day counts.
     """
     try:
         return _sums(connection, by, since, only or {}, func.sum)
@@ -107,8 +109,8 @@ def _sums(
     only: Mapping[str, Collection[str]],
     add_up: AddUp,
 ) -> dict[Group, Totals]:
-    # More values than a statement should list are sorted out here.
-    wanted = {name: values for name, values in only.items() if len(values) <= _MANY}
+    # If there are too many values for a statement, the groups are filtered here instead.
+    wanted = {name: values for name, values in only.items() if len(values) <= _MAX_VALUES}
     day = None if since is None else since.astimezone(UTC).date()
     found: dict[Group, Totals] = {}
     if since is not None and day is not None and since > _midnight(day) and _reaches(connection, since):
@@ -137,7 +139,7 @@ def _of_rows(
     day = since.astimezone(UTC).date()
     labels = [name for name in by if name != "day"]
     columns = [_ROWS.c[name] for name in labels]
-    # Columns, not expressions of them: an index can be used.
+    # The conditions compare bare columns, so that an index can be used.
     conditions: list[ColumnElement[bool]] = [
         _ROWS.c.created_at >= since,
         _ROWS.c.created_at < _midnight(day + timedelta(days=1)),
@@ -150,7 +152,7 @@ def _of_rows(
     for row in connection.execute(select(*columns, *totals).where(*conditions).group_by(*columns)):
         named = {**dict(zip(labels, (value or "" for value in row), strict=False)), "day": day}
         counted = _totals(row[len(labels) :])
-        if counted.calls:  # without a group there is a row even of nothing
+        if counted.calls:  # without GROUP BY there is a row even if no call matches
             found.setdefault(tuple(named[name] for name in by), Totals()).add(counted)
     return found
 
@@ -165,23 +167,23 @@ def _midnight(day: date) -> datetime:
 
 def _totals(values: Sequence[Any]) -> Totals:
     *counts, cost = values
-    calls, read, made, cached, unpriced = (min(int(value or 0), _MOST) for value in counts)
-    return Totals(calls, read, made, cached, unpriced, None if cost is None else min(int(cost), _MOST))
+    calls, input_, output, cached, unpriced = (min(int(value or 0), _MAX) for value in counts)
+    return Totals(calls, input_, output, cached, unpriced, None if cost is None else min(int(cost), _MAX))
 
 
 def _capped(value: int | None) -> int | None:
-    return None if value is None else min(value, _MOST)
+    return None if value is None else min(value, _MAX)
 
 
 def _added(old: ColumnElement[Any], new: ColumnElement[Any]) -> ColumnElement[Any]:
-    most: ColumnElement[Any] = literal_column(str(_MOST))
-    # Of a null and a number the number: what is not known adds nothing.
-    return func.coalesce(case((old > most - new, most), else_=old + new), old, new)
+    maximum: ColumnElement[Any] = literal_column(str(_MAX))
+    # Null plus a number is the number: an unknown amount adds nothing.
+    return func.coalesce(case((old > maximum - new, maximum), else_=old + new), old, new)
 
 
 def _sum_in_halves(column: ColumnElement[Any]) -> ColumnElement[Any]:
-    """For SQLite, which makes an error of a SUM that overflows. Takes twice as long."""
+    """Sum without overflow, for SQLite, where a SUM that overflows is an error. It takes twice as long."""
     high: ColumnElement[Any] = func.sum(column.op(">>")(literal_column("32")))
     low: ColumnElement[Any] = func.sum(column.op("&")(literal_column("4294967295")))
-    most: ColumnElement[Any] = literal_column(str(_MOST))
-    return case((high >= literal_column(str(2**30)), most), else_=high * literal_column(str(2**32)) + low)
+    maximum: ColumnElement[Any] = literal_column(str(_MAX))
+    return case((high >= literal_column(str(2**30)), maximum), else_=high * literal_column(str(2**32)) + low)

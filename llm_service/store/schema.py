@@ -1,8 +1,8 @@
-"""Bringing the database to this version's schema.
+"""Migrating the database to this version's schema.
 
-``upgrade`` costs one SELECT when there is nothing to do: alembic is imported
-only when there is. Any number of processes may start at once; ``lock`` lets
-one migrate and the others find it done.
+``upgrade`` costs one SELECT when there is nothing to do, and imports alembic only
+when there is. Any number of processes may start at once: ``lock`` lets one of them
+migrate, and the others find that it is done.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _ADVISORY_LOCK: Final = 0x6C6C6D5F73657276  # "llm_serv"
 
 
 class SchemaError(RuntimeError):
-    """The database is at a revision this version does not know."""
+    """The database is at a revision that this version does not know."""
 
 
 def current(engine: Engine) -> str | None:
-    """The revision the database is at; None before the first migration."""
+    """Return the revision of the database; None before the first migration."""
     try:
         with engine.connect() as connection:
             return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
@@ -42,10 +42,10 @@ def current(engine: Engine) -> str | None:
 
 
 def upgrade(app: Flask, revision: str = "head", *, sql: bool = False) -> bool:
-    """Apply what is missing up to ``revision``; whether there was something. ``sql`` prints it instead.
+    """Apply the missing migrations up to ``revision``. Return whether there were any. ``sql`` only prints them.
 
     Raises:
-        SchemaError: the database is of a newer version, or there is no such revision.
+        SchemaError: the database belongs to a newer version, or there is no such revision.
         sqlalchemy.exc.DBAPIError: the database does not answer.
     """
     with app.app_context():
@@ -62,13 +62,13 @@ def upgrade(app: Flask, revision: str = "head", *, sql: bool = False) -> bool:
         try:
             command.upgrade(config, revision, sql=sql)
         except CommandError as error:
-            raise SchemaError(f"The database cannot be brought to revision {revision}: {error}") from None
+            raise SchemaError(f"The database cannot be migrated to revision {revision}: {error}") from None
         return not sql and current(db.engine) != before
 
 
 @contextmanager
 def lock(engine: Engine) -> Iterator[None]:
-    """Held by migrations on SQLite: a lock file beside the database, which a killed process cannot leave locked."""
+    """Hold the lock for migrations on SQLite: a file beside the database. A killed process cannot leave it locked."""
     if engine.dialect.name != "sqlite":
         yield
         return
@@ -78,10 +78,10 @@ def lock(engine: Engine) -> Iterator[None]:
 
 
 def begin(connection: Connection) -> None:
-    """Open the one transaction of a migration: all of it happens or nothing.
+    """Open the one transaction of a migration: either all of it happens or nothing.
 
-    sqlite3 would commit around each CREATE TABLE; PostgreSQL waits here for its
-    turn, with the service's own time-outs lifted.
+    Without this, sqlite3 would commit around each CREATE TABLE. PostgreSQL waits here
+    for the advisory lock, without the service's usual time-outs.
     """
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("PRAGMA busy_timeout = 30000")

@@ -1,10 +1,9 @@
-"""Where the log writer's batches go: rows and, in the same transaction, their sums per day (``rollups``).
+"""Where the log writer's batches go: the rows and, in the same transaction, their sums per day (``rollups``).
 
-One sink per process, used by one greenlet or thread.
+Each process has one sink, used by one greenlet or thread.
 
-SQLite never yields to gevent's hub, so in a patched process its half runs in
-one native thread; psycopg is cooperative there and must *not* run in a native
-thread.
+SQLite never yields to gevent's hub, so in a patched process ``SqliteSink`` works in
+a native thread. psycopg is cooperative there and must *not* run in a native thread.
 """
 
 from __future__ import annotations
@@ -24,30 +23,30 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, StatementError
 
 from llm_service.store import retention, rollups
-from llm_service.store.engine import lone_engine, set_pragmas
+from llm_service.store.engine import set_pragmas, unpooled_engine
 from llm_service.store.models import RequestRow, UTCDateTime
-from llm_service.store.native import Native
+from llm_service.store.native import NativeThread
 
 Row: TypeAlias = Mapping[str, Any]
 TABLE: Table = RequestRow.metadata.tables[RequestRow.__tablename__]
 _AWARE = UTCDateTime()
 
-# Errors of a value rather than of the database: a defect of ours, or an absurd number of a vendor's.
+# Errors that a value causes, not the database: a defect in our code, or an absurd number from a vendor.
 _VALUE_ERRORS = (TypeError, ValueError, OverflowError, ArithmeticError, LookupError, AttributeError)
 
 
 class Sink(Protocol):
     def write(self, rows: Sequence[Row]) -> None:
-        """Insert ``rows`` and add up the new ones, in one transaction, all or none.
+        """Insert ``rows`` and add the new ones to the sums, in one transaction, all or none.
 
-        A row that is there already is left as it is, and not counted again.
+        A row that exists already is left as it is and not counted again.
         """
 
     def prune(self, before: datetime) -> int:
-        """Delete at most ``retention.BATCH`` of the oldest rows from before then; how many it were."""
+        """Delete at most ``retention.BATCH`` of the oldest rows from before ``before``. Return their number."""
 
     def blames_a_row(self, error: Exception) -> bool:
-        """Whether ``error`` of ``write`` is a row's fault; if not, the same rows may pass later."""
+        """Whether a row caused ``error`` of ``write``. If not, the same rows may be written later."""
 
     def close(self) -> None: ...
 
@@ -59,10 +58,10 @@ def sink_for(url: str) -> Sink:
 
 
 class SqliteSink:
-    """Plain sqlite3 with the statement SQLAlchemy compiles: its engine would cost more than the insert.
+    """Uses plain sqlite3 with statements that SQLAlchemy compiles: its engine would cost more than the insert.
 
-    One statement for the whole batch: each takes the interpreter lock back
-    several times, and beside a busy hub every time may cost 5 ms.
+    A batch is one statement. Each statement takes the interpreter lock back several
+    times, and beside a busy hub each of these may cost 5 ms.
     """
 
     def __init__(self, url: str) -> None:
@@ -71,7 +70,7 @@ class SqliteSink:
         self._sums = _Statement(rollups.upsert("sqlite"))
         self._prune = _Statement(retention.statement())
         self._connection: sqlite3.Connection | None = None
-        self._native = Native()
+        self._native = NativeThread()
 
     def write(self, rows: Sequence[Row]) -> None:
         self._native(self._insert, rows)
@@ -105,14 +104,14 @@ class SqliteSink:
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
-            # rw, not rwc: a file that is gone must be seen as an outage, not be replaced by an empty one.
+            # rw, not rwc: a missing file is an outage and must not be replaced by an empty one.
             location = f"file:{quote(self._path)}?mode=rw"
             connection = sqlite3.connect(
                 location,
                 uri=True,
                 isolation_level=None,
                 check_same_thread=False,
-                cached_statements=16,  # one per size of batch: a few of the big ones are enough
+                cached_statements=16,  # each batch size has its own statement; a few of the large ones are enough
             )
             try:
                 set_pragmas(connection)
@@ -124,9 +123,9 @@ class SqliteSink:
 
     def blames_a_row(self, error: Exception) -> bool:
         if isinstance(error, sqlite3.Error):
-            # OperationalError: locked, full, no such table; a bare DatabaseError: a damaged file.
-            faults = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
-            return isinstance(error, faults)
+            # Not a row's fault: OperationalError (locked, full, no such table), plain DatabaseError (damaged file).
+            row_errors = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
+            return isinstance(error, row_errors)
         return isinstance(error, _VALUE_ERRORS)
 
     def close(self) -> None:
@@ -137,14 +136,14 @@ class SqliteSink:
 
 
 class _Statement:
-    """A statement for plain sqlite3, whose one row of parameters can be repeated."""
+    """A statement for plain sqlite3. Its VALUES row can be repeated for several rows."""
 
     def __init__(self, statement: Any) -> None:
         dialect = sqlite.dialect()
         compiled = statement.compile(dialect=dialect)
         self.sql = str(compiled)
         self.names = tuple(compiled.positiontup or ())
-        self._defaults = compiled.params  # of what the statement itself sets
+        self._defaults = compiled.params  # of parameters that the statement itself sets
         self._one_row = f"({', '.join('?' * len(self.names))})"
         self._binders = [compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect) for name in self.names]
 
@@ -153,25 +152,25 @@ class _Statement:
         return [bind(value) if bind else value for bind, value in zip(self._binders, values, strict=True)]
 
     def many(self, connection: sqlite3.Connection, bound: Sequence[list[Any]]) -> list[tuple[Any, ...]]:
-        """Run it with all the rows, as many at once as SQLite takes; what it returns."""
-        most = max(1, connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // len(self.names))
+        """Run it with all rows, in as few statements as SQLite's limit allows. Return the returned rows."""
+        at_once = max(1, connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // len(self.names))
         returned: list[tuple[Any, ...]] = []
-        for start in range(0, len(bound), most):
-            part = bound[start : start + most]
+        for start in range(0, len(bound), at_once):
+            part = bound[start : start + at_once]
             statement = self.sql.replace(self._one_row, ", ".join([self._one_row] * len(part)))
             returned += connection.execute(statement, [value for row in part for value in row]).fetchall()
         return returned
 
 
 class PostgresSink:
-    """psycopg through SQLAlchemy, on one connection of its own, kept between batches.
+    """Uses psycopg through SQLAlchemy, on a connection of its own that it keeps between batches.
 
-    A batch travels as one JSON document: a parameter for each value of 1,000 rows would
-    hold the hub for 200 ms, this takes a few.
+    A batch is sent as one JSON document, which takes a few milliseconds. With a parameter
+    for each value, 1,000 rows would block the hub for 200 ms.
     """
 
     def __init__(self, url: str) -> None:
-        self._engine = lone_engine(url)
+        self._engine = unpooled_engine(url)
         self._names = tuple(TABLE.c.keys())
         columns = ", ".join(f'"{name}"' for name in self._names)
         rows = f"SELECT {columns} FROM json_populate_recordset(NULL::{TABLE.name}, %s::json)"  # noqa: S608
@@ -181,7 +180,7 @@ class PostgresSink:
 
     def write(self, rows: Sequence[Row]) -> None:
         by_id = {row["id"]: row for row in reversed(rows)}
-        # In one order everywhere: two writers of the same rows must not wait for each other in a circle.
+        # Every writer inserts in the same order: otherwise two writers of the same rows could deadlock.
         values = [{name: row.get(name) for name in self._names} for _, row in sorted(by_id.items())]
         for item in values:
             item["created_at"] = _AWARE.process_bind_param(item["created_at"], self._engine.dialect)
@@ -210,7 +209,7 @@ class PostgresSink:
     def blames_a_row(self, error: Exception) -> bool:
         if isinstance(error, DBAPIError):
             if isinstance(error.orig, psycopg.ProgrammingError):
-                # With a code it is about the statement (no such table yet); without, psycopg cannot send a value.
+                # With an SQLSTATE the statement failed (no such table yet). Without one psycopg could not send a value.
                 return error.orig.sqlstate is None
             return isinstance(error.orig, (psycopg.DataError, psycopg.IntegrityError, psycopg.NotSupportedError))
         return isinstance(error, (StatementError, *_VALUE_ERRORS))
@@ -218,5 +217,5 @@ class PostgresSink:
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.invalidate()  # never wait for a server that may be gone
+            connection.invalidate()  # so that closing does not wait for a server that may be gone
             connection.close()

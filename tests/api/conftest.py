@@ -1,4 +1,4 @@
-"""A second service for what the shared one is too generous for."""
+"""Services with strict limits and with prices, and a sender of many requests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.books import CATALOGUE, wait_built
+from tests.api.budget_helpers import CATALOGUE, wait_for_counters
+from tests.api.sender import Sender
 from tests.conftest import settings_for
 from tests.support.postgres import Postgres
 from tests.support.server import Server
@@ -22,7 +23,10 @@ QUICK_KEYS = ("a-quick-start-key", "ein-schlüssel-für-später")
 
 @pytest.fixture(scope="session")
 def strict(upstream_server: Upstream, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Two workers behind one proxy, with keys of the environment, one allowed origin and few requests without a key."""
+    """Two workers behind one trusted proxy.
+
+    Some keys are in the environment, one origin is allowed, and few requests without a key are allowed.
+    """
     environ = settings_for(
         upstream_server,
         valkey,
@@ -37,33 +41,49 @@ def strict(upstream_server: Upstream, valkey: Valkey, tmp_path_factory: pytest.T
 
 
 @contextmanager
-def _books(folder: Path, upstream: Upstream, valkey: Valkey, **more: str) -> Iterator[Server]:
+def _priced_service(folder: Path, upstream: Upstream, valkey: Valkey, **more: str) -> Iterator[Server]:
     (folder / "models.toml").write_text(CATALOGUE)
     more |= {"WEB_CONCURRENCY": "2", "LLM_SERVICE_MODELS": str(folder / "models.toml")}
     with Server(folder, settings_for(upstream, valkey, LLM_SERVICE_TRUSTED_PROXIES="1", **more)) as server:
-        wait_built(server)
+        wait_for_counters(server)
         yield server
 
 
 @pytest.fixture(scope="session")
-def books(upstream_server: Upstream, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Two workers with the catalogue of ``books``, behind one proxy: keys have no limits but those that a test sets."""
-    with _books(tmp_path_factory.mktemp("books"), upstream_server, valkey) as server:
+def priced(upstream_server: Upstream, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Two workers behind one trusted proxy, with the catalogue of ``budget_helpers``.
+
+    Keys have no limits except those that a test sets.
+    """
+    with _priced_service(tmp_path_factory.mktemp("priced"), upstream_server, valkey) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def books_pg(
+def priced_pg(
     upstream_server: Upstream, valkey: Valkey, postgres: Postgres, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """The same on PostgreSQL."""
-    folder = tmp_path_factory.mktemp("books_pg")
-    with _books(folder, upstream_server, valkey, DATABASE_URL=postgres.fresh_url()) as server:
+    """The same service on PostgreSQL."""
+    folder = tmp_path_factory.mktemp("priced_pg")
+    with _priced_service(folder, upstream_server, valkey, DATABASE_URL=postgres.fresh_url()) as server:
         yield server
 
 
-@pytest.fixture(params=["books", "books_pg"])
-def any_books(request: pytest.FixtureRequest) -> Server:
-    """For what must hold on both databases."""
+@pytest.fixture(params=["priced", "priced_pg"])
+def any_priced(request: pytest.FixtureRequest) -> Server:
+    """For tests of what must hold on both databases."""
     server: Server = request.getfixturevalue(request.param)
     return server
+
+
+@pytest.fixture
+def sender(service: Server) -> Iterator[Sender]:
+    """A sender whose requests must each have exactly one row with the status of the reply. Checked after the test."""
+    made = Sender(service)
+    yield made
+    made.close()
+    rows = service.wait_rows(len(made.sent), key_id=made.key_id)
+    assert {row["request_id"]: row["status"] for row in rows} == made.sent
+    assert len(rows) == len(made.sent)
+    assert {row["outcome"] for row in rows if row["status"] >= 400} <= {"refused"}
+    assert all((row["error_type"] is not None) == (row["status"] >= 400) for row in rows)

@@ -1,4 +1,4 @@
-"""``X-JSON-Answer`` over sockets: what it leaves alone, what it refuses, what it never does in silence."""
+"""``X-JSON-Answer`` over sockets: answers it does not touch, requests it rejects, and that it reports what it did."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.upstream import Step, Upstream
 
 CHAT, MESSAGES, RESPONSES = "/v1/chat/completions", "/v1/messages", "/v1/responses"
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
-GOOD, BROKEN, WRONG = '{"city": "Paris"}', "{'city': 'Paris',", '{"city": 7}'
+GOOD, MALFORMED, WRONG = '{"city": "Paris"}', "{'city': 'Paris',", '{"city": 7}'
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
 MARKER = "zebra9unicorn"
 both = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
@@ -33,24 +33,23 @@ def ask(service: Server, body: dict[str, Any], mode: str | None = "retry", path:
     return service.http().post(path, json=body, headers={} if mode is None else {"X-JSON-Answer": mode})
 
 
-# ---- off
+# ---- without a mode
 
 
 @both
 @pytest.mark.parametrize("mode", [None, "off"])
-@pytest.mark.parametrize("text", [GOOD, BROKEN, WRONG])
-def test_without_the_wish_nothing_is_looked_at(
+@pytest.mark.parametrize("text", [GOOD, MALFORMED, WRONG])
+def test_without_a_mode_no_answer_is_checked(
     service: Server, upstream: Upstream, stream: bool, mode: str | None, text: str
 ) -> None:
     upstream.script(Step(text=text))
     reply = ask(service, chat(stream=stream), mode)
     assert reply.status_code == 200 and "x-json-answer" not in reply.headers
-    said = reply.text if stream else reply.json()["choices"][0]["message"]["content"]
     if stream:
-        pieces = [json.loads(line[6:]) for line in said.splitlines() if line.startswith("data: {")]
+        pieces = [json.loads(line[6:]) for line in reply.text.splitlines() if line.startswith("data: {")]
         assert sum(bool(piece["choices"] and piece["choices"][0]["delta"].get("content")) for piece in pieces) > 1
     else:
-        assert said == text
+        assert reply.json()["choices"][0]["message"]["content"] == text
 
 
 @pytest.mark.parametrize(
@@ -64,14 +63,14 @@ def test_without_the_wish_nothing_is_looked_at(
         ("/v1/embeddings", {"model": ECHO, "input": "Hi"}),
     ],
 )
-def test_what_asks_for_no_json_is_not_looked_at(
+def test_an_answer_to_a_request_without_json_is_not_checked(
     service: Server, upstream: Upstream, path: str, body: dict[str, Any]
 ) -> None:
     reply = ask(service, body, "retry", path)
     assert reply.status_code == 200 and "x-json-answer" not in reply.headers
 
 
-def test_a_valid_stream_passes_byte_for_byte(service: Server, upstream: Upstream) -> None:
+def test_a_valid_stream_is_passed_on_byte_for_byte(service: Server, upstream: Upstream) -> None:
     streams = []
     for mode in ("off", "retry"):
         upstream.script(Step(id="chatcmpl-same", text=GOOD))
@@ -80,10 +79,10 @@ def test_a_valid_stream_passes_byte_for_byte(service: Server, upstream: Upstream
     assert streams[0] == streams[1] and streams[0].count(b"data: ") > 4
 
 
-# ---- what is refused before anything is sent
+# ---- rejected before anything is sent
 
 
-def test_a_word_that_nobody_knows_is_refused(service: Server, upstream: Upstream) -> None:
+def test_an_unknown_mode_is_rejected(service: Server, upstream: Upstream) -> None:
     reply = ask(service, chat(), f"please {MARKER}")
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, "X-JSON-Answer")
     assert "off, check, repair, retry" in reply.text and MARKER not in reply.text
@@ -91,17 +90,17 @@ def test_a_word_that_nobody_knows_is_refused(service: Server, upstream: Upstream
 
 
 @pytest.mark.parametrize(
-    ("schema", "why"),
+    ("schema", "reason"),
     [
         ({"type": MARKER}, "is not a valid JSON schema"),
         ({"$ref": f"http://127.0.0.1:1/{MARKER}"}, "nothing is fetched"),
         ({"description": "x" * 70_000}, "is longer than the 65536 bytes"),
     ],
 )
-def test_a_schema_that_cannot_be_checked_is_refused_by_its_place(
-    service: Server, upstream: Upstream, schema: Any, why: str
+def test_a_schema_that_cannot_be_used_is_rejected_by_its_path(
+    service: Server, upstream: Upstream, schema: Any, reason: str
 ) -> None:
-    for path, body, place in (
+    for path, body, schema_path in (
         (CHAT, chat(schema), "response_format.json_schema.schema"),
         (
             RESPONSES,
@@ -121,28 +120,28 @@ def test_a_schema_that_cannot_be_checked_is_refused_by_its_place(
     ):
         reply = ask(service, body, "check", path)
         assert reply.status_code == 400, reply.text
-        assert why in reply.text and place in reply.text and MARKER not in reply.text
+        assert reason in reply.text and schema_path in reply.text and MARKER not in reply.text
         row = service.row(reply.headers["x-request-id"])
         assert (row["outcome"], row["error_type"], row["attempts"]) == ("refused", "invalid_request", 0)
     assert upstream.requests == []
 
 
-# ---- what passes as it is, and says so
+# ---- passed on unchecked, and reported as unchecked
 
 
 @both
 @pytest.mark.parametrize(
     ("step", "more"),
     [
-        (Step(text=BROKEN, stop_reason="max_tokens"), {}),
+        (Step(text=MALFORMED, stop_reason="max_tokens"), {}),
         (Step(refusal="I must not say"), {}),
         (Step(tools=[{"name": "look", "input": {}}]), {"tools": [TOOL]}),
-        (Step(text=BROKEN), {"n": 2}),
+        (Step(text=MALFORMED), {"n": 2}),
         (Step(pieces=["x" * 300_000]), {}),
     ],
     ids=["cut", "refused", "tool", "choices", "long"],
 )
-def test_what_is_no_such_answer_passes_unchecked(
+def test_an_answer_that_cannot_be_checked_is_passed_on_as_unchecked(
     service: Server, upstream: Upstream, stream: bool, step: Step, more: dict[str, Any]
 ) -> None:
     upstream.script(step)
@@ -154,19 +153,19 @@ def test_what_is_no_such_answer_passes_unchecked(
 
 
 @both
-def test_json_whose_check_takes_too_long_passes_unchecked_and_holds_nobody_up(
+def test_json_whose_check_takes_too_long_is_passed_on_and_delays_no_other_caller(
     make_service: MakeService, upstream: Upstream, stream: bool
 ) -> None:
     service = make_service()
-    others, waits = service.http(), []
-    others.get("/health")
+    other_caller, waits = service.http(), []
+    other_caller.get("/health")
     upstream.script(Step(pieces=[json.dumps({"city": "a" * 40 + "b"})]))
     hostile = {"properties": {"city": {"pattern": "^(a+)+$"}}}
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(ask, service, chat(hostile, stream=stream))
         while not slow.done():
             began = time.monotonic()
-            assert others.get("/health").status_code == 200
+            assert other_caller.get("/health").status_code == 200
             waits.append(time.monotonic() - began)
             time.sleep(0.02)
     assert slow.result().headers["x-json-answer"] == "unchecked"
@@ -174,12 +173,14 @@ def test_json_whose_check_takes_too_long_passes_unchecked_and_holds_nobody_up(
 
 
 @both
-def test_what_cannot_be_mended_in_time_is_asked_for_again(service: Server, upstream: Upstream, stream: bool) -> None:
+def test_an_answer_that_cannot_be_repaired_in_time_is_asked_for_again(
+    service: Server, upstream: Upstream, stream: bool
+) -> None:
     upstream.script(Step(pieces=["{a:b," * 4_000]), Step(text=GOOD))
     assert ask(service, chat(stream=stream)).headers["x-json-answer"] == "retried"
 
 
-def test_a_second_answer_that_is_none_passes_unchecked_and_both_are_counted(
+def test_a_second_answer_that_cannot_be_checked_is_passed_on_and_both_are_counted(
     service: Server, upstream: Upstream
 ) -> None:
     upstream.script(
@@ -196,8 +197,10 @@ def test_a_second_answer_that_is_none_passes_unchecked_and_both_are_counted(
 
 
 @both
-@pytest.mark.parametrize(("mode", "text"), [("check", BROKEN), ("check", WRONG), ("repair", WRONG), ("repair", "Well")])
-def test_without_a_second_question_a_wrong_answer_is_an_error(
+@pytest.mark.parametrize(
+    ("mode", "text"), [("check", MALFORMED), ("check", WRONG), ("repair", WRONG), ("repair", "Well")]
+)
+def test_without_a_retry_a_wrong_answer_is_an_error(
     service: Server, upstream: Upstream, stream: bool, mode: str, text: str
 ) -> None:
     upstream.script(Step(text=text, input_tokens=40, output_tokens=9))
@@ -210,7 +213,7 @@ def test_without_a_second_question_a_wrong_answer_is_an_error(
 
 
 @both
-def test_a_second_question_that_fails_tells_its_failure_and_the_first_answer_is_paid_for(
+def test_a_failed_retry_reports_its_failure_and_the_first_answer_is_charged(
     service: Server, upstream: Upstream, stream: bool
 ) -> None:
     upstream.script(Step(text=WRONG, input_tokens=40, output_tokens=9), Step(status=429, headers={"retry-after": "99"}))
@@ -221,31 +224,38 @@ def test_a_second_question_that_fails_tells_its_failure_and_the_first_answer_is_
     assert (row["input_tokens"], row["output_tokens"], row["usage_exact"]) == (40, 9, True)
 
 
-def test_a_caller_that_leaves_in_the_second_question_pays_for_the_first(service: Server, upstream: Upstream) -> None:
+def test_a_caller_that_disconnects_during_the_retry_pays_for_the_first_answer(
+    service: Server, upstream: Upstream
+) -> None:
     upstream.script(Step(text=WRONG, input_tokens=4000, output_tokens=9), Step(fault="hang", after=-1))
     client = service.http()
     with pytest.raises(httpx2.TimeoutException):
         client.post(
             CHAT,
             json=chat(),
-            headers={"X-JSON-Answer": "retry", "X-Request-Id": "left-in-the-second"},
+            headers={"X-JSON-Answer": "retry", "X-Request-Id": "disconnected-in-the-second"},
             timeout=2,
         )
     client.close()
-    row = service.row("left-in-the-second", timeout=10)
+    row = service.row("disconnected-in-the-second", timeout=10)
     assert (row["outcome"], row["attempts"], row["usage_exact"]) == ("client_closed", 2, False)
     assert row["input_tokens"] > 4000
 
 
-def test_a_caller_that_leaves_a_held_stream_pays_for_what_was_produced(service: Server, upstream: Upstream) -> None:
+def test_a_caller_that_disconnects_from_a_held_stream_pays_for_what_was_produced(
+    service: Server, upstream: Upstream
+) -> None:
     upstream.script(Step(words=400, between=0.01))
     client = service.http()
     with pytest.raises(httpx2.TimeoutException):
         client.post(
-            CHAT, json=chat(stream=True), headers={"X-JSON-Answer": "check", "X-Request-Id": "left-held"}, timeout=1.5
+            CHAT,
+            json=chat(stream=True),
+            headers={"X-JSON-Answer": "check", "X-Request-Id": "disconnected-held"},
+            timeout=1.5,
         )
     client.close()
-    row = service.row("left-held", timeout=10)
+    row = service.row("disconnected-held", timeout=10)
     sent = upstream.last.text_sent
     assert (row["outcome"], row["usage_exact"]) == ("client_closed", False)
     assert 40 < row["output_tokens"] <= len(sent) // 4 + 1 and row["cost_nanousd"] > 0
@@ -259,15 +269,15 @@ def test_a_held_stream_is_kept_alive_and_ends_with_its_answer_or_its_error(
         upstream.script(Step(pieces=list(text), between=0.06))
         reply = ask(service, chat(stream=True), "check")
         assert reply.status_code == 200 and "x-json-answer" not in reply.headers
-        silence, data, said = reply.content.partition(b"data: ")
-        assert silence.count(b": keep-alive") >= 2 and ending in data + said
-        assert said.endswith(b"[DONE]\n\n") is (text == GOOD)
+        comments, data, rest = reply.content.partition(b"data: ")
+        assert comments.count(b": keep-alive") >= 2 and ending in data + rest
+        assert rest.endswith(b"[DONE]\n\n") is (text == GOOD)
 
 
 # ---- privacy
 
 
-def test_nothing_of_an_answer_or_a_schema_is_left_anywhere(service: Server, upstream: Upstream) -> None:
+def test_no_content_of_an_answer_or_a_schema_is_stored_or_logged(service: Server, upstream: Upstream) -> None:
     schema = {"properties": {MARKER: {"enum": [MARKER]}}, "required": [MARKER], "additionalProperties": False}
     for text in (f"{MARKER} {{", f'{{"{MARKER}": "{MARKER}2"}}', f'{{"other{MARKER}": 1}}'):
         for mode, stream in (("check", False), ("retry", True)):
@@ -279,21 +289,23 @@ def test_nothing_of_an_answer_or_a_schema_is_left_anywhere(service: Server, upst
     assert service.places_with(MARKER) == []
 
 
-def test_a_page_may_read_what_was_done(make_service: MakeService, upstream: Upstream) -> None:
+def test_a_page_in_a_browser_may_read_the_header(make_service: MakeService, upstream: Upstream) -> None:
     service = make_service(LLM_SERVICE_CORS_ORIGINS="https://app.example")
     upstream.script(Step(text=GOOD))
     reply = service.http().post(CHAT, json=chat(), headers={"X-JSON-Answer": "check", "Origin": "https://app.example"})
     assert "X-JSON-Answer" in reply.headers["access-control-expose-headers"]
 
 
-# ---- a key's own wish
+# ---- the mode of a key
 
 
-def test_a_key_may_wish_it_for_all_its_requests_and_a_request_knows_better(service: Server, upstream: Upstream) -> None:
-    key = service.create_key("mender", rpm=1000, json_answers="repair").text
-    upstream.script(*[Step(text=BROKEN)] * 3)
-    words = []
+def test_a_key_may_set_the_mode_of_its_requests_and_a_request_may_change_it(
+    service: Server, upstream: Upstream
+) -> None:
+    key = service.create_key("repairing", rpm=1000, json_answers="repair").text
+    upstream.script(*[Step(text=MALFORMED)] * 3)
+    outcomes = []
     for headers in ({}, {"X-JSON-Answer": "off"}, {"X-JSON-Answer": "check"}):
         reply = service.http(key).post(CHAT, json=chat(), headers=headers)
-        words.append((reply.status_code, reply.headers.get("x-json-answer")))
-    assert words == [(200, "repaired"), (200, None), (502, None)]
+        outcomes.append((reply.status_code, reply.headers.get("x-json-answer")))
+    assert outcomes == [(200, "repaired"), (200, None), (502, None)]

@@ -1,4 +1,4 @@
-"""Requests per minute: exact across workers, told in every dialect's own headers, and borne without Redis."""
+"""Requests per minute: exact across workers, reported in each format's own headers, and limited without Redis too."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ import pytest
 from llm_service import create_app
 from llm_service.settings import Settings
 from llm_service.store import keys
-from tests.api.books import database
+from tests.api.budget_helpers import store_context
 from tests.api.conftest import ANONYMOUS_RPM
-from tests.api.shapes import read_error, sound
+from tests.api.error_shapes import read_error, valid_body
 from tests.conftest import MakeService
 from tests.support.raw import Raw
 from tests.support.server import HIGH_RPM, Server
@@ -28,32 +28,32 @@ from tests.support.valkey import Valkey
 from tests.support.wait import wait_until
 from tests.upstream import Upstream
 
-SEEN_WITHIN = 2.0  # a change of a key
+CHANGE_SEEN_WITHIN = 2.0  # seconds until every worker uses a changed key
 
 
 def at_once(service: Server, key: str, count: int) -> list[int]:
-    """The statuses of ``count`` requests, each on a connection of its own, sent together."""
+    """The statuses of ``count`` requests that are sent at the same time, each over its own connection."""
     with ExitStack() as stack:
         connections = [stack.enter_context(service.raw()) for _ in range(count)]
         ready = threading.Barrier(count)
 
         def ask(raw: Raw) -> int:
             ready.wait(10)
-            raw.request("POST", "/v1/complete", sound(), key)
-            return raw.read_answer().status
+            raw.request("POST", "/v1/complete", valid_body(), key)
+            return raw.read_reply().status
 
         with ThreadPoolExecutor(count) as pool:
             return list(pool.map(ask, connections))
 
 
 def ask(service: Server, key: str, path: str = "/v1/complete", **headers: str) -> Any:
-    return service.http(key).post(path, json=sound(), headers=headers)
+    return service.http(key).post(path, json=valid_body(), headers=headers)
 
 
-# ---- exact
+# ---- exactness
 
 
-def test_exactly_n_of_forty_are_answered_whoever_serves_them(service: Server) -> None:
+def test_exactly_the_allowed_number_of_forty_requests_is_answered_by_two_workers(service: Server) -> None:
     issued = service.create_key(rpm=7)
     statuses = at_once(service, issued.text, 40)
     assert sorted(statuses) == [200] * 7 + [429] * 33
@@ -61,45 +61,45 @@ def test_exactly_n_of_forty_are_answered_whoever_serves_them(service: Server) ->
     assert len(rows) == 40
     assert sorted(row["outcome"] for row in rows) == ["ok"] * 7 + ["refused"] * 33
     assert {row["error_type"] for row in rows if row["status"] == 429} == {"rate_limit_exceeded"}
-    # Both workers served, or this proves nothing: nobody's connections all go to one of two.
+    # The test proves something only if both workers served. 40 connections never all go to the same one of two.
     assert len(service.workers()) == 2
 
 
-def test_the_window_moves_with_each_request(service: Server) -> None:
+def test_the_window_slides_with_each_request(service: Server) -> None:
     issued = service.create_key(rpm=3)
     assert [ask(service, issued.text).status_code for _ in range(2)] == [200, 200]
     first = time.monotonic()
     time.sleep(1.1)
     assert ask(service, issued.text).status_code == 200
-    refused = ask(service, issued.text)
-    assert refused.status_code == 429
-    # The next place is free when the first request is a minute old: not a minute from now, nor at the full minute.
+    rejected = ask(service, issued.text)
+    assert rejected.status_code == 429
+    # The next request is allowed when the first one is a minute old: not a minute from now, nor at a full minute.
     left = 60 - (time.monotonic() - first)
-    assert abs(int(refused.headers["retry-after"]) - left) <= 1
+    assert abs(int(rejected.headers["retry-after"]) - left) <= 1
     account = service.http(issued.text).get("/v1/key").json()["requests_per_minute"]
     assert (account["limit"], account["remaining"]) == (3, 0)
     assert abs(account["reset_seconds"] - left) <= 1
 
 
-def test_an_answer_tells_what_is_left_of_the_tightest_limit(service: Server) -> None:
+def test_an_answer_reports_what_is_left_of_the_tightest_limit(service: Server) -> None:
     issued = service.create_key(rpm=4)
-    told = [ask(service, issued.text).headers for _ in range(4)]
-    assert [headers["ratelimit-policy"] for headers in told] == ['"requests";q=4;w=60'] * 4
-    left = [re.fullmatch(r'"requests";r=(\d);t=(\d+)', headers["ratelimit"]) for headers in told]
-    assert [int(found[1]) for found in left if found] == [3, 2, 1, 0]
-    assert all(50 <= int(found[2]) <= 60 for found in left if found)
-    with service.http(issued.text).stream("POST", "/v1/stream", json=sound()) as refused:
-        assert refused.headers["ratelimit"].startswith('"requests";r=0;t=')
+    answers = [ask(service, issued.text).headers for _ in range(4)]
+    assert [headers["ratelimit-policy"] for headers in answers] == ['"requests";q=4;w=60'] * 4
+    matches = [re.fullmatch(r'"requests";r=(\d);t=(\d+)', headers["ratelimit"]) for headers in answers]
+    assert [int(match[1]) for match in matches if match] == [3, 2, 1, 0]
+    assert all(50 <= int(match[2]) <= 60 for match in matches if match)
+    with service.http(issued.text).stream("POST", "/v1/stream", json=valid_body()) as rejected:
+        assert rejected.headers["ratelimit"].startswith('"requests";r=0;t=')
     account = service.http(issued.text).get("/v1/key").json()["requests_per_minute"]
     assert (account["limit"], account["remaining"]) == (4, 0)
 
 
-def test_refused_requests_use_nothing_up(service: Server) -> None:
+def test_rejected_requests_do_not_count(service: Server) -> None:
     issued = service.create_key(rpm=2)
     assert [ask(service, issued.text).status_code for _ in range(6)] == [200, 200, 429, 429, 429, 429]
-    with database(service):
+    with store_context(service):
         keys.change(issued.stored.id, {"rpm": 5})
-    wait_until(lambda: ask(service, issued.text).status_code == 200, SEEN_WITHIN, "the new limit counts", 0.1)
+    wait_until(lambda: ask(service, issued.text).status_code == 200, CHANGE_SEEN_WITHIN, "the new limit applies", 0.1)
 
 
 @pytest.mark.parametrize(
@@ -112,30 +112,30 @@ def test_refused_requests_use_nothing_up(service: Server) -> None:
         ({"rpm": HIGH_RPM}, HIGH_RPM),
     ],
 )
-def test_a_key_has_its_tier_s_limit_or_its_own(service: Server, options: dict[str, Any], limit: int) -> None:
+def test_a_key_has_its_own_limit_or_that_of_its_tier(service: Server, options: dict[str, Any], limit: int) -> None:
     client = service.http(service.create_key(**options).text)
-    assert client.post("/v1/complete", json=sound()).status_code == 200
+    assert client.post("/v1/complete", json=valid_body()).status_code == 200
     account = client.get("/v1/key").json()["requests_per_minute"]
     assert (account["limit"], account["remaining"]) == (limit, limit - 1)
 
 
-def test_a_look_at_one_s_own_account_is_free(service: Server) -> None:
+def test_requests_for_one_s_own_account_do_not_count(service: Server) -> None:
     client = service.http(service.create_key(rpm=1).text)
-    assert client.post("/v1/complete", json=sound()).status_code == 200
+    assert client.post("/v1/complete", json=valid_body()).status_code == 200
     for path in ("/v1/key", "/v1/usage", "/v1/models", "/v1/models/echo/echo") * 2:
         assert client.get(path).status_code == 200
-    assert client.post("/v1/complete", json=sound()).status_code == 429
+    assert client.post("/v1/complete", json=valid_body()).status_code == 429
 
 
-def test_bad_input_counts_too(service: Server) -> None:
+def test_requests_with_bad_input_count_too(service: Server) -> None:
     client = service.http(service.create_key(rpm=2).text)
     assert [client.post("/v1/complete", content=b"{").status_code for _ in range(3)] == [400, 400, 429]
 
 
-# ---- told
+# ---- how a rejection is reported
 
 
-def test_a_refusal_is_told_with_every_header_of_its_dialect(service: Server) -> None:
+def test_a_rejection_has_every_header_of_its_format(service: Server) -> None:
     issued = service.create_key(rpm=1)
     assert ask(service, issued.text).status_code == 200
     for path, shape in [
@@ -146,42 +146,42 @@ def test_a_refusal_is_told_with_every_header_of_its_dialect(service: Server) -> 
     ]:
         reply = ask(service, issued.text, path)
         assert reply.status_code == 429
-        code, told, _ = read_error(shape, reply)
-        assert code == "rate_limit_exceeded" and "1 requests per minute" in told
+        code, message, _ = read_error(shape, reply)
+        assert code == "rate_limit_exceeded" and "1 requests per minute" in message
         headers = reply.headers
         seconds = int(headers["retry-after"])
         assert 55 <= seconds <= 60 and headers["retry-after"] == str(seconds)
         assert headers["ratelimit-policy"] == '"requests";q=1;w=60'
         assert headers["ratelimit"] == f'"requests";r=0;t={seconds}'
-        ours = {name: value for name, value in headers.items() if name.startswith(("x-ratelimit", "anthropic-"))}
+        own = {name: value for name, value in headers.items() if name.startswith(("x-ratelimit", "anthropic-"))}
         if shape == "chat":
-            assert ours.pop("x-ratelimit-reset-requests") == ("1m0s" if seconds == 60 else f"{seconds}s")
-            assert ours == {"x-ratelimit-limit-requests": "1", "x-ratelimit-remaining-requests": "0"}
+            assert own.pop("x-ratelimit-reset-requests") == ("1m0s" if seconds == 60 else f"{seconds}s")
+            assert own == {"x-ratelimit-limit-requests": "1", "x-ratelimit-remaining-requests": "0"}
             assert reply.json()["error"]["type"] == "requests"
         elif shape == "messages":
-            reset = ours.pop("anthropic-ratelimit-requests-reset")
+            reset = own.pop("anthropic-ratelimit-requests-reset")
             until = datetime.strptime(reset, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC) - datetime.now(UTC)
             assert abs(until.total_seconds() - seconds) < 2
-            assert ours == {"anthropic-ratelimit-requests-limit": "1", "anthropic-ratelimit-requests-remaining": "0"}
+            assert own == {"anthropic-ratelimit-requests-limit": "1", "anthropic-ratelimit-requests-remaining": "0"}
             assert reply.json()["error"]["type"] == "rate_limit_error"
         else:
-            assert ours == {}
-        assert "x-should-retry" not in headers  # waiting helps, and the clients know how long
+            assert own == {}
+        assert "x-should-retry" not in headers  # waiting helps, and retry-after says how long
 
 
 def test_the_official_clients_raise_their_rate_limit_error(service: Server) -> None:
     key = service.create_key(rpm=1).text
     hello: Any = [{"role": "user", "content": "Hi"}]
     ask(service, key)
-    with pytest.raises(openai.RateLimitError) as ours:
+    with pytest.raises(openai.RateLimitError) as openai_error:
         service.openai(key).chat.completions.create(model="echo", messages=hello)
-    assert (ours.value.code, ours.value.type) == ("rate_limit_exceeded", "requests")
-    with pytest.raises(anthropic.RateLimitError) as theirs:
+    assert (openai_error.value.code, openai_error.value.type) == ("rate_limit_exceeded", "requests")
+    with pytest.raises(anthropic.RateLimitError) as anthropic_error:
         service.anthropic(key).messages.create(model="echo", max_tokens=5, messages=hello)
-    assert theirs.value.type == "rate_limit_error"
+    assert anthropic_error.value.type == "rate_limit_error"
 
 
-def test_a_refusal_is_logged_with_who_and_which_limit(service: Server) -> None:
+def test_a_rejection_is_logged_with_its_key_and_limit(service: Server) -> None:
     issued = service.create_key(rpm=1, org="o", user="u")
     ask(service, issued.text)
     reply = ask(service, issued.text, "/v1/messages")
@@ -197,25 +197,25 @@ def test_a_refusal_is_logged_with_who_and_which_limit(service: Server) -> None:
 
 
 def test_an_address_without_a_valid_key_has_a_limit_of_its_own(strict: Server) -> None:
-    def from_(address: str, key: str = "wrong") -> Any:
+    def ask_from(address: str, key: str = "wrong") -> Any:
         return ask(strict, key, "/v1/chat/completions", **{"X-Forwarded-For": f"203.0.113.200, {address}"})
 
     good = strict.key
-    statuses = [from_("203.0.113.1").status_code for _ in range(ANONYMOUS_RPM + 2)]
+    statuses = [ask_from("203.0.113.1").status_code for _ in range(ANONYMOUS_RPM + 2)]
     assert statuses == [401] * ANONYMOUS_RPM + [429] * 2
-    refused = from_("203.0.113.1")
-    assert read_error("chat", refused)[0] == "rate_limit_exceeded"
-    assert "without a valid API key" in refused.json()["error"]["message"]
-    assert refused.headers["ratelimit-policy"] == f'"requests";q={ANONYMOUS_RPM};w=60'
-    (line,) = strict.log_lines(request_id=refused.headers["x-request-id"], message="call")
+    rejected = ask_from("203.0.113.1")
+    assert read_error("chat", rejected)[0] == "rate_limit_exceeded"
+    assert "without a valid API key" in rejected.json()["error"]["message"]
+    assert rejected.headers["ratelimit-policy"] == f'"requests";q={ANONYMOUS_RPM};w=60'
+    (line,) = strict.log_lines(request_id=rejected.headers["x-request-id"], message="call")
     assert (line["key_id"], line["limit"]) == (None, "requests/ip")
-    assert strict.rows(request_id=refused.headers["x-request-id"]) == []  # or anybody could fill the database
-    assert from_("203.0.113.1", good).status_code == 200  # who has a key is not held up by who has none
-    assert from_("203.0.113.2").status_code == 401  # nor another address
+    assert strict.rows(request_id=rejected.headers["x-request-id"]) == []  # no row, or anybody could fill the database
+    assert ask_from("203.0.113.1", good).status_code == 200  # a caller with a key is not limited
+    assert ask_from("203.0.113.2").status_code == 401  # nor is another address
     assert strict.http(key="").get("/health", headers={"X-Forwarded-For": "203.0.113.1"}).status_code == 200
 
 
-def test_only_the_trusted_proxy_s_word_counts_for_an_address(strict: Server) -> None:
+def test_only_the_trusted_proxy_s_address_counts(strict: Server) -> None:
     for number in range(ANONYMOUS_RPM):
         claimed = {"X-Forwarded-For": f"198.51.100.{number}, 203.0.113.3"}
         assert ask(strict, "wrong", **claimed).status_code == 401
@@ -225,41 +225,41 @@ def test_only_the_trusted_proxy_s_word_counts_for_an_address(strict: Server) -> 
 # ---- without Redis
 
 
-def test_without_redis_calls_are_answered_at_once_with_a_share_of_the_limit(
+def test_without_redis_each_worker_answers_at_once_and_allows_a_share_of_the_limit(
     make_service: MakeService, own_valkey: Valkey, upstream: Upstream
 ) -> None:
     service = make_service(redis=own_valkey.fresh_url(), WEB_CONCURRENCY="2")
     key = service.create_key(rpm=HIGH_RPM).text
-    few = service.create_key(rpm=6)
+    limited_key = service.create_key(rpm=6)
     client = service.http(key)
 
     def answered_at_once(times: int = 6) -> None:
         for _ in range(times):
             began = time.monotonic()
-            reply = service.http(key).post("/v1/complete", json=sound())
+            reply = service.http(key).post("/v1/complete", json=valid_body())
             assert (reply.status_code, time.monotonic() - began < 3) == (200, True)
 
     answered_at_once(2)
     own_valkey.stop()
     answered_at_once()
     assert client.get("/ready").json()["redis"] == "unreachable"
-    assert client.get("/ready").status_code == 200  # the limits go on without it
+    assert client.get("/ready").status_code == 200  # limits work without Redis too
     assert client.get("/v1/key").json()["requests_per_minute"]["remaining"] is None
-    statuses = at_once(service, few.text, 24)
-    assert 3 <= statuses.count(200) <= 6  # half of it by each worker that was asked
+    statuses = at_once(service, limited_key.text, 24)
+    assert 3 <= statuses.count(200) <= 6  # each worker allows half of the limit
     assert statuses.count(200) + statuses.count(429) == 24
 
     own_valkey.start()
 
     def counted_together() -> bool:
-        """Every worker is back when what it counts is seen in Redis."""
+        """Whether every worker counts in Redis again: only then is the limit exact."""
         issued = service.create_key(rpm=8)
         return sorted(at_once(service, issued.text, 16)) == [200] * 8 + [429] * 8
 
     wait_until(counted_together, 8, "the limits are exact again", 0.3)
     assert client.get("/ready").json()["redis"] == "ok"
 
-    own_valkey.freeze()  # connections stay and nothing answers
+    own_valkey.freeze()  # connections stay open, but nothing is answered
     try:
         answered_at_once()
     finally:
@@ -267,11 +267,11 @@ def test_without_redis_calls_are_answered_at_once_with_a_share_of_the_limit(
     assert not [line for line in service.log_lines() if line.get("status") == 500]
 
 
-# ---- before the workers
+# ---- start
 
 
 def test_building_the_application_leaves_no_thread_behind(tmp_path: Path) -> None:
-    """A fork would break it: gunicorn's workers are forked from the application."""
+    """A thread would not survive the fork: gunicorn forks its workers from a process that has built the application."""
     before = threading.enumerate()
     create_app(Settings.load({"LLM_SERVICE_INSTANCE": str(tmp_path)}))
     assert threading.enumerate() == before

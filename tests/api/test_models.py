@@ -1,4 +1,4 @@
-"""The models route: what the catalogue knows, in both vendors' shapes, read by both official clients."""
+"""The models route: the catalogue's facts in both vendors' shapes, read by both official clients."""
 
 from __future__ import annotations
 
@@ -20,39 +20,42 @@ def anthropic_model(service: Server, name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", [CLAUDE, GPT, "gpt-4o", "fast", "openai/some/model:with-slashes"])
 def test_both_shapes_have_the_same_facts(service: Server, name: str) -> None:
-    ours, theirs = openai_model(service, name), anthropic_model(service, name)
-    assert ours["id"] == theirs["id"] == name
-    assert ours["capabilities"] == theirs["gateway_capabilities"] and theirs["capabilities"] is None
-    assert (ours["pricing"], ours["targets"]) == (theirs["pricing"], theirs["targets"])
-    assert ours["max_output_tokens"] == theirs["max_tokens"]
-    assert ours["context_window"] == theirs["max_input_tokens"]
+    openai, claude = openai_model(service, name), anthropic_model(service, name)
+    assert openai["id"] == claude["id"] == name
+    assert openai["capabilities"] == claude["gateway_capabilities"] and claude["capabilities"] is None
+    assert (openai["pricing"], openai["targets"]) == (
+        claude["pricing"],
+        claude["targets"],
+    )
+    assert openai["max_output_tokens"] == claude["max_tokens"]
+    assert openai["context_window"] == claude["max_input_tokens"]
 
 
-def test_prices_are_dollars_for_a_million_tokens(service: Server) -> None:
+def test_prices_are_dollars_per_million_tokens(service: Server) -> None:
     price = openai_model(service, "openai/text-embedding-3-small")["pricing"]
     assert price == {"currency": "USD", "input": 0.02, "output": 0.0, "source": "models.toml"}
     price = openai_model(service, CLAUDE)["pricing"]
     assert 0 < price["cache_read"] < price["input"] < price["output"] and price["source"].startswith("genai-prices")
 
 
-def test_an_unknown_price_is_none_and_not_free(service: Server) -> None:
+def test_an_unknown_price_is_null_and_not_zero(service: Server) -> None:
     assert openai_model(service, "openai/some-model-of-tomorrow")["pricing"] is None
 
 
-def test_an_alias_tells_whom_it_asks(service: Server) -> None:
-    told = openai_model(service, "fast")
-    assert told["targets"] == ["anthropic/claude-haiku-4-5", "openai/gpt-5-mini"]
-    assert told["pricing"] == openai_model(service, CLAUDE)["pricing"]
+def test_an_alias_lists_its_targets_and_has_the_price_of_the_first(service: Server) -> None:
+    model = openai_model(service, "fast")
+    assert model["targets"] == ["anthropic/claude-haiku-4-5", "openai/gpt-5-mini"]
+    assert model["pricing"] == openai_model(service, CLAUDE)["pricing"]
 
 
-def test_capabilities_are_the_catalogue_s(service: Server) -> None:
+def test_capabilities_come_from_the_catalogue(service: Server) -> None:
     assert openai_model(service, "gpt-5")["capabilities"]["sampling"] is False
     assert openai_model(service, GPT)["capabilities"]["sampling"] is True
     assert openai_model(service, "gpt-3.5-turbo-instruct")["capabilities"]["completions"] is True
     assert openai_model(service, GPT)["capabilities"]["completions"] is False
 
 
-def test_anthropic_s_client_pages_through_all_of_them(service: Server) -> None:
+def test_anthropic_s_client_pages_through_all_models(service: Server) -> None:
     client = service.anthropic()
     names = [model.id for model in service.openai().models.list()]
     assert len(names) > 5

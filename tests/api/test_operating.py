@@ -1,4 +1,4 @@
-"""What an operator, a browser and a load balancer see."""
+"""The routes for operators, browsers and load balancers: health, metrics, the API document, CORS, request ids."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llm_service import create_app
 from llm_service.api import schemas
 from llm_service.settings import Settings
 from tests.api.conftest import ORIGIN
-from tests.api.shapes import ROUTES, read_error, shape_of, sound
+from tests.api.error_shapes import ROUTES, read_error, shape_of, valid_body
 from tests.conftest import MakeService
 from tests.support.postgres import Postgres
 from tests.support.server import HIGH_RPM, Server
@@ -27,7 +27,7 @@ from tests.upstream import Upstream
 # ---- health, readiness
 
 
-def test_health_is_open_and_cheap(service: Server) -> None:
+def test_health_needs_no_key_and_is_fast(service: Server) -> None:
     client = service.http(key="")
     client.get("/health")
     began = time.monotonic()
@@ -38,7 +38,7 @@ def test_health_is_open_and_cheap(service: Server) -> None:
     assert client.head("/health").status_code == 200
 
 
-def test_ready_tells_the_state_of_every_part(service: Server) -> None:
+def test_ready_reports_the_state_of_every_part(service: Server) -> None:
     reply = service.http(key="").get("/ready")
     assert reply.status_code == 200
     schemas.Ready().load(reply.json())
@@ -72,7 +72,7 @@ key_env = "NOBODY_HAS_SET_THIS"
 """
 
 
-def test_without_its_database_the_service_is_not_ready_and_known_keys_go_on(
+def test_without_its_database_the_service_is_not_ready_but_serves_cached_keys(
     make_service: MakeService, postgres: Postgres, upstream: Upstream
 ) -> None:
     url = postgres.fresh_url()
@@ -83,37 +83,37 @@ def test_without_its_database_the_service_is_not_ready_and_known_keys_go_on(
 
     def ask(key: str, model: str = "echo", path: str = "/v1/complete") -> Any:
         began = time.monotonic()
-        reply = client.post(path, json=sound(model=model), headers={"X-API-Key": key})
+        reply = client.post(path, json=valid_body(model=model), headers={"X-API-Key": key})
         assert time.monotonic() - began < 1
         return reply
 
     assert client.get("/ready").json()["providers"] == {"openai": "unknown", "echo": "unknown", "dead": "unknown"}
     assert (ask(known).status_code, ask(known, "dead/x").status_code) == (200, 502)
-    told = client.get("/ready")
-    assert told.status_code == 200  # a vendor's outage is no reason to take the gateway out
-    assert told.json()["providers"] == {"openai": "unknown", "echo": "reachable", "dead": "unreachable"}
-    assert upstream.requests == []  # nobody was asked for the sake of knowing
+    ready = client.get("/ready")
+    assert ready.status_code == 200  # the outage of a vendor is no reason to take the gateway out of service
+    assert ready.json()["providers"] == {"openai": "unknown", "echo": "reachable", "dead": "unreachable"}
+    assert upstream.requests == []  # readiness is known from calls; no vendor is asked for it
 
     postgres.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false")
     postgres.disconnect_all(str(name))
     try:
-        told = client.get("/ready")
-        assert told.status_code == 503
-        schemas.Ready().load(told.json())
-        assert (told.json()["status"], told.json()["database"], told.json()["redis"]) == (
+        ready = client.get("/ready")
+        assert ready.status_code == 503
+        schemas.Ready().load(ready.json())
+        assert (ready.json()["status"], ready.json()["database"], ready.json()["redis"]) == (
             "unavailable",
             "unreachable",
             "ok",
         )
         assert client.get("/health").status_code == 200
-        time.sleep(1.0)  # what is remembered of a key is good for a second while it can be looked up
+        time.sleep(1.0)  # with a database, a cached key is used for one second only
         answered = ask(known)
         assert answered.status_code == 200
         assert ask("nonsense").status_code == 401
-        for path in ROUTES * 2:  # more than an address without a key may ask: that is not what they are
-            refused = ask(other, path=path)
-            assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
-            assert read_error(shape_of(path), refused)[0] == "unavailable"
+        for path in ROUTES * 2:  # more requests than an address without a key may make: this limit must not apply here
+            rejected = ask(other, path=path)
+            assert (rejected.status_code, rejected.headers["retry-after"]) == (503, "5")
+            assert read_error(shape_of(path), rejected)[0] == "unavailable"
     finally:
         postgres.execute(f"ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true")
     wait_until(lambda: client.get("/ready").status_code == 200, 5, "ready again", 0.1)
@@ -137,15 +137,15 @@ def samples(service: Server) -> dict[tuple[str, tuple[tuple[str, str], ...]], fl
     }
 
 
-def test_metrics_add_up_both_workers(service: Server, upstream: Upstream) -> None:
+def test_metrics_are_the_sum_of_both_workers(service: Server, upstream: Upstream) -> None:
     calls = (("dialect", "simple"), ("outcome", "ok"), ("provider", "echo"))
     counted = ("llm_requests_total", calls)
     before = samples(service).get(counted, 0)
     for _ in range(20):
-        with service.raw() as raw:  # a connection each, so that both workers get some
-            raw.request("POST", "/v1/complete", sound(), service.key)
-            assert raw.read_answer().status == 200
-    for _ in range(6):  # whoever is asked
+        with service.raw() as raw:  # a new connection for each call, so that both workers get some calls
+            raw.request("POST", "/v1/complete", valid_body(), service.key)
+            assert raw.read_reply().status == 200
+    for _ in range(6):  # whichever worker answers
         assert samples(service)[counted] == before + 20
     now = samples(service)
     assert now[("llm_tokens_total", (("kind", "input"), ("provider", "echo")))] >= 20
@@ -154,7 +154,7 @@ def test_metrics_add_up_both_workers(service: Server, upstream: Upstream) -> Non
     assert names <= {"dialect", "provider", "outcome", "kind", "le"}
 
 
-# ---- the document
+# ---- the OpenAPI document
 
 
 @pytest.fixture(scope="module")
@@ -173,19 +173,19 @@ def test_the_openapi_document_is_valid(service: Server) -> None:
     assert all(operation["summary"] and operation["responses"]["200"] for operation in operations)
 
 
-def test_every_route_is_in_the_document_and_nothing_else(service: Server, app: Flask) -> None:
+def test_the_document_has_exactly_the_routes_of_the_service(service: Server, app: Flask) -> None:
     document = service.http(key="").get("/openapi.json").json()
-    told = {(path, method.upper()) for path, operations in document["paths"].items() for method in operations}
+    documented = {(path, method.upper()) for path, operations in document["paths"].items() for method in operations}
     routes = {
         (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method)
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
         if not rule.endpoint.startswith("docs.")
     }
-    assert told == routes
+    assert documented == routes
 
 
-def test_the_document_says_which_routes_want_a_key(service: Server) -> None:
+def test_the_document_says_which_routes_need_a_key(service: Server) -> None:
     document = service.http(key="").get("/openapi.json").json()
     client = service.http(key="")
     for path, operations in document["paths"].items():
@@ -195,15 +195,18 @@ def test_the_document_says_which_routes_want_a_key(service: Server) -> None:
 
 
 class Links(HTMLParser):
+    """Collects the links of a page, and whether the page has inline scripts."""
+
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.links: list[str] = []
         self.inline = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
-        self.found += [value for name in ("src", "href") if (value := given.get(name))]
-        self.inline = self.inline or (tag == "script" and "src" not in given) or any(n.startswith("on") for n in given)
+        attributes = dict(attrs)
+        self.links += [value for name in ("src", "href") if (value := attributes.get(name))]
+        self.inline = self.inline or (tag == "script" and "src" not in attributes)
+        self.inline = self.inline or any(name.startswith("on") for name in attributes)
 
 
 def test_the_docs_page_loads_local_files_only(service: Server) -> None:
@@ -212,10 +215,10 @@ def test_the_docs_page_loads_local_files_only(service: Server) -> None:
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy and "script-src 'self'" in policy and "http" not in policy
-    links = Links()
-    links.feed(page.text)
-    assert links.found and not links.inline
-    for link in links.found:
+    parser = Links()
+    parser.feed(page.text)
+    assert parser.links and not parser.inline
+    for link in parser.links:
         assert not re.match(r"(?:[a-z]+:)?//", link), link
         asset = client.get(str(page.url.join(link)))
         assert asset.status_code == 200, link
@@ -223,10 +226,10 @@ def test_the_docs_page_loads_local_files_only(service: Server) -> None:
             assert "http" not in asset.text
             (document,) = re.findall(r'url: "([^"]+)"', asset.text)
             assert client.get(str(page.url.join(document))).status_code == 200
-    for away in ("/docs/../app.py", "/docs/..%2f..%2fapp.py", "/docs/%2e%2e/%2e%2e/settings.py", "/docs/nope"):
+    for outside in ("/docs/../app.py", "/docs/..%2f..%2fapp.py", "/docs/%2e%2e/%2e%2e/settings.py", "/docs/nope"):
         with service.raw() as raw:
-            raw.request("GET", away)
-            assert raw.read_answer().status == 404
+            raw.request("GET", outside)
+            assert raw.read_reply().status == 404
 
 
 # ---- browsers
@@ -246,33 +249,33 @@ def test_an_allowed_origin_may_call_from_a_browser(strict: Server, path: str) ->
     assert "POST" in reply.headers["access-control-allow-methods"]
     allowed = reply.headers["access-control-allow-headers"].lower()
     assert all(name in allowed for name in PREFLIGHT["Access-Control-Request-Headers"].split(", "))
-    answered = strict.http().post(path, json=sound(), headers={"Origin": ORIGIN})
+    answered = strict.http().post(path, json=valid_body(), headers={"Origin": ORIGIN})
     assert answered.status_code == 200
     assert answered.headers["access-control-allow-origin"] == ORIGIN
     exposed = {name.strip().lower() for name in answered.headers["access-control-expose-headers"].split(",")}
     assert {"x-request-id", "retry-after", "x-should-retry", "ratelimit", "x-dropped-parameters"} <= exposed
-    # A page must be able to read why it was refused.
-    refused = strict.http().post(path, json={}, headers={"Origin": ORIGIN})
-    assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (400, ORIGIN)
+    # A page must be able to read the reason of a rejection.
+    rejected = strict.http().post(path, json={}, headers={"Origin": ORIGIN})
+    assert (rejected.status_code, rejected.headers["access-control-allow-origin"]) == (400, ORIGIN)
 
 
-def test_nobody_else_may(strict: Server, service: Server) -> None:
+def test_other_origins_may_not_call_from_a_browser(strict: Server, service: Server) -> None:
     for server, origin in ((strict, "https://evil.example"), (strict, "null"), (service, ORIGIN)):
         reply = server.http(key="").options("/v1/complete", headers={"Origin": origin, **PREFLIGHT})
         assert not [name for name in reply.headers if name.startswith("access-control")]
-        answered = server.http().post("/v1/complete", json=sound(), headers={"Origin": origin})
+        answered = server.http().post("/v1/complete", json=valid_body(), headers={"Origin": origin})
         assert not [name for name in answered.headers if name.startswith("access-control")]
 
 
 # ---- request ids
 
 
-def test_a_well_formed_request_id_is_kept(service: Server) -> None:
+def test_a_well_formed_request_id_of_the_caller_is_kept(service: Server) -> None:
     client = service.http()
     for number, header in enumerate(("X-Request-Id", "X-Correlation-Id", "x-request-id")):
         given = f"Caller.{number}_of-tests"
         for path in ROUTES:
-            reply = client.post(path, json=sound(), headers={header: f"{given}.{shape_of(path)}{len(path)}"})
+            reply = client.post(path, json=valid_body(), headers={header: f"{given}.{shape_of(path)}{len(path)}"})
             assert reply.headers["x-request-id"] == f"{given}.{shape_of(path)}{len(path)}"
         assert service.row(f"{given}.messages{len('/v1/messages')}")["outcome"] == "ok"
     both = client.get("/v1/key", headers={"X-Request-Id": "first", "X-Correlation-Id": "second"})
@@ -282,12 +285,12 @@ def test_a_well_formed_request_id_is_kept(service: Server) -> None:
 @pytest.mark.parametrize("given", ["a b", "x" * 129, "a\xe9", "a;b", '"a"', "<script>", "a,b", "", "../..", "{}"])
 def test_a_malformed_request_id_is_replaced(service: Server, given: str) -> None:
     with service.raw() as raw:
-        raw.request("POST", "/v1/complete", sound(), service.key, {"X-Request-Id": given})
-        reply = raw.read_answer()
-    ours = reply.headers["x-request-id"]
-    assert reply.status == 200 and ours != given
-    assert re.fullmatch(r"[0-9a-z]{26}", ours)
-    assert service.row(ours)["id"] == ours
+        raw.request("POST", "/v1/complete", valid_body(), service.key, {"X-Request-Id": given})
+        reply = raw.read_reply()
+    new_id = reply.headers["x-request-id"]
+    assert reply.status == 200 and new_id != given
+    assert re.fullmatch(r"[0-9a-z]{26}", new_id)
+    assert service.row(new_id)["id"] == new_id
 
 
 @pytest.mark.parametrize(

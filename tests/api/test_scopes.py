@@ -1,4 +1,4 @@
-"""From where a key may be used: the address that the trusted proxy tells, and nobody else."""
+"""The networks from which a key may be used. Only the trusted proxy says what the caller's address is."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import anthropic
 import openai
 import pytest
 
-from tests.api.books import ANTHROPIC, OPENAI, body
-from tests.api.shapes import ROUTES, read_error, shape_of
+from tests.api.budget_helpers import ANTHROPIC, OPENAI, body
+from tests.api.error_shapes import ROUTES, read_error, shape_of
 from tests.support.server import Server
 from tests.upstream import Upstream
 
@@ -15,50 +15,50 @@ NETWORKS = ("203.0.113.0/24", "2001:db8::/32")
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_a_key_used_from_elsewhere_is_refused_and_its_holder_known(
-    any_books: Server, upstream: Upstream, path: str
+def test_a_key_used_from_another_network_is_rejected_with_a_row_that_names_the_key(
+    any_priced: Server, upstream: Upstream, path: str
 ) -> None:
-    issued = any_books.create_key(networks=NETWORKS)
-    reply = any_books.http(issued.text).post(path, json=body(), headers={"X-Forwarded-For": "203.0.114.1"})
+    issued = any_priced.create_key(networks=NETWORKS)
+    reply = any_priced.http(issued.text).post(path, json=body(), headers={"X-Forwarded-For": "203.0.114.1"})
     assert reply.status_code == 403
-    code, told, _ = read_error(shape_of(path), reply)
-    assert code == "network_not_allowed" and "203.0" not in told
-    row = any_books.row(reply.headers["x-request-id"])
+    code, message, _ = read_error(shape_of(path), reply)
+    assert code == "network_not_allowed" and "203.0" not in message
+    row = any_priced.row(reply.headers["x-request-id"])
     assert (row["key_id"], row["outcome"], row["error_type"]) == (issued.stored.id, "refused", "network_not_allowed")
     assert upstream.requests == []
 
 
 @pytest.mark.parametrize(
-    ("told", "status"),
+    ("forwarded_for", "status"),
     [
         ("203.0.113.9", 200),
         ("2001:db8::7", 200),
         ("::ffff:203.0.113.9", 200),
         ("198.51.100.1, 203.0.113.9", 200),
-        ("203.0.113.9, 198.51.100.1", 403),  # what the client wrote before the proxy did is nobody's word
+        ("203.0.113.9, 198.51.100.1", 403),  # the first address was written by the client, not by the proxy
         ("2001:db9::7", 403),
         ("not an address", 403),
-        ("", 403),  # the connection itself: 127.0.0.1
+        ("", 403),  # the address of the connection itself: 127.0.0.1
     ],
 )
-def test_the_trusted_proxy_s_word_is_the_address(books: Server, told: str, status: int) -> None:
-    key = books.create_key(networks=NETWORKS).text
-    headers = {"X-Forwarded-For": told} if told else {}
-    assert books.http(key).post("/v1/complete", json=body(), headers=headers).status_code == status
-    assert books.http(key).get("/v1/key", headers=headers).status_code == status
+def test_the_last_forwarded_address_is_the_caller_s_address(priced: Server, forwarded_for: str, status: int) -> None:
+    key = priced.create_key(networks=NETWORKS).text
+    headers = {"X-Forwarded-For": forwarded_for} if forwarded_for else {}
+    assert priced.http(key).post("/v1/complete", json=body(), headers=headers).status_code == status
+    assert priced.http(key).get("/v1/key", headers=headers).status_code == status
 
 
-def test_the_official_clients_raise_their_permission_error(books: Server) -> None:
-    key = books.create_key(networks=NETWORKS).text
+def test_the_official_clients_raise_their_permission_error(priced: Server) -> None:
+    key = priced.create_key(networks=NETWORKS).text
     with pytest.raises(openai.PermissionDeniedError):
-        books.openai(key).chat.completions.create(model=OPENAI, messages=[{"role": "user", "content": "Hi"}])
+        priced.openai(key).chat.completions.create(model=OPENAI, messages=[{"role": "user", "content": "Hi"}])
     with pytest.raises(anthropic.PermissionDeniedError):
-        books.anthropic(key).messages.create(
+        priced.anthropic(key).messages.create(
             model=ANTHROPIC, max_tokens=5, messages=[{"role": "user", "content": "Hi"}]
         )
 
 
-def test_without_a_trusted_proxy_no_header_moves_a_caller(service: Server) -> None:
+def test_without_a_trusted_proxy_no_header_changes_the_caller_s_address(service: Server) -> None:
     key = service.create_key(networks=NETWORKS).text
     for name in ("X-Forwarded-For", "Forwarded", "X-Real-IP"):
         reply = service.http(key).post("/v1/complete", json=body("echo"), headers={name: "203.0.113.9"})

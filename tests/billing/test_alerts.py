@@ -1,4 +1,4 @@
-"""Budgets' thresholds are announced once and delivered at last, and nobody waits for it."""
+"""The thresholds of budgets are announced once and delivered in the end, and nothing waits for that."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from llm_service import store
 from llm_service.billing.alerts import CLAIM, Alerts, Pace
 from llm_service.catalog.catalog import Catalog
 from llm_service.extensions import db
+from llm_service.formats import registry
 from llm_service.observability.metrics import Metrics
 from llm_service.settings import Settings
 from llm_service.store import budgets
@@ -40,7 +41,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass
 class Receiver:
-    """An HTTP server that answers what ``answers`` say, then 204: a status, or an event to wait for before it."""
+    """An HTTP server that gives the ``answers``, then 204. An answer is a status, or an event to await before a 204."""
 
     answers: list[int | threading.Event] = field(default_factory=list)
     received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
@@ -70,7 +71,7 @@ def receiver() -> Iterator[Receiver]:
                 self.send_response(answer, "marker-7f3a")
                 self.end_headers()
             except OSError:
-                pass  # the service gave up waiting
+                pass  # the service has stopped waiting
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -89,7 +90,7 @@ def receiver() -> Iterator[Receiver]:
 
 @dataclass
 class World:
-    """A migrated database, a receiver, and what a worker has for both."""
+    """A migrated database, a receiver, and what a worker needs for both."""
 
     app: Flask
     settings: Settings
@@ -104,7 +105,7 @@ class World:
     def alerts(self, clock: Callable[[], datetime] | None = None, *, webhook: bool = True, **options: float) -> Alerts:
         hook: dict[str, Any] = {"webhook_url": self.receiver.url, "webhook_secret": SECRET} if webhook else {}
         settings = Settings(instance=self.settings.instance, database_url=self.settings.database_url, **hook)
-        pace = Pace(**{"gather": 0.05, "first_retry": 0.05, "after_failure": 0.1, **options})
+        pace = Pace(**{"batch": 0.05, "first_retry": 0.05, "after_failure": 0.1, **options})
         clock = clock or (lambda: datetime.now(UTC))
         self.made.append(Alerts(self.url, settings, Catalog.load(settings), self.telemetry, clock, pace))
         return self.made[-1]
@@ -141,7 +142,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, receiver: Receiver) ->
     app = Flask("test")
     store.configure(app, settings)
     store.upgrade(app)
-    made = World(app, settings, receiver, Metrics([]))
+    made = World(app, settings, receiver, Metrics([], registry.NAMES))
     with app.app_context():
         yield made
         for item in made.made:
@@ -165,8 +166,8 @@ def test_a_threshold_is_logged_and_delivered_after_two_failures(world: World) ->
     assert world.receiver.messages[0]["data"]["budget"]["scope"] == "key:abcdefgh"
     assert world.stored("attempts") == [3]
     assert None not in world.stored("delivered_at")
-    told = [line for line in lines if line["message"] == "a budget reached a threshold"]
-    assert [(line["level"], line["scope"], line["threshold_percent"]) for line in told] == [
+    announced = [line for line in lines if line["message"] == "a budget reached a threshold"]
+    assert [(line["level"], line["scope"], line["threshold_percent"]) for line in announced] == [
         ("WARNING", "key:abcdefgh", 50)
     ]
     assert [line["reason"] for line in lines if line["message"].startswith("a webhook was not")] == ["500", "302"]
@@ -189,11 +190,11 @@ def test_several_workers_and_restarts_announce_a_threshold_once(world: World) ->
         restarted.noticed([world.spend(1)])
         restarted.close()
     assert sorted(world.receiver.thresholds()) == [50, 80]
-    told = [line["threshold_percent"] for line in lines if line["message"] == "a budget reached a threshold"]
-    assert sorted(told) == [50, 80]
+    announced = [line["threshold_percent"] for line in lines if line["message"] == "a budget reached a threshold"]
+    assert sorted(announced) == [50, 80]
 
 
-def test_another_process_goes_on_with_what_was_not_delivered(world: World) -> None:
+def test_another_process_delivers_what_was_not_delivered(world: World) -> None:
     world.receiver.answers += [503]
     world.budget(100)
     first = world.alerts(first_retry=0.5)
@@ -202,7 +203,7 @@ def test_another_process_goes_on_with_what_was_not_delivered(world: World) -> No
     first.close()
     assert world.stored("delivered_at") == [None]
     second = world.alerts()
-    second.noticed([])  # no row is needed to start
+    second.noticed([])  # the loop needs no row to start
     wait_until(world.settled, 10)
     assert len({message["id"] for message in world.receiver.messages}) == 1
     assert len(world.receiver.received) == 2
@@ -216,13 +217,13 @@ from llm_service.catalog.catalog import Catalog
 from llm_service.settings import Settings
 from llm_service.observability.metrics import Metrics
 settings = Settings(webhook_url=sys.argv[2], webhook_secret="marker-7f3a is a secret")
-alerts = Alerts(sys.argv[1], settings, Catalog.load(settings), Metrics([]), pace=Pace(gather=0.05))
+alerts = Alerts(sys.argv[1], settings, Catalog.load(settings), Metrics([], ()), pace=Pace(batch=0.05))
 alerts.noticed([{"key_id": "abcdefgh", "cost_nanousd": 1}])
 time.sleep(60)
 """
 
 
-def test_what_a_killed_worker_was_sending_is_sent_again_after_its_claim(world: World) -> None:
+def test_a_message_that_a_killed_worker_was_sending_is_sent_again_after_its_claim(world: World) -> None:
     hangs = threading.Event()
     world.receiver.answers += [hangs]
     world.budget(100)
@@ -243,14 +244,14 @@ def test_what_a_killed_worker_was_sending_is_sent_again_after_its_claim(world: W
     assert world.stored("attempts") == [2]
 
 
-def test_what_a_killed_worker_had_not_looked_at_the_next_one_finds(world: World) -> None:
+def test_budgets_that_a_killed_worker_had_not_checked_are_checked_by_the_next_one(world: World) -> None:
     world.budget(100)
-    world.spend(100)  # and nobody noticed
+    world.spend(100)  # and no worker noticed it
     world.alerts().noticed([])
     wait_until(lambda: sorted(world.receiver.thresholds()) == [50, 80, 100], 10)
 
 
-def test_rows_that_cost_nothing_or_are_no_rows_are_harmless(world: World) -> None:
+def test_rows_without_a_cost_and_things_that_are_not_rows_are_harmless(world: World) -> None:
     with captured_logs() as lines:
         announcing = world.alerts()
         announcing.noticed([row(cost_nanousd=None), row(cost_nanousd=0)])
@@ -263,7 +264,7 @@ def test_rows_that_cost_nothing_or_are_no_rows_are_harmless(world: World) -> Non
     assert world.stored("id") == []
 
 
-def test_a_receiver_that_hangs_holds_neither_who_notices_nor_the_end(world: World) -> None:
+def test_a_receiver_that_hangs_delays_neither_the_writer_nor_the_end(world: World) -> None:
     hangs = threading.Event()
     world.receiver.answers += [hangs]
     world.budget(100)
@@ -279,7 +280,7 @@ def test_a_receiver_that_hangs_holds_neither_who_notices_nor_the_end(world: Worl
     announcing.close(2)
     assert time.monotonic() - began < 2.5
     hangs.set()
-    # What was noticed was looked at, and what was cut off is due for the next process at once.
+    # The noticed budget was checked, and the message that was cut off is due for the next process at once.
     assert world.stored("threshold") == [50, 80]
     assert all(due <= datetime.now(UTC) for due in world.stored("next_at"))
     announcing.noticed([world.spend(100)])
@@ -287,7 +288,7 @@ def test_a_receiver_that_hangs_holds_neither_who_notices_nor_the_end(world: Worl
     wait_until(world.settled, 10)
 
 
-def test_a_message_on_its_way_arrives_before_the_end(world: World) -> None:
+def test_a_message_that_is_being_sent_may_arrive_before_the_end(world: World) -> None:
     slow = threading.Event()
     world.receiver.answers += [slow]
     world.budget(100)
@@ -299,7 +300,7 @@ def test_a_message_on_its_way_arrives_before_the_end(world: World) -> None:
     assert None not in world.stored("delivered_at")
 
 
-def test_without_a_webhook_thresholds_are_logged_and_nothing_is_kept_for_later(world: World) -> None:
+def test_without_a_webhook_thresholds_are_logged_and_no_message_is_due(world: World) -> None:
     world.budget(100)
     with captured_logs() as lines:
         announcing = world.alerts(webhook=False)
@@ -332,7 +333,7 @@ def test_after_a_day_a_message_is_given_up(world: World) -> None:
     assert [line["level"] for line in lines if "given up" in line["message"]] == ["ERROR"]
 
 
-def test_a_database_that_was_away_loses_no_threshold(world: World) -> None:
+def test_an_outage_of_the_database_loses_no_threshold(world: World) -> None:
     world.budget(100)
     spent = world.spend(100)
     with db.engine.begin() as connection:
@@ -342,16 +343,16 @@ def test_a_database_that_was_away_loses_no_threshold(world: World) -> None:
         announcing.noticed([spent])
         wait_until(lambda: lines, 10)
         time.sleep(0.5)
-        assert len(lines) == 1  # told once, tried several times
+        assert len(lines) == 1  # reported once, tried several times
         with db.engine.begin() as connection:
             connection.execute(text("ALTER TABLE away RENAME TO budget_alerts"))
         wait_until(lambda: sorted(world.receiver.thresholds()) == [50, 80, 100], 10)
 
 
-def test_alerts_that_were_never_told_of_a_row_start_and_open_nothing(tmp_path: Path) -> None:
+def test_alerts_without_a_row_start_and_open_nothing(tmp_path: Path) -> None:
     threads = threading.active_count()
     settings = Settings(instance=tmp_path)
-    unused = Alerts(f"sqlite:///{tmp_path}/none.db", settings, Catalog.load(settings), Metrics([]))
+    unused = Alerts(f"sqlite:///{tmp_path}/none.db", settings, Catalog.load(settings), Metrics([], registry.NAMES))
     unused.close(1)
     unused.noticed([row(cost_nanousd=1)])
     assert threading.active_count() == threads
@@ -375,7 +376,7 @@ def test_a_forked_process_has_a_loop_of_its_own(world: World) -> None:
     assert os.waitpid(pid, 0)[1] == 0
     assert world.stored("threshold") == [50]
     world.alerts().noticed([])
-    wait_until(world.settled, 10)  # if the child did not get to it
+    wait_until(world.settled, 10)  # in case the child did not deliver it
 
 
 PATCHED = """
@@ -401,7 +402,7 @@ def tick():
         last[0] = now
 
 settings = Settings(webhook_url=sys.argv[2], webhook_secret="marker-7f3a is a secret")
-alerts = Alerts(sys.argv[1], settings, Catalog.load(settings), Metrics([]), pace=Pace(gather=0.05))
+alerts = Alerts(sys.argv[1], settings, Catalog.load(settings), Metrics([], ()), pace=Pace(batch=0.05))
 spent = row(cost_nanousd=60)
 sink = sink_for(sys.argv[1])
 sink.write([spent])
@@ -415,7 +416,7 @@ print(json.dumps({"ticks": len(gaps), "worst": max(gaps)}))
 """
 
 
-def test_a_patched_process_announces_without_holding_the_hub(world: World) -> None:
+def test_under_gevent_alerts_do_not_block_the_hub(world: World) -> None:
     hangs = threading.Event()
     world.receiver.answers += [hangs]
     world.budget(100)

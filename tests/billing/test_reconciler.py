@@ -1,9 +1,9 @@
-"""The books of each process: what dies with a worker is settled by another, once, with one row."""
+"""What dies with a worker is settled by another worker, once, with one row."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,7 +16,9 @@ from redis import Redis
 
 from llm_service import store
 from llm_service.billing import ledger
-from llm_service.billing.reconciler import Accounts
+from llm_service.billing.admission import Admission, AdmittedCall
+from llm_service.billing.process_ledger import ProcessLedger
+from llm_service.billing.reconciler import Reconciler
 from llm_service.catalog.catalog import Catalog
 from llm_service.core import ids
 from llm_service.core.call import Call, Caller
@@ -47,23 +49,60 @@ class Metrics:
     def calls_without_redis(self, admitted: int, refused: int) -> None: ...
 
 
-class Entry:
-    """A call in the making, which has had some output."""
+class Recorder:
+    """A call that has had some output. A test says how it ends."""
 
     def __init__(self, seen: int = 0) -> None:
         self.created_at = datetime.now(UTC)
         self.seen = seen
-        self.settle: Callable[[Record], Record | None] | None = None
+        self.record: Record | None = None
 
     def output_tokens_seen(self) -> int:
         return self.seen
 
-    def settle_with(self, settle: Callable[[Record], Record | None]) -> None:
-        self.settle = settle
+    def end(self, error: BaseException | None = None) -> Record | None:
+        return self.record
+
+    def settled(self, record: Record | None) -> None:
+        self.record = record
+
+    def failed(self, failure: BaseException) -> None:
+        raise failure
+
+
+class Worker:
+    """One process. Its loop is not started: a test runs each round by ``reconcile``."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.writer = Writer(store.database_url(rig.settings))
+        catalog = Catalog(CATALOGUE, rig.settings)
+        ledger = ProcessLedger(rig.redis_url, rig.settings.workers, rig.settings.money_without_redis)
+        self.admission = Admission(catalog, ledger.get, rig.settings.time_zone)
+        self.reconciler = Reconciler(
+            catalog, self.admission, ledger, self.writer, rig.app.app_context, rig.settings, (), Metrics()
+        )
+        self.writer.subscribe(self.admission.committed)
+
+    def admit(self, call: Call, seen: int = 0) -> AdmittedCall:
+        return self.admission.admit(call, Recorder(seen))
+
+    @staticmethod
+    def settle(admitted: AdmittedCall, ended: Record) -> Record | None:
+        """The record as its row must say it; None if the row is another worker's."""
+        recorder = admitted._recorder
+        assert isinstance(recorder, Recorder)
+        recorder.record = ended
+        admitted.settle()
+        return recorder.record
+
+    def close(self) -> None:
+        self.reconciler.close()
+        self.writer.close(2)
+        self.reconciler.disconnect()
 
 
 class Rig:
-    """Workers over one database and one Redis. Their loops are not started: a test turns them by ``tick``."""
+    """Workers that share one database and one Redis."""
 
     def __init__(self, folder: Path, redis_url: str, database_url: str | None) -> None:
         values = {"LLM_SERVICE_INSTANCE": str(folder), **({"DATABASE_URL": database_url} if database_url else {})}
@@ -72,22 +111,17 @@ class Rig:
         store.configure(self.app, self.settings)
         store.upgrade(self.app)
         self.redis: Any = Redis.from_url(redis_url)
-        self.made: list[tuple[Accounts, Writer]] = []
+        self.workers: list[Worker] = []
         with self.app.app_context():
             self.budget = budgets.put("key", "k", 10**9, "total")
 
-    def worker(self) -> Accounts:
-        writer = Writer(store.database_url(self.settings))
-        catalog = Catalog(CATALOGUE, self.settings)
-        made = Accounts(catalog, writer, self.app.app_context, self.settings, self.redis_url, (), Metrics())
-        made.start = lambda: None  # type: ignore[method-assign]
-        writer.tell(made.committed)
-        self.made.append((made, writer))
-        return made
+    def worker(self) -> Worker:
+        self.workers.append(Worker(self))
+        return self.workers[-1]
 
     def flush(self) -> None:
-        for _, writer in self.made:
-            assert writer.flush(5)
+        for worker in self.workers:
+            assert worker.writer.flush(5)
 
     def rows(self) -> list[dict[str, Any]]:
         self.flush()
@@ -95,7 +129,7 @@ class Rig:
             return [dict(row) for row in requests.recent(limit=100)]
 
     def expire(self) -> None:
-        """As if every lease had run out. The clock of the ledger was seen to go on."""
+        """Make every lease expire."""
         for name in self.redis.zrange("{llm}:leases", 0, -1):
             self.redis.zadd("{llm}:leases", {name: 1})
 
@@ -107,13 +141,12 @@ class Rig:
         caller = Caller("k", org="o", user="u", budgets=(self.budget,))
         body = {"model": "one/m", "max_tokens": 50, "messages": [{"role": "user", "content": MARKER}]}
         fields: dict[str, Any] = {"stream": True, "body": body, "caller": caller, "body_bytes": 80, **values}
+        fields["targets"] = Catalog(CATALOGUE, self.settings).resolve("one/m", fields["caller"])
         return Call(ids.new_id(), "rq", "/v1/chat/completions", "chat", "one/m", **fields)
 
     def close(self) -> None:
-        for accounts, writer in self.made:
-            accounts.close()
-            writer.close(2)
-            accounts.hang_up()
+        for worker in self.workers:
+            worker.close()
         self.redis.close()
 
 
@@ -153,18 +186,18 @@ def record(of: Call, cost: int) -> Record:
     )
 
 
-def test_a_call_of_a_dead_worker_becomes_one_aborted_row_at_its_last_known_tokens(rig: Rig) -> None:
+def test_a_call_of_a_dead_worker_gets_one_aborted_row_with_its_last_known_tokens(rig: Rig) -> None:
     dead, alive, third = rig.worker(), rig.worker(), rig.worker()
-    assert dead.rebuild(at_once=True) == 1
-    call, entry = rig.call(), Entry(seen=12)
-    dead.admit(call, entry)
+    assert dead.reconciler.rebuild(at_once=True) == 1
+    call = rig.call()
+    admitted = dead.admit(call, seen=12)
     assert rig.balances()[1] > 50 * 10_000
-    dead.tick()  # renews, with what was seen; then it is killed
-    alive.tick()
-    assert rig.balances()[1] > 0  # its lease has not run out
+    dead.reconciler.reconcile()  # renews the lease with what was seen; then the worker is killed
+    alive.reconciler.reconcile()
+    assert rig.balances()[1] > 0  # its lease has not expired
     rig.expire()
-    alive.tick()
-    third.tick()
+    alive.reconciler.reconcile()
+    third.reconciler.reconcile()
     (row,) = rig.rows()
     assert (row["id"], row["outcome"], row["status"], row["error_type"]) == (call.id, "aborted", 500, "worker_lost")
     assert (row["input_tokens"], row["output_tokens"], row["usage_exact"]) == (20, 12, False)
@@ -173,164 +206,158 @@ def test_a_call_of_a_dead_worker_becomes_one_aborted_row_at_its_last_known_token
     assert row["cost_nanousd"] == 20 * 1_000 + 12 * 10_000
     assert rig.balances() == (row["cost_nanousd"], 0)
     assert MARKER not in repr(row)
-    # It was only slow: what it says now counts no more, and its row is not written a second time.
-    assert entry.settle is not None and entry.settle(record(call, 999)) is None
+    # If the worker was only slow, its own settlement has no effect, and its row is not written a second time.
+    assert dead.settle(admitted, record(call, 999)) is None
     assert rig.balances() == (row["cost_nanousd"], 0) and len(rig.rows()) == 1
 
 
 def test_a_row_lost_between_its_settlement_and_its_commit_is_written_by_another_worker(rig: Rig) -> None:
     dead, alive = rig.worker(), rig.worker()
-    dead.rebuild(at_once=True)
-    call, entry = rig.call(), Entry()
-    dead.admit(call, entry)
-    assert entry.settle is not None
-    ours = entry.settle(record(call, 70_000))
-    assert ours is not None and rig.balances() == (70_000, 0)  # and here it dies, with its row
-    alive.tick()
+    dead.reconciler.rebuild(at_once=True)
+    call = rig.call()
+    ours = dead.settle(dead.admit(call), record(call, 70_000))
+    assert ours is not None and rig.balances() == (70_000, 0)  # then the worker dies, with its row
+    alive.reconciler.reconcile()
     assert rig.rows() == []  # its worker may still be writing it
     for name in rig.redis.zrange("{llm}:settled_at", 0, -1):
         rig.redis.zadd("{llm}:settled_at", {name: int(time.time() * 1000) - 11_000})
-    alive.tick()
+    alive.reconciler.reconcile()
     (row,) = rig.rows()
     assert (row["id"], row["cost_nanousd"], row["outcome"]) == (call.id, 70_000, "ok")
     assert row["created_at"] == ours.created_at
-    alive.tick()
+    alive.reconciler.reconcile()
     assert rig.redis.hlen("{llm}:unwritten") == 0
     assert len(rig.rows()) == 1 and rig.balances() == (70_000, 0)
 
 
 def test_a_call_that_holds_nothing_is_settled_with_its_row(rig: Rig) -> None:
     worker = rig.worker()
-    call, entry = rig.call(caller=Caller("k")), Entry()
-    worker.admit(call, entry)
+    call = rig.call(caller=Caller("k"))
+    admitted = worker.admit(call)
     assert rig.redis.zcard("{llm}:leases") == 1
-    assert entry.settle is not None
-    ours = entry.settle(record(call, 5))
-    assert ours is not None and rig.redis.zcard("{llm}:leases") == 1  # no round trip before the caller has its answer
-    rig.made[0][1].put(ours.row())
+    ours = worker.settle(admitted, record(call, 5))
+    assert ours is not None and rig.redis.zcard("{llm}:leases") == 1  # the caller gets its answer without a round trip
+    rig.workers[0].writer.put(ours.row())
     rig.flush()
     wait_until(lambda: rig.redis.zcard("{llm}:leases") == 0, 5, "the call is settled")
     assert [row["id"] for row in rig.rows()] == [call.id]
 
 
-def test_a_worker_that_dies_before_such_a_row_is_durable_leaves_it_to_the_reaper(rig: Rig) -> None:
+def test_if_its_worker_dies_before_the_row_is_durable_the_reaper_writes_one(rig: Rig) -> None:
     dead, alive = rig.worker(), rig.worker()
-    call, entry = rig.call(caller=Caller("k")), Entry(seen=2)
-    dead.admit(call, entry)
-    assert entry.settle is not None and entry.settle(record(call, 5)) is not None  # and here it dies, with its row
+    call = rig.call(caller=Caller("k"))
+    # It dies after the settlement, with its row.
+    assert dead.settle(dead.admit(call, seen=2), record(call, 5)) is not None
     rig.expire()
-    alive.tick()
+    alive.reconciler.reconcile()
     (row,) = rig.rows()
     assert (row["id"], row["outcome"]) == (call.id, "aborted")
     assert rig.redis.zcard("{llm}:leases") == 0
 
 
-def test_a_call_whose_row_the_writer_did_not_take_is_settled_all_the_same(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_call_is_settled_even_if_the_writer_did_not_accept_its_row(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llm_service.billing.reconciler.LATE_SECONDS", 0.0)
     worker = rig.worker()
-    call, entry = rig.call(caller=Caller("k")), Entry()
-    worker.admit(call, entry)
-    assert entry.settle is not None and entry.settle(record(call, 5)) is not None
-    worker.tick()
+    call = rig.call(caller=Caller("k"))
+    assert worker.settle(worker.admit(call), record(call, 5)) is not None
+    worker.reconciler.reconcile()
     assert rig.redis.zcard("{llm}:leases") == 0
 
 
-def test_a_row_that_the_log_has_already_wins_over_a_reaper(rig: Rig) -> None:
+def test_a_row_that_is_in_the_log_wins_over_the_reaper(rig: Rig) -> None:
     dead, alive = rig.worker(), rig.worker()
-    dead.rebuild(at_once=True)
-    call, entry = rig.call(), Entry()
-    dead.admit(call, entry)
-    # It died between the commit of its row and nothing: Redis had been away when it settled.
-    rig.made[0][1].put(record(call, 30_000).row())
+    dead.reconciler.rebuild(at_once=True)
+    call = rig.call()
+    dead.admit(call)
+    # Redis was unavailable when the worker settled, and the worker died after the commit of its row.
+    rig.workers[0].writer.put(record(call, 30_000).row())
     rig.flush()
     rig.expire()
-    alive.tick()
+    alive.reconciler.reconcile()
     (row,) = rig.rows()
     assert (row["outcome"], row["cost_nanousd"]) == ("ok", 30_000)
     assert rig.balances() == (30_000, 0)
 
 
-def test_counters_that_redis_lost_are_built_again_from_the_log(rig: Rig) -> None:
+def test_counters_that_redis_lost_are_rebuilt_from_the_log(rig: Rig) -> None:
     worker = rig.worker()
-    worker.rebuild(at_once=True)
+    worker.reconciler.rebuild(at_once=True)
     for cost in (100, 20, 3):
-        call, entry = rig.call(), Entry()
-        worker.admit(call, entry)
-        assert entry.settle is not None
-        rig.made[0][1].put(replace(entry.settle(record(call, cost)) or record(call, 0)).row())
+        call = rig.call()
+        ours = worker.settle(worker.admit(call), record(call, cost))
+        assert ours is not None
+        worker.writer.put(ours.row())
     rig.flush()
     live = rig.call()
-    worker.admit(live, Entry())
+    worker.admit(live)
     held = rig.balances()[1]
     rig.redis.flushdb()
-    assert worker.state == "closed"
+    assert worker.reconciler.state == "closed"
     with pytest.raises(Unavailable):
-        worker.admit(rig.call(), Entry())
-    worker.tick()
-    assert worker.state == "ok"
-    assert rig.balances() == (123, held)  # what runs is held again
-    assert worker.balances(rig.budget) == (123, held)
+        worker.admit(rig.call())
+    worker.reconciler.reconcile()
+    assert worker.reconciler.state == "ok"
+    assert rig.balances() == (123, held)  # the running call is held again
+    assert worker.reconciler.balances(rig.budget) == (123, held)
 
 
-def test_what_is_rebuilt_counts_every_period_and_the_tier_s_budgets(rig: Rig) -> None:
+def test_a_rebuild_counts_every_kind_of_budget_in_its_period(rig: Rig) -> None:
     worker = rig.worker()
     with rig.app.app_context():
         weekly = budgets.put("org", "o", 10**9, "week")
         model = budgets.put("service", "", 10**9, "day", "one/*")
     rows = [record(rig.call(), 5).row() | {"org": "o"}, record(rig.call(), 6).row() | {"provider": "two"}]
     for row in rows:
-        rig.made[0][1].put(row)
+        rig.workers[0].writer.put(row)
     rig.flush()
-    assert worker.rebuild(at_once=True) == 3
-    assert [worker.balances(item) for item in (rig.budget, weekly, model)] == [(11, 0), (5, 0), (5, 0)]
+    assert worker.reconciler.rebuild(at_once=True) == 3
+    assert [worker.reconciler.balances(item) for item in (rig.budget, weekly, model)] == [(11, 0), (5, 0), (5, 0)]
 
 
-def test_a_lowered_budget_refuses_with_nothing_left(rig: Rig) -> None:
+def test_a_lowered_budget_rejects_calls_with_nothing_left(rig: Rig) -> None:
     worker = rig.worker()
-    rig.made[0][1].put(record(rig.call(), 5_000).row())
+    rig.workers[0].writer.put(record(rig.call(), 5_000).row())
     rig.flush()
-    worker.rebuild(at_once=True)
+    worker.reconciler.rebuild(at_once=True)
     lowered: Budget = replace(rig.budget, amount_nanousd=10)
-    with pytest.raises(BudgetExceeded) as refused:
-        worker.admit(rig.call(caller=Caller("k", budgets=(lowered,))), Entry())
-    assert refused.value.limit is not None and refused.value.limit.remaining == 0
+    with pytest.raises(BudgetExceeded) as rejected:
+        worker.admit(rig.call(caller=Caller("k", budgets=(lowered,))))
+    assert rejected.value.limit is not None and rejected.value.limit.remaining == 0
     assert rig.balances() == (5_000, 0)
 
 
-def test_an_intent_whose_model_has_lost_its_price_costs_what_was_held(rig: Rig) -> None:
+def test_a_lost_call_of_a_model_without_a_price_costs_what_was_held(rig: Rig) -> None:
     dead = rig.worker()
-    dead.rebuild(at_once=True)
-    dead.admit(rig.call(), Entry())
+    dead.reconciler.rebuild(at_once=True)
+    dead.admit(rig.call())
     held = rig.balances()[1]
     rig.expire()
     later = rig.worker()
-    later._catalog = Catalog({"providers": {}}, rig.settings)
-    later.tick()
+    later.reconciler._catalog = Catalog({"providers": {}}, rig.settings)
+    later.reconciler.reconcile()
     (row,) = rig.rows()
     assert row["cost_nanousd"] == held and rig.balances() == (held, 0)
-    assert held < ledger.MOST
+    assert held < ledger.MAX_AMOUNT
 
 
-def test_a_hold_that_cannot_be_read_does_not_keep_the_others_from_being_settled(
+def test_a_hold_that_cannot_be_read_does_not_stop_the_settlement_of_others(
     rig: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
     dead, alive = rig.worker(), rig.worker()
-    dead.rebuild(at_once=True)
+    dead.reconciler.rebuild(at_once=True)
     strange, sound = rig.call(), rig.call()
     for call in (strange, sound):
-        dead.admit(call, Entry())
+        dead.admit(call)
     rig.redis.hset(f"{{llm}}:hold:{strange.id}", "record", b'{"of": "another version"}')
     rig.expire()
-    alive.tick()
+    alive.reconciler.reconcile()
     assert [row["id"] for row in rig.rows()] == [sound.id]
     assert f"call {strange.id} of a dead worker cannot be settled (KeyError)" in caplog.text
 
 
-def test_after_the_end_no_call_starts_the_books_again(rig: Rig) -> None:
+def test_after_the_end_no_call_starts_the_reconciler_again(rig: Rig) -> None:
     worker = rig.worker()
-    del worker.start  # the rig's, which does nothing
-    worker.close()
-    worker.admit(rig.call(caller=Caller("k")), Entry())
-    assert worker._loop is None
+    worker.admission.subscribe(worker.reconciler.start)
+    worker.reconciler.close()
+    worker.admit(rig.call(caller=Caller("k")))
+    assert worker.reconciler._background.own() is None

@@ -73,7 +73,7 @@ def test_the_message_is_the_documented_one() -> None:
     assert payload(ALERT) == orjson.loads(example("json"))
 
 
-def test_what_arrives_is_genuine_by_the_documented_code_and_nothing_else_is() -> None:
+def test_the_documented_code_accepts_what_arrives_and_nothing_else() -> None:
     with raw_server([TAKEN, close]) as server:
         url = f"http://127.0.0.1:{server.port}/hook/a%20b?token=x&y=%2F"
         assert Webhook(url, KEY).send(ALERT, datetime.now(UTC), Cancel()) is None
@@ -118,7 +118,7 @@ def test_the_scope_of_the_whole_service_has_no_name() -> None:
         ([b"HTTP/1.1 200 OK\r\n", *(piece for _ in range(20) for piece in (b"X: y\r\n", 0.1))], "first_byte_timeout"),
     ],
 )
-def test_only_a_2xx_in_time_is_taken(answer: list[Any], reason: str | None) -> None:
+def test_only_a_2xx_in_time_counts_as_delivered(answer: list[Any], reason: str | None) -> None:
     began = time.monotonic()
     with raw_server(answer) as server:
         assert Webhook(f"http://127.0.0.1:{server.port}/", KEY, QUICK).send(ALERT, NOW, Cancel()) == reason
@@ -127,12 +127,12 @@ def test_only_a_2xx_in_time_is_taken(answer: list[Any], reason: str | None) -> N
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:{}", "no-such-host.invalid:{}", "{}.example".format("x" * 70)])
-def test_nobody_there_is_a_reason_and_no_exception(host: str) -> None:
+def test_an_unreachable_receiver_is_a_reason_and_not_an_exception(host: str) -> None:
     reason = Webhook(f"http://{host.format(free_port())}/", KEY, QUICK).send(ALERT, NOW, Cancel())
     assert reason in ("unreachable", "connect_timeout", "UnicodeError")
 
 
-def test_an_attempt_can_be_ended_from_outside() -> None:
+def test_an_attempt_can_be_cancelled() -> None:
     with raw_server([30.0]) as server:
         cancel = Cancel()
         threading.Timer(0.3, lambda: cancel.set(Stopping("over"))).start()
@@ -141,7 +141,7 @@ def test_an_attempt_can_be_ended_from_outside() -> None:
         assert time.monotonic() - began < 2
 
 
-def test_each_attempt_is_signed_anew_and_says_the_same() -> None:
+def test_each_attempt_has_its_own_signature_and_the_same_body() -> None:
     with raw_server([TAKEN, close], [TAKEN, close]) as server:
         webhook = Webhook(f"http://127.0.0.1:{server.port}/", KEY)
         for at in (NOW, NOW + timedelta(hours=1)):

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from llm_service.catalog.catalog import Catalog, Tier, TierBudget
+from llm_service.catalog.catalog import Catalog
+from llm_service.catalog.load import Tier, TierBudget
 from llm_service.core.call import Caller
 from llm_service.settings import Settings, SettingsError
 

@@ -1,4 +1,4 @@
-"""The real application on SQLite, and its commands in this process."""
+"""The real application on SQLite. Its commands run in this process."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def app(bare_app: Flask) -> Flask:
 
 
 class Commands:
-    """``flask ARGUMENTS``: ``run`` gives click's result, ``json`` what ``--json`` prints."""
+    """``flask ARGUMENTS``: ``run`` returns click's result, ``json`` returns what ``--json`` prints."""
 
     def __init__(self, app: Flask) -> None:
         self._runner = app.test_cli_runner()
@@ -49,12 +49,12 @@ class Commands:
     def run(self, *arguments: str, fails: int = 0) -> Result:
         result: Result = self._runner.invoke(args=list(arguments))
         assert result.exit_code == fails, result.output
-        # A failure is a sentence: an exception of another kind would be a traceback for people.
+        # A failure is one sentence. Any other exception would be shown to people as a traceback.
         assert result.exception is None or isinstance(result.exception, SystemExit)
         return result
 
     def json(self, *arguments: str) -> Any:
-        """What stdout holds must be one JSON document on one line."""
+        """Return what the command prints. It must be one JSON document on one line."""
         stdout = self.run(*arguments, "--json").stdout
         assert stdout.count("\n") == 1
         return json.loads(stdout)
@@ -67,7 +67,7 @@ def flask(app: Flask) -> Commands:
 
 @pytest.fixture
 def write(app: Flask, settings: Settings) -> Callable[[Rows], None]:
-    """Puts rows into the log the way the service does."""
+    """Writes rows into the log as the service does."""
 
     def write(rows: Rows) -> None:
         writer = Writer(database_url(settings))

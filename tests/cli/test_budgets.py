@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,19 +26,28 @@ from tests.store.conftest import row
 Run = Callable[..., Result]
 
 
+@contextmanager
+def application(instance: Path, **settings: Any) -> Iterator[Flask]:
+    """The service on a migrated database, whose connections are closed at the end."""
+    made = create_app(Settings(instance=instance, secret_text="of sixteen or more", **settings))
+    try:
+        store.upgrade(made)
+        yield made
+    finally:
+        with made.app_context():
+            db.engine.dispose()
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Flask]:
     url = None if request.param == "sqlite" else request.getfixturevalue("postgres").fresh_url()
-    made = create_app(Settings(instance=tmp_path, secret_text="of sixteen or more", database_url=url))
-    store.upgrade(made)
-    yield made
-    with made.app_context():
-        db.engine.dispose()
+    with application(tmp_path, database_url=url) as made:
+        yield made
 
 
 @pytest.fixture
 def run(app: Flask) -> Run:
-    """``run("budgets", "list")``: the command's result, which has to be ``code``."""
+    """``run("budgets", "list")`` returns the command's result. Its exit code must be ``code``."""
 
     def invoke(*arguments: str, code: int = 0) -> Result:
         result = app.test_cli_runner().invoke(args=list(arguments))
@@ -48,8 +58,8 @@ def run(app: Flask) -> Run:
 
 
 @pytest.fixture
-def told(run: Run) -> Callable[..., Any]:
-    """The same with --json: what was printed, read."""
+def run_json(run: Run) -> Callable[..., Any]:
+    """Runs a command with --json and returns the parsed output."""
 
     def invoke(*arguments: str) -> Any:
         return json.loads(run(*arguments, "--json").stdout)
@@ -63,8 +73,8 @@ def log(app: Flask, *rows: dict[str, Any]) -> None:
     sink.close()
 
 
-def test_a_key_is_created_with_its_limits_budget_and_networks(told: Any) -> None:
-    made = told(
+def test_a_key_is_created_with_its_limits_budget_and_networks(run_json: Any) -> None:
+    made = run_json(
         "keys", "create", "--name", "ci", "--tpm", "1000", "--parallel", "4",
         "--budget", "0.000000001", "--per", "day",
         "--networks", "10.0.0.0/8, 192.0.2.1,2001:db8::/32,10.0.0.0/8,::ffff:198.51.100.0/120",
@@ -77,46 +87,46 @@ def test_a_key_is_created_with_its_limits_budget_and_networks(told: Any) -> None
         "per": "day",
         "model": None,
     }
-    shown = told("keys", "show", "ci")
+    shown = run_json("keys", "show", "ci")
     assert {name: value for name, value in made.items() if name != "key"} == shown
-    assert told("keys", "list") == [shown]
+    assert run_json("keys", "list") == [shown]
 
 
-def test_a_key_without_them_has_none(told: Any) -> None:
-    made = told("keys", "create", "--name", "ci")
+def test_a_key_created_without_limits_budget_and_networks_has_none(run_json: Any) -> None:
+    made = run_json("keys", "create", "--name", "ci")
     assert [made[name] for name in ("tpm", "parallel", "budgets", "networks")] == [None, None, [], []]
 
 
-def test_an_update_changes_only_what_is_named(told: Any, run: Run) -> None:
-    told("keys", "create", "--name", "ci", "--tpm", "7", "--networks", "10.0.0.0/8", "--budget", "5")
-    changed = told("keys", "update", "ci", "--parallel", "3")
+def test_an_update_changes_only_the_given_options(run_json: Any, run: Run) -> None:
+    run_json("keys", "create", "--name", "ci", "--tpm", "7", "--networks", "10.0.0.0/8", "--budget", "5")
+    changed = run_json("keys", "update", "ci", "--parallel", "3")
     assert (changed["tpm"], changed["parallel"], changed["networks"]) == (7, 3, ["10.0.0.0/8"])
-    changed = told("keys", "update", "ci", "--tpm", "none", "--networks", "all", "--budget", "2.50", "--per", "day")
+    changed = run_json("keys", "update", "ci", "--tpm", "none", "--networks", "all", "--budget", "2.50", "--per", "day")
     assert (changed["tpm"], changed["parallel"], changed["networks"]) == (None, 3, [])
     assert [(item["amount_usd"], item["per"]) for item in changed["budgets"]] == [(2.5, "day"), (5, "month")]
     assert "$2.500000 per day; $5.000000 per month" in run("keys", "show", "ci").stdout
-    assert [item["per"] for item in told("keys", "update", "ci", "--budget", "none", "--per", "day")["budgets"]] == [
-        "month"
-    ]
-    assert told("keys", "update", "ci", "--budget", "none")["budgets"] == []
+    assert [
+        item["per"] for item in run_json("keys", "update", "ci", "--budget", "none", "--per", "day")["budgets"]
+    ] == ["month"]
+    assert run_json("keys", "update", "ci", "--budget", "none")["budgets"] == []
 
 
-def test_a_new_amount_changes_the_key_s_one_budget_and_of_several_one_is_named(told: Any, run: Run) -> None:
-    told("keys", "create", "--name", "ci", "--budget", "5", "--per", "day")
-    told("budgets", "set", "--key", "ci", "--amount", "1", "--per", "week", "--model", "fast")
-    changed = told("keys", "update", "ci", "--budget", "9")["budgets"]
+def test_a_new_amount_changes_the_key_s_only_budget_and_several_budgets_need_per(run_json: Any, run: Run) -> None:
+    run_json("keys", "create", "--name", "ci", "--budget", "5", "--per", "day")
+    run_json("budgets", "set", "--key", "ci", "--amount", "1", "--per", "week", "--model", "fast")
+    changed = run_json("keys", "update", "ci", "--budget", "9")["budgets"]
     assert [(item["amount_usd"], item["per"]) for item in changed if not item["model"]] == [(9, "day")]
-    told("keys", "update", "ci", "--budget", "100", "--per", "month")
-    refused = run("keys", "update", "ci", "--budget", "1", "--tpm", "5", code=2)
-    assert "several budgets (day, month)" in refused.stderr
-    assert told("keys", "show", "ci")["tpm"] is None
+    run_json("keys", "update", "ci", "--budget", "100", "--per", "month")
+    failed = run("keys", "update", "ci", "--budget", "1", "--tpm", "5", code=2)
+    assert "several budgets (day, month)" in failed.stderr
+    assert run_json("keys", "show", "ci")["tpm"] is None
 
 
-def test_two_keys_with_the_same_name_are_told_apart_by_id(told: Any, run: Run) -> None:
-    first = told("keys", "create", "--name", "same")["id"]
+def test_two_keys_with_the_same_name_need_their_ids(run_json: Any, run: Run) -> None:
+    first = run_json("keys", "create", "--name", "same")["id"]
     run("keys", "create", "--name", "same")
     assert first in run("budgets", "set", "--key", "same", "--amount", "1", code=1).stderr
-    assert told("budgets", "set", "--key", first, "--amount", "1")["name"] == first
+    assert run_json("budgets", "set", "--key", first, "--amount", "1")["name"] == first
 
 
 @pytest.mark.parametrize(
@@ -142,7 +152,7 @@ def test_two_keys_with_the_same_name_are_told_apart_by_id(told: Any, run: Run) -
         (["--parallel", "9" * 5000], "whole number"),
     ],
 )
-def test_what_cannot_be_is_refused_and_nothing_is_created(
+def test_an_invalid_value_is_rejected_and_nothing_is_created(
     app: Flask, run: Run, arguments: list[str], reason: str
 ) -> None:
     assert reason in run("keys", "create", "--name", "ci", *arguments, code=2).stderr
@@ -151,18 +161,18 @@ def test_what_cannot_be_is_refused_and_nothing_is_created(
         assert budgets.list_all() == []
 
 
-def test_a_budget_is_set_listed_shown_and_removed(app: Flask, told: Any, run: Run) -> None:
-    key = told("keys", "create", "--name", "ci")["id"]
+def test_a_budget_is_set_listed_shown_and_removed(app: Flask, run_json: Any, run: Run) -> None:
+    key = run_json("keys", "create", "--name", "ci")["id"]
     log(app, row(key_id=key, org="acme", cost_nanousd=1_500_000_000))
-    made = told("budgets", "set", "--org", "acme", "--amount", "2", "--per", "week")
+    made = run_json("budgets", "set", "--org", "acme", "--amount", "2", "--per", "week")
     assert (made["kind"], made["name"], made["model"], made["per"]) == ("org", "acme", None, "week")
     assert (made["amount_usd"], made["spent_usd"], made["left_usd"], made["over_by_usd"]) == (2, 1.5, 0.5, 0)
     assert made["period"].startswith("week:20")
     assert datetime.fromisoformat(made["resets_at"]) > datetime.now(UTC)
-    assert told("budgets", "show", made["id"]) == made
-    told("budgets", "set", "--key", "ci", "--amount", "1", "--per", "total", "--model", "openai/*")
-    service = told("budgets", "set", "--service", "--amount", "9")
-    listed = told("budgets", "list")
+    assert run_json("budgets", "show", made["id"]) == made
+    run_json("budgets", "set", "--key", "ci", "--amount", "1", "--per", "total", "--model", "openai/*")
+    service = run_json("budgets", "set", "--service", "--amount", "9")
+    listed = run_json("budgets", "list")
     assert [(item["kind"], item["name"], item["model"]) for item in listed] == [
         ("key", key, "openai/*"),
         ("org", "acme", None),
@@ -173,132 +183,132 @@ def test_a_budget_is_set_listed_shown_and_removed(app: Flask, told: Any, run: Ru
     table = run("budgets", "list").stdout
     assert f"{key} (ci)" in table
     assert "$1.500000" in table
-    assert told("budgets", "remove", service["id"]) == {"id": service["id"], "removed": True}
-    assert len(told("budgets", "list")) == 2
+    assert run_json("budgets", "remove", service["id"]) == {"id": service["id"], "removed": True}
+    assert len(run_json("budgets", "list")) == 2
     assert "budgets list" in run("budgets", "remove", service["id"], code=1).stderr
     assert "budgets list" in run("budgets", "show", "nothing", code=1).stderr
 
 
-def test_a_budget_below_what_is_spent_is_taken_with_a_warning(app: Flask, told: Any, run: Run) -> None:
-    key = told("keys", "create", "--name", "ci")["id"]
+def test_a_budget_below_the_spent_amount_is_accepted_with_a_warning(app: Flask, run_json: Any, run: Run) -> None:
+    key = run_json("keys", "create", "--name", "ci")["id"]
     log(app, row(key_id=key, cost_nanousd=3_000_000_000))
-    lowered = told("budgets", "set", "--key", "ci", "--amount", "1")
+    lowered = run_json("budgets", "set", "--key", "ci", "--amount", "1")
     assert (lowered["over_by_usd"], lowered["left_usd"]) == (2, 0)
-    said = run("budgets", "set", "--key", "ci", "--amount", "1")
-    assert "Warning: $3.000000 is already spent" in said.stderr
-    assert "$2.000000 more" in said.stderr
+    warned = run("budgets", "set", "--key", "ci", "--amount", "1")
+    assert "Warning: $3.000000 is already spent" in warned.stderr
+    assert "$2.000000 more" in warned.stderr
     assert "Warning" not in run("budgets", "set", "--key", "ci", "--amount", "3").stderr
-    assert told("keys", "update", "ci", "--budget", "0.5")["over_by_usd"] == 2.5
+    assert run_json("keys", "update", "ci", "--budget", "0.5")["over_by_usd"] == 2.5
     assert "Warning: $2.500000" in run("keys", "update", "ci", "--budget", "0.5").stderr
-    assert "over_by_usd" not in told("keys", "update", "ci", "--budget", "5")
+    assert "over_by_usd" not in run_json("keys", "update", "ci", "--budget", "5")
 
 
 @pytest.mark.parametrize(
     "scope", [[], ["--user", "u", "--org", "o"], ["--service", "--user", "u"], ["--user", ""], ["--key", "nobody"]]
 )
-def test_a_budget_is_of_exactly_one_scope(run: Run, scope: list[str]) -> None:
-    refused = run("budgets", "set", "--amount", "1", *scope, code=1 if scope[:1] == ["--key"] else 2)
-    assert "Traceback" not in refused.output
+def test_a_budget_needs_exactly_one_scope(run: Run, scope: list[str]) -> None:
+    failed = run("budgets", "set", "--amount", "1", *scope, code=1 if scope[:1] == ["--key"] else 2)
+    assert "Traceback" not in failed.output
 
 
-def test_budgets_reset_in_the_operator_s_zone(tmp_path: Path) -> None:
-    app = create_app(Settings(instance=tmp_path, secret_text="of sixteen or more", time_zone="Asia/Kathmandu"))
-    store.upgrade(app)
-    said = app.test_cli_runner().invoke(args=["budgets", "set", "--service", "--amount", "1", "--per", "day", "--json"])
+def test_budgets_reset_in_the_operator_s_time_zone(tmp_path: Path) -> None:
+    words = ["budgets", "set", "--service", "--amount", "1", "--per", "day", "--json"]
+    with application(tmp_path, time_zone="Asia/Kathmandu") as app:
+        said = app.test_cli_runner().invoke(args=words)
     assert json.loads(said.stdout)["resets_at"].endswith("T18:15:00.000Z")
 
 
-class Books:
-    """What commands ask of the service's accounts: counters that a test can read, with a Redis that can be away."""
+class FakeReconciler:
+    """Answers what the commands ask of the counters. A test can read its calls and make Redis unavailable."""
 
-    def __init__(self, away: bool = False, held: int = 0) -> None:
-        self.away, self.held, self.asked, self.rebuilt = away, held, 0, 0
+    def __init__(self, unavailable: bool = False, held: int = 0) -> None:
+        self.unavailable, self.held, self.asked, self.rebuilt = unavailable, held, 0, 0
 
     def rebuild(self) -> int:
-        if self.away:
+        if self.unavailable:
             raise Unavailable("Redis did not answer.")
         self.rebuilt += 1
         return 1234
 
     def balances(self, budget: Budget) -> tuple[int, int] | None:
         self.asked += 1
-        return None if self.away else (0, self.held)
+        return None if self.unavailable else (0, self.held)
 
 
-def test_a_rebuild_says_how_many_counters_there_are_or_what_to_do(app: Flask, told: Any, run: Run) -> None:
+def test_a_rebuild_prints_the_number_of_counters_or_what_to_do(app: Flask, run_json: Any, run: Run) -> None:
     service = app.extensions["llm_service"]
-    service.accounts = Books()
-    assert told("budgets", "rebuild") == {"rebuilt": 1234}
+    service.reconciler = FakeReconciler()
+    assert run_json("budgets", "rebuild") == {"rebuilt": 1234}
     assert "1,234" in run("budgets", "rebuild").stdout
-    service.accounts = Books(away=True)
-    said = run("budgets", "rebuild", code=1).stderr
-    assert "Redis did not answer" in said and "start it first" in said
+    service.reconciler = FakeReconciler(unavailable=True)
+    failure = run("budgets", "rebuild", code=1).stderr
+    assert "Redis did not answer" in failure and "start the service first" in failure
 
 
-def test_what_calls_in_flight_hold_is_shown_beside_what_is_spent(app: Flask, told: Any, run: Run) -> None:
+def test_what_running_calls_hold_is_shown_beside_the_spent_amount(app: Flask, run_json: Any, run: Run) -> None:
     service = app.extensions["llm_service"]
-    service.accounts = books = Books(held=1_000_000_001)
-    shown = told("budgets", "set", "--service", "--amount", "5")
+    service.reconciler = reconciler = FakeReconciler(held=1_000_000_001)
+    shown = run_json("budgets", "set", "--service", "--amount", "5")
     assert (shown["held_nanousd"], shown["held_usd"], shown["left_usd"]) == (1_000_000_001, 1.000000001, 5)
-    told("budgets", "set", "--org", "acme", "--amount", "5")
+    run_json("budgets", "set", "--org", "acme", "--amount", "5")
     assert "$1.000000001" in run("budgets", "list").stdout
-    books.away, books.asked = True, 0
-    assert [item["held_usd"] for item in told("budgets", "list")] == [None, None]
-    assert books.asked == 1
+    reconciler.unavailable, reconciler.asked = True, 0
+    assert [item["held_usd"] for item in run_json("budgets", "list")] == [None, None]
+    assert reconciler.asked == 1
 
 
-def test_a_new_budget_counts_what_was_spent_before_it(app: Flask, told: Any, run: Run) -> None:
+def test_a_new_budget_counts_earlier_costs(app: Flask, run_json: Any, run: Run) -> None:
     service = app.extensions["llm_service"]
-    service.accounts = books = Books()
-    key = told("keys", "create", "--name", "ci", "--org", "acme")["id"]
-    told("budgets", "set", "--org", "acme", "--amount", "1")
-    assert books.rebuilt == 0  # nothing was spent
+    service.reconciler = reconciler = FakeReconciler()
+    key = run_json("keys", "create", "--name", "ci", "--org", "acme")["id"]
+    run_json("budgets", "set", "--org", "acme", "--amount", "1")
+    assert reconciler.rebuilt == 0  # nothing was spent
     log(app, row(key_id=key, org="acme", cost_nanousd=5))
-    told("budgets", "set", "--org", "acme", "--amount", "2")
-    assert books.rebuilt == 0  # it counts already
-    told("budgets", "set", "--key", "ci", "--amount", "1", "--per", "day")
-    told("keys", "update", "ci", "--budget", "1", "--per", "week")
-    assert books.rebuilt == 2
-    books.away = True
+    run_json("budgets", "set", "--org", "acme", "--amount", "2")
+    assert reconciler.rebuilt == 0  # this budget is counted already
+    run_json("budgets", "set", "--key", "ci", "--amount", "1", "--per", "day")
+    run_json("keys", "update", "ci", "--budget", "1", "--per", "week")
+    assert reconciler.rebuilt == 2
+    reconciler.unavailable = True
     warned = run("budgets", "set", "--service", "--amount", "1")
     assert "not counted yet" in warned.stderr and "budgets rebuild" in warned.stderr
 
 
-def test_limits_are_set_field_by_field_listed_and_removed(told: Any, run: Run) -> None:
-    assert told("limits", "set", "--user", "Zoë", "--rpm", "7")["rpm"] == 7
-    assert told("limits", "set", "--user", "Zoë", "--tpm", "9", "--rpm", "none") == {
+def test_limits_are_set_field_by_field_listed_and_removed(run_json: Any, run: Run) -> None:
+    assert run_json("limits", "set", "--user", "Zoë", "--rpm", "7")["rpm"] == 7
+    assert run_json("limits", "set", "--user", "Zoë", "--tpm", "9", "--rpm", "none") == {
         "kind": "user", "name": "Zoë", "rpm": None, "tpm": 9, "parallel": None,
     }  # fmt: skip
-    told("limits", "set", "--service", "--parallel", "100")
-    assert [(item["kind"], item["name"]) for item in told("limits", "list")] == [("user", "Zoë"), ("service", None)]
+    run_json("limits", "set", "--service", "--parallel", "100")
+    assert [(item["kind"], item["name"]) for item in run_json("limits", "list")] == [("user", "Zoë"), ("service", None)]
     assert "Zoë" in run("limits", "list").stdout
-    assert told("limits", "remove", "--user", "Zoë")["removed"] is True
+    assert run_json("limits", "remove", "--user", "Zoë")["removed"] is True
     assert "limits list" in run("limits", "remove", "--user", "Zoë", code=1).stderr
     assert "at least one limit" in run("limits", "set", "--org", "acme", code=2).stderr
     assert "exactly one" in run("limits", "set", "--rpm", "1", code=2).stderr
 
 
-def test_networks_and_models_are_limited_for_everybody(told: Any, run: Run) -> None:
-    assert told("limits", "set", "--network", "192.0.2.1", "--rpm", "7")["name"] == "192.0.2.1/32"
-    told("limits", "set", "--network", "2001:db8::/32", "--parallel", "7")
-    assert told("limits", "set", "--model", "openai/gpt-5*", "--tpm", "9")["kind"] == "model"
-    assert [item["kind"] for item in told("limits", "list")] == ["network", "network", "model"]
+def test_networks_and_models_can_be_limited_for_all_callers(run_json: Any, run: Run) -> None:
+    assert run_json("limits", "set", "--network", "192.0.2.1", "--rpm", "7")["name"] == "192.0.2.1/32"
+    run_json("limits", "set", "--network", "2001:db8::/32", "--parallel", "7")
+    assert run_json("limits", "set", "--model", "openai/gpt-5*", "--tpm", "9")["kind"] == "model"
+    assert [item["kind"] for item in run_json("limits", "list")] == ["network", "network", "model"]
     assert "write 10.0.0.0/8" in run("limits", "set", "--network", "10.0.0.1/8", "--rpm", "1", code=2).stderr
-    assert told("limits", "remove", "--network", "192.0.2.1/32")["removed"] is True
-    assert told("limits", "remove", "--model", "openai/gpt-5*")["removed"] is True
-    assert len(told("limits", "list")) == 1
+    assert run_json("limits", "remove", "--network", "192.0.2.1/32")["removed"] is True
+    assert run_json("limits", "remove", "--model", "openai/gpt-5*")["removed"] is True
+    assert len(run_json("limits", "list")) == 1
 
 
-def test_old_rows_are_pruned_and_usage_stays(app: Flask, told: Any, run: Run) -> None:
+def test_old_rows_are_deleted_and_usage_stays(app: Flask, run_json: Any, run: Run) -> None:
     now = datetime.now(UTC)
     log(app, *(row(created_at=now - timedelta(days=days), cost_nanousd=5) for days in range(10)))
-    before = told("usage", "--by", "day")
+    before = run_json("usage", "--by", "day")
     assert "LLM_SERVICE_LOG_RETENTION_DAYS" in run("requests", "prune", code=2).stderr
-    pruned = told("requests", "prune", "--days", "3")
+    pruned = run_json("requests", "prune", "--days", "3")
     assert pruned["deleted"] == 6
     assert pruned["before"].endswith("T00:00:00.000Z")
     assert "Deleted 0 rows" in run("requests", "prune", "--days", "3").stdout
     with app.app_context():
         assert len(requests.recent()) == 4
-    assert told("usage", "--by", "day") == before
+    assert run_json("usage", "--by", "day") == before
     assert len(before) == 10

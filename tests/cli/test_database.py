@@ -16,13 +16,13 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("command", [["keys", "list"], ["requests", "list"], ["usage"], ["keys", "create", "--name=x"]])
-def test_without_tables_a_command_says_how_to_make_them(bare_app: Flask, command: list[str]) -> None:
-    refusal = Commands(bare_app).run(*command, fails=1)
-    assert "run `flask --app wsgi db upgrade`" in refusal.stderr
-    assert refusal.stdout == ""
+def test_without_tables_a_command_says_how_to_create_them(bare_app: Flask, command: list[str]) -> None:
+    failed = Commands(bare_app).run(*command, fails=1)
+    assert "run `flask --app wsgi db upgrade`" in failed.stderr
+    assert failed.stdout == ""
 
 
-def test_an_upgrade_tells_the_revision_and_whether_it_did_something(bare_app: Flask) -> None:
+def test_an_upgrade_prints_the_revision_and_whether_it_changed_something(bare_app: Flask) -> None:
     flask = Commands(bare_app)
     assert flask.json("db", "upgrade") == {"revision": schema.HEAD, "changed": True}
     assert flask.json("db", "upgrade") == {"revision": schema.HEAD, "changed": False}
@@ -30,7 +30,7 @@ def test_an_upgrade_tells_the_revision_and_whether_it_did_something(bare_app: Fl
     assert flask.json("keys", "list") == []
 
 
-def test_flask_migrates_other_commands_work_and_ours_still_does_after_them(flask: Commands) -> None:
+def test_the_other_commands_of_flask_migrate_work_and_our_upgrade_still_works_after_them(flask: Commands) -> None:
     flask.run("db", "current")
     flask.run("db", "downgrade", "base")
     assert flask.json("db", "upgrade", "0001") == {"revision": "0001", "changed": True}
@@ -38,11 +38,11 @@ def test_flask_migrates_other_commands_work_and_ours_still_does_after_them(flask
     assert "upgrade" in flask.run("db", "--help").stdout
 
 
-def test_an_unknown_revision_is_refused_by_its_name(bare_app: Flask) -> None:
+def test_an_error_about_an_unknown_revision_names_it(bare_app: Flask) -> None:
     assert "9999" in Commands(bare_app).run("db", "upgrade", "9999", fails=1).stderr
 
 
-def test_the_sql_of_a_migration_can_be_read_without_running_it(bare_app: Flask) -> None:
+def test_the_sql_of_a_migration_can_be_printed_without_running_it(bare_app: Flask) -> None:
     flask = Commands(bare_app)
     assert "CREATE TABLE api_keys" in flask.run("db", "upgrade", "--sql").stdout
     assert flask.json("db", "upgrade")["changed"] is True

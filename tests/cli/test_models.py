@@ -1,4 +1,4 @@
-"""``flask models``: what a catalogue means, with prices, where they are from and since when."""
+"""``flask models``: the targets of a catalogue with their prices, and the source and date of each price."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def by_id(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {row["id"]: row for row in rows}
 
 
-def test_the_list_tells_prices_per_tier_with_their_source_and_date(server: Server) -> None:
+def test_the_list_has_prices_per_service_tier_with_their_source_and_date(server: Server) -> None:
     rows = by_id(server.cli_json("models", "list"))
     assert rows["cheap"] == {
         "id": "cheap",
@@ -90,7 +90,7 @@ def test_the_list_tells_prices_per_tier_with_their_source_and_date(server: Serve
     assert (unpriced["price"], unpriced["price_source"], unpriced["price_since"]) == (None, None, None)
 
 
-def test_the_list_for_people_has_a_line_per_tier_and_marks_what_has_no_price(server: Server) -> None:
+def test_the_table_has_a_line_per_service_tier_and_marks_unknown_prices(server: Server) -> None:
     lines = server.cli("models", "list").stdout.splitlines()
     first = next(index for index, line in enumerate(lines) if line.startswith("cheap "))
     assert lines[first].split()[-2:] == ["models.toml", "2026-01-01"]
@@ -108,16 +108,16 @@ def test_the_check_warns_of_aliases_without_a_price(server: Server) -> None:
     assert checked["ok"]
     (warning,) = checked["warnings"]
     assert warning.startswith("local/free (behind free) has no known price")
-    told = server.cli("models", "check")
-    assert f"Warning: {warning}" in told.stderr
+    result = server.cli("models", "check")
+    assert f"Warning: {warning}" in result.stderr
 
 
-def test_the_check_names_the_model_and_the_field_of_a_hole_in_a_price(server: Server) -> None:
-    broken = server.folder / "broken.toml"
-    broken.write_text('[models."a/b"]\nprice = { input = 1, outptu = 2 }\n')
-    told = server.cli("models", "check", str(broken), check=False)
-    assert told.returncode == 1
-    assert 'broken.toml: [models."a/b"] price.outptu: unknown field' in told.stderr
-    broken.write_text('[models."a/b"]\nprice = { input = 1, output = nan }\n')
-    told = server.cli("models", "check", str(broken), check=False)
-    assert 'broken.toml: [models."a/b"] price.output: must be a number' in told.stderr
+def test_the_check_names_the_model_and_the_field_of_a_malformed_price(server: Server) -> None:
+    malformed = server.folder / "malformed.toml"
+    malformed.write_text('[models."a/b"]\nprice = { input = 1, outptu = 2 }\n')
+    result = server.cli("models", "check", str(malformed), check=False)
+    assert result.returncode == 1
+    assert 'malformed.toml: [models."a/b"] price.outptu: unknown field' in result.stderr
+    malformed.write_text('[models."a/b"]\nprice = { input = 1, output = nan }\n')
+    result = server.cli("models", "check", str(malformed), check=False)
+    assert 'malformed.toml: [models."a/b"] price.output: must be a number' in result.stderr

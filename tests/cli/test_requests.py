@@ -40,7 +40,7 @@ def test_the_list_has_the_documented_columns_newest_first(flask: Commands, write
     assert (rows[0]["user"], rows[0]["ttft_ms"], rows[0]["stream"]) == ("Zoë", None, False)
 
 
-def test_people_see_a_line_per_call_with_its_whole_id(flask: Commands, write: Write) -> None:
+def test_the_table_has_a_line_per_call_with_its_whole_id(flask: Commands, write: Write) -> None:
     given = row(cost_nanousd=1_500_000, model_served="x" * 190)
     unknown = row(cost_nanousd=None, created_at=NOW - timedelta(days=1))
     write([given, unknown])
@@ -50,7 +50,7 @@ def test_people_see_a_line_per_call_with_its_whole_id(flask: Commands, write: Wr
     assert "$" not in second
 
 
-def test_calls_are_chosen_by_key_name_outcome_and_time(flask: Commands, write: Write) -> None:
+def test_calls_are_selected_by_key_name_outcome_and_time(flask: Commands, write: Write) -> None:
     key = flask.json("keys", "create", "--name", "ci")
     of_key = row(key_id=key["id"])
     refused = row(outcome="refused", created_at=NOW - timedelta(hours=3))
@@ -67,14 +67,14 @@ def test_calls_are_chosen_by_key_name_outcome_and_time(flask: Commands, write: W
     assert "--since" in flask.run("requests", "list", "--since", "tomorrow", fails=2).stderr
 
 
-def test_a_name_of_two_keys_chooses_neither(flask: Commands) -> None:
+def test_a_name_that_two_keys_have_selects_neither(flask: Commands) -> None:
     made = [flask.json("keys", "create", "--name", name)["id"] for name in ("same", "other")]
     flask.run("keys", "update", made[1], "--name", "same")
     assert made[1] in flask.run("requests", "list", "--key", "same", fails=1).stderr
 
 
 def test_json_lines_are_exported_oldest_first(flask: Commands, write: Write) -> None:
-    now = datetime.now(UTC)  # not when this module was imported: --since counts from the command's own time
+    now = datetime.now(UTC)  # not NOW, the time of the import: --since counts from the time of the command
     given = [row(created_at=now - timedelta(minutes=minute)) for minute in range(3)]
     write(given)
     for arguments in (["--format", "jsonl"], [], ["--json"], ["--json", "--format", "csv"]):
@@ -96,16 +96,16 @@ def test_csv_has_the_columns_and_nothing_a_spreadsheet_would_run(flask: Commands
     assert rows[0]["created_at"].endswith("Z")
 
 
-def test_an_export_of_nothing_is_a_header_or_nothing(flask: Commands) -> None:
+def test_an_export_of_an_empty_log_is_a_header_or_nothing(flask: Commands) -> None:
     assert flask.run("requests", "export", "--format", "csv").stdout.split(",")[0] == "id"
     assert flask.run("requests", "export").stdout == ""
 
 
-def test_a_terminals_escape_codes_in_a_name_are_not_sent_to_it(flask: Commands, write: Write) -> None:
+def test_escape_codes_in_a_name_are_not_sent_to_the_terminal(flask: Commands, write: Write) -> None:
     write([row(model_served=None, model_asked="\x1b[2J\x07[red]\u202ex")])
-    told = flask.run("requests", "list").stdout
-    assert not {"\x1b", "\x07", "\u202e"} & set(told)
-    assert "[red]" in told
+    printed = flask.run("requests", "list").stdout
+    assert not {"\x1b", "\x07", "\u202e"} & set(printed)
+    assert "[red]" in printed
 
 
 def _collect(stream: IO[str], lines: Queue[str]) -> None:
@@ -120,7 +120,7 @@ def environ(settings: Settings) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("form", [["--json"], []], ids=["json", "text"])
-def test_a_tail_prints_calls_as_they_end_and_ctrl_c_ends_it_well(
+def test_a_tail_prints_calls_as_they_end_and_ctrl_c_ends_it_without_an_error(
     app: Flask, environ: dict[str, str], write: Write, form: list[str]
 ) -> None:
     before, after = row(created_at=datetime.now(UTC)), row(created_at=datetime.now(UTC))
@@ -147,7 +147,7 @@ def test_a_tail_prints_calls_as_they_end_and_ctrl_c_ends_it_well(
         assert after["id"] in second
 
 
-def test_a_reader_that_stops_reading_is_no_traceback(app: Flask, environ: dict[str, str], write: Write) -> None:
+def test_a_reader_that_stops_reading_causes_no_traceback(app: Flask, environ: dict[str, str], write: Write) -> None:
     write([row() for _ in range(3000)])
     command = [sys.executable, "-m", "flask", "--app", "wsgi", "requests", "export"]
     with subprocess.Popen(

@@ -1,18 +1,22 @@
-"""What both official clients' tests ask for, and what is asked of both vendors."""
+"""Requests, recordings and checks that the tests of the official clients share."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+import anthropic
+
 from tests.support.server import Server
 from tests.support.sse import Frame, read_sse
-from tests.upstream import Seen, Step
+from tests.upstream import SeenRequest, Step
 from tests.upstream.replay import FIXTURES
 
 GPT, CLAUDE, ECHO = "openai/gpt-4o-mini", "anthropic/claude-haiku-4-5", "echo/echo"
+VENDORS = [GPT, CLAUDE]
+HELLO: Any = [{"role": "user", "content": "Hi"}]
 
-# What a body must not lose on its way: types, limits, escapes and everything that does not look like English.
+# Values that a body must not lose on its way: types, extreme numbers, escapes and text that is not English.
 AWKWARD: dict[str, Any] = {
     "numbers": [0, -1, 2**63 - 1, -(2**63), 2**64 - 1, 0.1, 1e-7, 1e300, -0.5],
     "texts": ["", "naïve", "日本語", "🦓", '\u2028 \\ " / \t\n', "null", "\u0000"],
@@ -22,8 +26,19 @@ AWKWARD: dict[str, Any] = {
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 
+def messages_request(**more: Any) -> dict[str, Any]:
+    """A request for Claude in Anthropic's format, with other or more fields."""
+    return {"model": CLAUDE, "max_tokens": 100, "messages": HELLO, **more}
+
+
+def error_param(error: anthropic.APIStatusError) -> Any:
+    """The field that an error names in Anthropic's format."""
+    body: Any = error.body
+    return body["error"]["details"]["param"]
+
+
 def failing(status: int, **more: Any) -> Step:
-    """An error that is told at once: it asks for a longer wait than the service is ready for."""
+    """An error that the service passes on at once: it asks for a longer wait than the service accepts."""
     return Step(status=status, headers={"retry-after": "30"}, **more)
 
 
@@ -32,13 +47,14 @@ def fixture(name: str) -> bytes:
 
 
 def recordings(folder: str, ending: str) -> list[str]:
+    """The names of the recorded files in a folder."""
     names = sorted(path.relative_to(FIXTURES).as_posix() for path in (FIXTURES / folder).glob(f"*{ending}"))
     assert names
     return names
 
 
 def frames(service: Server, path: str, body: dict[str, Any], **headers: str) -> list[Frame]:
-    """The blocks of a streamed answer."""
+    """The frames of a streamed answer. Checks the headers too."""
     with service.http().stream("POST", path, json=body, headers=headers) as response:
         assert response.status_code == 200, response.read()
         assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
@@ -48,14 +64,15 @@ def frames(service: Server, path: str, body: dict[str, Any], **headers: str) -> 
 
 
 def blocks(stream: bytes) -> list[bytes]:
+    """The blocks of a recorded stream, without blank lines."""
     return [block.strip(b"\n") for block in stream.replace(b"\r\n", b"\n").split(b"\n\n") if block.strip()]
 
 
-def assert_no_header_of_the_caller_travelled(seen: Seen, key: str) -> None:
-    """The vendor hears the service's own key and no word of the caller's headers."""
-    told = json.dumps(seen.headers)
+def assert_no_header_of_the_caller_was_sent(seen: SeenRequest, key: str) -> None:
+    """Check that the vendor got neither the caller's key nor the values of the caller's headers."""
+    sent = json.dumps(seen.headers)
     for word in (key, "callers-own", "x-request-id", "x-forwarded", "x-real-ip", "x-api-key"):
-        assert word not in told.lower(), word
+        assert word not in sent.lower(), word
 
 
 CALLERS_HEADERS = {

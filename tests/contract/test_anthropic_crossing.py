@@ -1,4 +1,4 @@
-"""The official Anthropic client with a model of OpenAI's: what crosses, both ways, over sockets."""
+"""The official Anthropic client with an OpenAI model: tools, media, JSON, refusals and usage in both directions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png"
 
 
 def create(client: anthropic.Anthropic, stream: bool, **asked: Any) -> Any:
-    """The message; a streamed one as the SDK's own accumulator puts it together."""
+    """The message. The SDK's own accumulator assembles a streamed one."""
     asked = {"model": GPT, "max_tokens": 500, "messages": HELLO, **asked}
     if not stream:
         return client.messages.create(**asked)
@@ -37,7 +37,7 @@ both = pytest.mark.parametrize("stream", [False, True])
 
 
 @both
-def test_a_loop_of_three_turns_with_tools(
+def test_a_loop_of_three_turns_with_tools_works(
     anthropic_client: anthropic.Anthropic, upstream: Upstream, stream: bool
 ) -> None:
     upstream.script(
@@ -96,7 +96,7 @@ def test_a_loop_of_three_turns_with_tools(
         ({"type": "any", "disable_parallel_tool_use": False}, "required", True),
     ],
 )
-def test_how_tools_are_to_be_used(
+def test_tool_choice_is_translated(
     anthropic_client: anthropic.Anthropic, upstream: Upstream, choice: Any, sent: Any, parallel: bool | None
 ) -> None:
     upstream.script(Step(text="ok"))
@@ -105,7 +105,7 @@ def test_how_tools_are_to_be_used(
     assert upstream.last.body.get("parallel_tool_calls") == parallel
 
 
-def test_images_and_documents_cross(anthropic_client: anthropic.Anthropic, upstream: Upstream) -> None:
+def test_images_and_documents_are_translated(anthropic_client: anthropic.Anthropic, upstream: Upstream) -> None:
     pdf = {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="}
     content = [
         {"type": "text", "text": "Look"},
@@ -133,14 +133,16 @@ def test_structured_output_is_parsed(anthropic_client: anthropic.Anthropic, upst
     upstream.script(Step(text='{"name": "Paris", "people": 3}'))
     message = anthropic_client.messages.parse(model=GPT, max_tokens=50, messages=HELLO, output_format=City)
     assert message.parsed_output == City(name="Paris", people=3)
-    told = upstream.last.body["response_format"]["json_schema"]
-    assert told["name"] == "answer"
-    assert told["strict"] is False  # not all properties are required, which OpenAI's strict insists on
-    assert set(told["schema"]["properties"]) == {"name", "people"}
+    sent = upstream.last.body["response_format"]["json_schema"]
+    assert sent["name"] == "answer"
+    assert sent["strict"] is False  # OpenAI's strict mode demands that all properties are required
+    assert set(sent["schema"]["properties"]) == {"name", "people"}
 
 
 @both
-def test_a_refusal_says_why_it_stopped(anthropic_client: anthropic.Anthropic, upstream: Upstream, stream: bool) -> None:
+def test_a_refusal_has_its_stop_reason_and_explanation(
+    anthropic_client: anthropic.Anthropic, upstream: Upstream, stream: bool
+) -> None:
     upstream.script(Step(refusal="I will not do that"))
     message = create(anthropic_client, stream)
     assert (message.stop_reason, message.content) == ("refusal", [])
@@ -158,14 +160,14 @@ def test_usage_has_every_kind_of_token(anthropic_client: anthropic.Anthropic, up
     assert (usage.output_tokens, usage.output_tokens_details.thinking_tokens) == (9, 3)
 
 
-def test_a_call_that_was_cut_is_no_call(anthropic_client: anthropic.Anthropic, upstream: Upstream) -> None:
+def test_a_tool_call_that_was_cut_is_left_out(anthropic_client: anthropic.Anthropic, upstream: Upstream) -> None:
     upstream.script(Step(text="I", tools=[{"name": "weather", "arguments": '{"city": "Par'}], stop_reason="length"))
     message = create(anthropic_client, False, tools=[WEATHER])
     assert (message.stop_reason, [block.type for block in message.content]) == ("max_tokens", ["text"])
 
 
 @both
-def test_arguments_that_are_no_json_are_a_failure(
+def test_arguments_that_are_not_json_are_an_error(
     anthropic_client: anthropic.Anthropic, upstream: Upstream, stream: bool
 ) -> None:
     upstream.script(Step(tools=[{"name": "weather", "arguments": '{"city": '}], times=1 if stream else 3))
@@ -218,7 +220,7 @@ def said(*blocks: Any) -> dict[str, Any]:
         ({"output_config": {"format": {"type": "json_object"}}}, "output_config.format.type"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_refused_by_its_path(
+def test_a_wrong_value_is_rejected_by_its_path(
     anthropic_client: anthropic.Anthropic, upstream: Upstream, asked: dict[str, Any], param: str
 ) -> None:
     with pytest.raises(anthropic.BadRequestError) as caught:

@@ -1,4 +1,4 @@
-"""OpenAI's older completions with its official client, for models that have this route and for all others."""
+"""OpenAI's older completions with the official client: models that serve them, and all other models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ MODELS = [INSTRUCT, GPT, CLAUDE]
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_plain_answer(openai_client: openai.OpenAI, service: Server, upstream: Upstream, model: str) -> None:
+def test_a_plain_answer_has_its_text_and_usage(
+    openai_client: openai.OpenAI, service: Server, upstream: Upstream, model: str
+) -> None:
     upstream.script(Step(text="Good morning to you", input_tokens=100, output_tokens=4))
     raw = openai_client.completions.with_raw_response.create(model=model, prompt="Say it", max_tokens=50)
     reply = raw.parse()
@@ -31,7 +33,9 @@ def test_a_plain_answer(openai_client: openai.OpenAI, service: Server, upstream:
 
 @pytest.mark.parametrize("options", [None, {"include_usage": True}])
 @pytest.mark.parametrize("model", MODELS)
-def test_a_stream(openai_client: openai.OpenAI, service: Server, upstream: Upstream, model: str, options: Any) -> None:
+def test_a_stream_has_usage_only_if_it_is_asked_for(
+    openai_client: openai.OpenAI, service: Server, upstream: Upstream, model: str, options: Any
+) -> None:
     upstream.script(Step(text="one two three", input_tokens=50, output_tokens=3))
     raw = openai_client.completions.with_raw_response.create(
         model=model, prompt=["Count"], max_tokens=50, stream=True, stream_options=options
@@ -67,15 +71,17 @@ def test_a_request_reaches_openai_unchanged(service: Server, upstream: Upstream)
     assert upstream.last.body == {**body, "model": INSTRUCT}
 
 
-def test_a_recorded_stream_reaches_the_client_as_openai_sent_it(service: Server, upstream: Upstream) -> None:
+def test_a_recorded_stream_reaches_the_client_without_the_usage_that_was_not_asked_for(
+    service: Server, upstream: Upstream
+) -> None:
     upstream.script(Step(body=COMPLETION, content_type="text/event-stream"))
     body = {"model": INSTRUCT, "prompt": "1", "stream": True}
     got = [frame.raw for frame in frames(service, "/v1/completions", body)]
-    expected = COMPLETION.encode().replace(b',"usage":null', b"").split(b"\n\n")
-    assert got == [block for block in expected if block and b'"usage":{' not in block]
+    recorded = COMPLETION.encode().replace(b',"usage":null', b"").split(b"\n\n")
+    assert got == [block for block in recorded if block and b'"usage":{' not in block]
 
 
-# Recorded from babbage-002.
+# A recorded stream of babbage-002.
 COMPLETION = (
     'data: {"id":"cmpl-CKzH","object":"text_completion","created":1759118173,"choices":[{"text":" +","index":0,'
     '"logprobs":null,"finish_reason":null}],"model":"babbage:2023-07-21-v2","usage":null}\n\n'
@@ -88,7 +94,7 @@ COMPLETION = (
 
 
 @pytest.mark.parametrize("model", [GPT, CLAUDE])
-def test_a_prompt_crosses_as_one_message(openai_client: openai.OpenAI, upstream: Upstream, model: str) -> None:
+def test_a_prompt_is_translated_to_one_message(openai_client: openai.OpenAI, upstream: Upstream, model: str) -> None:
     raw = openai_client.completions.with_raw_response.create(
         model=model, prompt="Hi", temperature=0.5, stop=["STOP"], user="someone", seed=7
     )
@@ -176,7 +182,7 @@ def test_fields_that_chat_does_not_have_are_rejected_by_name(
     ],
     ids=str,
 )
-def test_what_cannot_be_translated_is_rejected_by_name(
+def test_a_field_that_cannot_be_translated_is_rejected_by_its_name(
     openai_client: openai.OpenAI, upstream: Upstream, extra: dict[str, Any], param: str
 ) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
@@ -188,7 +194,7 @@ def test_what_cannot_be_translated_is_rejected_by_name(
 @pytest.mark.parametrize(
     "extra", [{"prompt": 1}, {"prompt": ["a", 1]}, {"n": 0}, {"logprobs": 6}, {"model": None}], ids=str
 )
-def test_bad_input_is_rejected_by_name(openai_client: openai.OpenAI, extra: dict[str, Any]) -> None:
+def test_bad_input_is_rejected_by_its_field(openai_client: openai.OpenAI, extra: dict[str, Any]) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         openai_client.post("/completions", body={"model": ECHO, "prompt": "a", **extra}, cast_to=object)
     assert caught.value.param == next(iter(extra))
@@ -205,7 +211,9 @@ def test_echo_completes_too(openai_client: openai.OpenAI) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_failures_have_the_form_of_openai(openai_client: openai.OpenAI, upstream: Upstream, model: str) -> None:
+def test_failures_raise_the_openai_client_s_own_errors(
+    openai_client: openai.OpenAI, upstream: Upstream, model: str
+) -> None:
     upstream.script(failing(429))
     with pytest.raises(openai.RateLimitError):
         openai_client.completions.create(model=model, prompt="a")
@@ -215,7 +223,7 @@ def test_failures_have_the_form_of_openai(openai_client: openai.OpenAI, upstream
     assert caught.value.message
 
 
-def test_a_cut_answer_never_looks_complete(openai_client: openai.OpenAI, upstream: Upstream) -> None:
+def test_an_answer_that_was_cut_is_an_error(openai_client: openai.OpenAI, upstream: Upstream) -> None:
     upstream.script(Step(text="one two three", fault="end", after=2))
     with pytest.raises(openai.APIError):
         list(openai_client.completions.create(model=INSTRUCT, prompt="a", stream=True))

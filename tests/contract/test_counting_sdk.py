@@ -1,4 +1,4 @@
-"""Counting tokens by both official clients, of either vendor's models. It costs nothing."""
+"""Counting tokens with both official clients and both vendors' models. Counting costs nothing."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ TOOL: Any = {"name": "look", "input_schema": {"type": "object", "properties": {"
 PATHS = {CLAUDE: "/v1/messages/count_tokens", GPT: "/v1/responses/input_tokens"}
 
 
-def test_the_routes_take_what_the_sdks_can_say() -> None:
-    # The two that travel as headers are no fields of the body.
+def test_the_routes_accept_every_field_of_the_sdks() -> None:
+    # These two are sent as headers, so they are not fields of the body.
     headers = {"user_profile_id", "workspace_id"}
     assert set(MessageCountTokensParams.__annotations__) - headers == count_tokens.FIELDS
     assert set(InputTokenCountParams.__annotations__) == input_tokens.FIELDS
 
 
 @pytest.mark.parametrize("model", [CLAUDE, GPT])
-def test_anthropic_s_client_counts(
+def test_anthropic_s_client_counts_tokens(
     anthropic_client: anthropic.Anthropic, service: Server, upstream: Upstream, model: str
 ) -> None:
     upstream.script(Step(input_tokens=77))
@@ -44,20 +44,22 @@ def test_anthropic_s_client_counts(
 
 
 @pytest.mark.parametrize("model", [CLAUDE, GPT])
-def test_openai_s_client_counts(openai_client: openai.OpenAI, service: Server, upstream: Upstream, model: str) -> None:
+def test_openai_s_client_counts_tokens(
+    openai_client: openai.OpenAI, service: Server, upstream: Upstream, model: str
+) -> None:
     upstream.script(Step(input_tokens=78))
     raw = openai_client.responses.input_tokens.with_raw_response.count(
         model=model, input="Hello, how are you?", instructions="Be kind."
     )
-    told = raw.parse()
-    assert (told.input_tokens, told.object) == (78, "response.input_tokens")
+    reply = raw.parse()
+    assert (reply.input_tokens, reply.object) == (78, "response.input_tokens")
     assert upstream.last.path == PATHS[model]
     assert "max_tokens" not in upstream.last.body and "store" not in upstream.last.body
     row = service.row(raw.headers["x-request-id"])
     assert (row["dialect"], row["input_tokens"], row["cost_nanousd"]) == ("input_tokens", 0, 0)
 
 
-def test_a_request_reaches_its_vendor_as_it_was_sent(service: Server, upstream: Upstream) -> None:
+def test_a_request_reaches_its_vendor_unchanged(service: Server, upstream: Upstream) -> None:
     body = {"messages": HELLO, "field_of_tomorrow": AWKWARD, "thinking": {"type": "enabled", "budget_tokens": 2048}}
     upstream.script(Step(lenient=True), Step(lenient=True))
     service.anthropic().post("/v1/messages/count_tokens", body={**body, "model": CLAUDE}, cast_to=object)
@@ -67,7 +69,7 @@ def test_a_request_reaches_its_vendor_as_it_was_sent(service: Server, upstream: 
     assert upstream.last.body == {**body, "model": "gpt-4o-mini"}
 
 
-def test_what_is_counted_grows_with_what_is_said(anthropic_client: anthropic.Anthropic, upstream: Upstream) -> None:
+def test_a_longer_message_has_a_higher_count(anthropic_client: anthropic.Anthropic, upstream: Upstream) -> None:
     for model in (CLAUDE, GPT):
         counts = [
             anthropic_client.messages.count_tokens(model=model, messages=[{"role": "user", "content": text}])
@@ -82,21 +84,21 @@ def test_echo_counts_words(anthropic_client: anthropic.Anthropic, openai_client:
 
 
 @pytest.mark.parametrize("model", [CLAUDE, GPT])
-def test_a_failure_costs_nothing_either(
+def test_a_failed_count_costs_nothing(
     anthropic_client: anthropic.Anthropic, service: Server, upstream: Upstream, model: str
 ) -> None:
     upstream.always(failing(429))
     with pytest.raises(anthropic.RateLimitError) as limited:
         anthropic_client.messages.count_tokens(model=model, messages=HELLO)
     upstream.always(Step(body='{"input_tokens": "many"}'))
-    with pytest.raises(anthropic.InternalServerError) as broken:
+    with pytest.raises(anthropic.InternalServerError) as malformed:
         anthropic_client.messages.count_tokens(model=model, messages=HELLO)
-    for caught in (limited.value, broken.value):
+    for caught in (limited.value, malformed.value):
         row = service.row(caught.response.headers["x-request-id"])
         assert (row["input_tokens"], row["cost_nanousd"], row["usage_exact"]) == (0, 0, True)
 
 
-def test_bad_input_is_refused_by_name(anthropic_client: anthropic.Anthropic) -> None:
+def test_bad_input_is_rejected_by_its_field(anthropic_client: anthropic.Anthropic) -> None:
     with pytest.raises(anthropic.BadRequestError) as caught:
         anthropic_client.post("/v1/messages/count_tokens", body={"model": ECHO}, cast_to=object)
     assert "messages is required" in caught.value.message

@@ -1,4 +1,4 @@
-"""JSON that is checked, mended and asked for again: the official clients, either vendor behind, streamed and not."""
+"""JSON answers that are checked, repaired and asked for again: official clients, both vendors, plain and streamed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.contract.cases import CLAUDE, GPT
 from tests.support.server import Server
 from tests.upstream import Step, Upstream
 
-OPUS = "anthropic/claude-opus-4-8"  # one that takes schemas
+OPUS = "anthropic/claude-opus-4-8"  # a model that supports schemas
 SCHEMA = {
     "type": "object",
     "properties": {"city": {"type": "string"}, "people": {"type": "integer"}},
@@ -23,7 +23,7 @@ SCHEMA = {
     "additionalProperties": False,
 }
 GOOD = '{"city": "Zürich 🦓", "people": 3}'
-BROKEN = "```json\n{'city': 'Zürich 🦓', people: 3,"
+MALFORMED = "```json\n{'city': 'Zürich 🦓', people: 3,"
 PROSE = "Certainly! I would say Paris."
 WRONG = '{"city": 7}'
 HI: Any = [{"role": "user", "content": "Where?"}]
@@ -32,17 +32,17 @@ HI: Any = [{"role": "user", "content": "Where?"}]
 @dataclass
 class Got:
     text: str
-    word: str | None
+    outcome: str | None  # the header X-JSON-Answer
     tokens: tuple[int, int]
-    id: str  # of the request
+    request_id: str
     raw: bytes = b""
 
 
-def chat(service: Server, stream: bool, **asked: Any) -> Got:
+def chat(service: Server, stream: bool, **changes: Any) -> Got:
     options: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
     format = {"type": "json_schema", "json_schema": {"name": "place", "schema": SCHEMA}}
     raw: Any = service.openai().chat.completions.with_raw_response.create(
-        **{"model": GPT, "messages": HI, "response_format": format, **options, **asked}
+        **{"model": GPT, "messages": HI, "response_format": format, **options, **changes}
     )
     if not stream:
         reply = raw.parse()
@@ -55,9 +55,11 @@ def chat(service: Server, stream: bool, **asked: Any) -> Got:
     return Got(text, raw.headers.get("x-json-answer"), tokens, raw.headers["x-request-id"])
 
 
-def responses(service: Server, stream: bool, **asked: Any) -> Got:
+def responses(service: Server, stream: bool, **changes: Any) -> Got:
     given = {"text": {"format": {"type": "json_schema", "name": "place", "schema": SCHEMA}}, "input": "Where?"}
-    raw: Any = service.openai().responses.with_raw_response.create(**{"model": GPT, "stream": stream, **given, **asked})
+    raw: Any = service.openai().responses.with_raw_response.create(
+        **{"model": GPT, "stream": stream, **given, **changes}
+    )
     reply = raw.parse()
     if stream:
         events = list(reply)
@@ -67,97 +69,104 @@ def responses(service: Server, stream: bool, **asked: Any) -> Got:
     return Got(reply.output_text, raw.headers.get("x-json-answer"), tokens, raw.headers["x-request-id"])
 
 
-def messages(service: Server, stream: bool, **asked: Any) -> Got:
+def messages(service: Server, stream: bool, **changes: Any) -> Got:
     given = {"messages": HI, "max_tokens": 500, "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}}
-    given |= {"model": OPUS, **asked}
+    given |= {"model": OPUS, **changes}
     client = service.anthropic()
+    headers: Any
     if stream:
-        headers = given.pop("extra_headers", {})
-        with client.messages.stream(**given, extra_headers=headers) as events:
+        extra = given.pop("extra_headers", {})
+        with client.messages.stream(**given, extra_headers=extra) as events:
             reply: Any = events.get_final_message()
-            told: Any = events.response.headers
+            headers = events.response.headers
     else:
         raw: Any = client.messages.with_raw_response.create(**given)
-        reply, told = raw.parse(), raw.headers
+        reply, headers = raw.parse(), raw.headers
     (block,) = reply.content
     tokens = (reply.usage.input_tokens, reply.usage.output_tokens)
-    return Got(block.text, told.get("x-json-answer"), tokens, told["x-request-id"])
+    return Got(block.text, headers.get("x-json-answer"), tokens, headers["x-request-id"])
 
 
 Ask = Callable[..., Got]
-WAYS = [(chat, GPT), (chat, OPUS), (responses, GPT), (responses, OPUS), (messages, OPUS), (messages, GPT)]
-every_way = pytest.mark.parametrize(("ask", "model"), WAYS, ids=[f"{ask.__name__}-{model}" for ask, model in WAYS])
+CLIENTS = [(chat, GPT), (chat, OPUS), (responses, GPT), (responses, OPUS), (messages, OPUS), (messages, GPT)]
+every_client = pytest.mark.parametrize(
+    ("ask", "model"), CLIENTS, ids=[f"{ask.__name__}-{model}" for ask, model in CLIENTS]
+)
 both = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 
 
-def wanting(mode: str) -> dict[str, str]:
+def mode_header(mode: str) -> dict[str, str]:
     return {"X-JSON-Answer": mode}
 
 
-@every_way
+@every_client
 @both
 @pytest.mark.parametrize("mode", ["check", "repair", "retry"])
-def test_a_valid_answer_passes_and_says_so(
+def test_a_valid_answer_is_passed_on_and_reported_as_valid(
     service: Server, upstream: Upstream, ask: Ask, model: str, stream: bool, mode: str
 ) -> None:
     upstream.script(Step(text=GOOD, input_tokens=40, output_tokens=9))
-    got = ask(service, stream, model=model, extra_headers=wanting(mode))
-    assert (got.text, got.word, got.tokens) == (GOOD, "valid", (40, 9))
+    got = ask(service, stream, model=model, extra_headers=mode_header(mode))
+    assert (got.text, got.outcome, got.tokens) == (GOOD, "valid", (40, 9))
     assert len(upstream.requests) == 1
 
 
-@every_way
+@every_client
 @both
 @pytest.mark.parametrize("mode", ["repair", "retry"])
-def test_what_is_nearly_json_is_mended_and_says_so(
+def test_nearly_valid_json_is_repaired_and_reported_as_repaired(
     service: Server, upstream: Upstream, ask: Ask, model: str, stream: bool, mode: str
 ) -> None:
-    upstream.script(Step(text=BROKEN, input_tokens=40, output_tokens=9))
-    got = ask(service, stream, model=model, extra_headers=wanting(mode))
-    assert (json.loads(got.text), got.word, got.tokens) == (json.loads(GOOD), "repaired", (40, 9))
+    upstream.script(Step(text=MALFORMED, input_tokens=40, output_tokens=9))
+    got = ask(service, stream, model=model, extra_headers=mode_header(mode))
+    assert (json.loads(got.text), got.outcome, got.tokens) == (json.loads(GOOD), "repaired", (40, 9))
     assert len(upstream.requests) == 1
 
 
-@every_way
+@every_client
 @both
-@pytest.mark.parametrize(("bad", "told"), [(PROSE, "not valid JSON"), (WRONG, "At $.city: 7 is not of type 'string'")])
+@pytest.mark.parametrize(
+    ("bad", "reported"), [(PROSE, "not valid JSON"), (WRONG, "At $.city: 7 is not of type 'string'")]
+)
 def test_the_model_is_asked_once_more_and_shown_its_error(
-    service: Server, upstream: Upstream, ask: Ask, model: str, stream: bool, bad: str, told: str
+    service: Server, upstream: Upstream, ask: Ask, model: str, stream: bool, bad: str, reported: str
 ) -> None:
     upstream.script(Step(text=bad, input_tokens=40, output_tokens=9), Step(text=GOOD, input_tokens=60, output_tokens=5))
-    got = ask(service, stream, model=model, extra_headers=wanting("retry"))
-    assert (got.text, got.word, got.tokens) == (GOOD, "retried", (100, 14))
+    got = ask(service, stream, model=model, extra_headers=mode_header("retry"))
+    assert (got.text, got.outcome, got.tokens) == (GOOD, "retried", (100, 14))
     first, second = (seen.body for seen in upstream.requests)
     name = "input" if "input" in second else "messages"
     *_, answered, note = second[name]
     assert (answered["role"], note["role"]) == ("assistant", "user")
     assert bad in json.dumps(answered, ensure_ascii=False).replace('\\"', '"')
-    assert told in json.dumps(note, ensure_ascii=False)
+    assert reported in json.dumps(note, ensure_ascii=False)
     assert {**second, name: None} == {**first, name: None}
-    row = service.row(got.id)
+    row = service.row(got.request_id)
     assert (row["outcome"], row["attempts"], row["input_tokens"], row["output_tokens"]) == ("ok", 2, 100, 14)
 
 
-@every_way
+@every_client
 @both
-def test_a_second_answer_may_be_mended(service: Server, upstream: Upstream, ask: Ask, model: str, stream: bool) -> None:
+def test_a_second_answer_may_be_repaired(
+    service: Server, upstream: Upstream, ask: Ask, model: str, stream: bool
+) -> None:
     upstream.script(
-        Step(text=PROSE, input_tokens=40, output_tokens=9), Step(text=BROKEN, input_tokens=60, output_tokens=5)
+        Step(text=PROSE, input_tokens=40, output_tokens=9), Step(text=MALFORMED, input_tokens=60, output_tokens=5)
     )
-    got = ask(service, stream, model=model, extra_headers=wanting("retry"))
-    assert (json.loads(got.text), got.word, got.tokens) == (json.loads(GOOD), "retried, repaired", (100, 14))
+    got = ask(service, stream, model=model, extra_headers=mode_header("retry"))
+    assert (json.loads(got.text), got.outcome, got.tokens) == (json.loads(GOOD), "retried, repaired", (100, 14))
 
 
-@every_way
+@every_client
 @both
-def test_an_answer_that_nothing_helps_is_an_error_of_the_sdk_and_is_paid_for(
+def test_two_wrong_answers_raise_the_sdk_s_error_and_are_charged(
     service: Server, upstream: Upstream, ask: Ask, model: str, stream: bool
 ) -> None:
     upstream.script(
         Step(text=WRONG, input_tokens=40, output_tokens=9), Step(text=WRONG, input_tokens=60, output_tokens=5)
     )
     with pytest.raises((openai.InternalServerError, anthropic.InternalServerError)) as caught:
-        ask(service, stream, model=model, extra_headers=wanting("retry"))
+        ask(service, stream, model=model, extra_headers=mode_header("retry"))
     assert isinstance(caught.value, openai.InternalServerError | anthropic.InternalServerError)
     assert caught.value.status_code == 502
     assert "The model's answer is not the JSON that was asked for: type at $.city." in caught.value.message
@@ -168,27 +177,29 @@ def test_an_answer_that_nothing_helps_is_an_error_of_the_sdk_and_is_paid_for(
     assert (row["attempts"], row["input_tokens"], row["output_tokens"], row["usage_exact"]) == (2, 100, 14, True)
 
 
-@every_way
-def test_both_answers_are_paid_for(service: Server, upstream: Upstream, ask: Ask, model: str) -> None:
+@every_client
+def test_both_answers_are_charged(service: Server, upstream: Upstream, ask: Ask, model: str) -> None:
     costs = []
     for mode, steps in (
         ("repair", [Step(text=GOOD, input_tokens=1000, output_tokens=100)]),
         ("retry", [Step(text=bad, input_tokens=1000, output_tokens=100) for bad in (PROSE, GOOD)]),
     ):
         upstream.script(*steps)
-        costs.append(service.row(ask(service, False, model=model, extra_headers=wanting(mode)).id)["cost_nanousd"])
+        costs.append(
+            service.row(ask(service, False, model=model, extra_headers=mode_header(mode)).request_id)["cost_nanousd"]
+        )
     assert costs[1] == 2 * costs[0] > 0
 
 
 @both
 @pytest.mark.parametrize("model", [GPT, CLAUDE])
-def test_an_object_may_be_all_that_is_asked_for(service: Server, upstream: Upstream, model: str, stream: bool) -> None:
-    asked: dict[str, Any] = {
+def test_a_request_may_ask_for_any_json_object(service: Server, upstream: Upstream, model: str, stream: bool) -> None:
+    changes: dict[str, Any] = {
         "model": model,
         "response_format": {"type": "json_object"},
-        "extra_headers": wanting("retry"),
+        "extra_headers": mode_header("retry"),
     }
-    upstream.script(Step(text=BROKEN), Step(text="[1, 2]"), Step(text='{"any": "thing"}'))
-    assert chat(service, stream, **asked).word == "repaired"
-    got = chat(service, stream, **asked)
-    assert (got.text, got.word) == ('{"any": "thing"}', "retried")
+    upstream.script(Step(text=MALFORMED), Step(text="[1, 2]"), Step(text='{"any": "thing"}'))
+    assert chat(service, stream, **changes).outcome == "repaired"
+    got = chat(service, stream, **changes)
+    assert (got.text, got.outcome) == ('{"any": "thing"}', "retried")

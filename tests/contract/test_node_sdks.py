@@ -1,15 +1,17 @@
-"""The Node clients of both vendors, and Vercel's ``ai`` on top of either, against every model behind the service.
+"""The Node clients of both vendors, and Vercel's ``ai`` package on top of them, with every model behind the service.
 
-Node comes with the environment (a wheel), its packages from the npm registry at the first run; they are kept in
-``build/node`` for as long as the lockfile stays the same.
+Node itself is a wheel. Its packages come from the npm registry at the first run, and they are kept in ``build/node``
+until the lockfile changes.
 """
 
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,66 +31,116 @@ NODE, NPM = BIN / "bin/node", BIN / "lib/node_modules/npm/bin/npm-cli.js"
 CLIENTS = ("openai", "responses", "anthropic", "ai-openai", "ai-responses", "ai-anthropic")
 MODELS = (GPT, CLAUDE)
 STOPS = {"openai": "stop", "responses": "completed", "anthropic": "end_turn"}
-# What the packages may know of this machine besides: how its npm reaches a registry.
-NPM_ENVIRON = ("NPM_CONFIG_REGISTRY", "npm_config_registry", "HTTPS_PROXY", "https_proxy", "NODE_EXTRA_CA_CERTS")
+# npm's own time-outs, in ms: they end before NPM_TIMEOUT, so that npm can say what is wrong.
+NPM_OPTIONS = (
+    *("--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"),
+    *("--fetch-timeout=15000", "--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=2000"),
+)
+NPM_TIMEOUT = 120.0
+# The first test waits for npm. Each run of a client has 60 s, as every other test has.
+pytestmark = pytest.mark.timeout(NPM_TIMEOUT + 60)
+# Set where the packages must be there, as in .ci/run: without them one test fails. Elsewhere the tests are skipped.
+REQUIRED = os.environ.get("NODE_TESTS") == "required"
 
 
-@pytest.fixture(scope="module")
-def node() -> Path:
-    """A folder with the packages of the lockfile and the runner."""
+@functools.cache
+def packages() -> tuple[Path, str]:
+    """A folder with the packages of the lockfile and the runner, and the reason when the packages are not there."""
     files = sorted(HERE.iterdir())
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files if path.suffix == ".json")).hexdigest()[:16]
     folder = ROOT / "build" / "node" / digest
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:  # of several test processes one installs
+    with (folder / "lock").open("w") as lock:  # only one of several test processes installs
         fcntl.flock(lock, fcntl.LOCK_EX)
         for path in files:
             shutil.copy(path, folder)
-        if not (folder / "installed").exists():
-            environ = {name: os.environ[name] for name in (*INHERITED, *NPM_ENVIRON) if name in os.environ}
-            command = [str(NODE), str(NPM), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-            done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=300)
-            assert done.returncode == 0, f"npm ci failed: {done.stderr[-2000:]}"
+        problem = "" if (folder / "installed").exists() else install(folder)
+        if not problem:
             (folder / "installed").touch()
-    return folder
+    return folder, problem
+
+
+def install(folder: Path) -> str:
+    """Have npm install the packages; the reason when it could not."""
+    environ = {name: os.environ[name] for name in (*INHERITED, "NODE_EXTRA_CA_CERTS") if name in os.environ}
+    environ |= {name: value for name, value in os.environ.items() if name.upper().startswith("NPM_CONFIG_")}
+    command = [str(NODE), str(NPM), "ci", *NPM_OPTIONS]
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environ, capture_output=True, text=True, errors="replace", timeout=NPM_TIMEOUT
+        )
+    except subprocess.TimeoutExpired:
+        why = f"it did not end within {NPM_TIMEOUT:.0f} s"
+    else:
+        if done.returncode == 0:
+            return ""
+        why = " ".join(line.removeprefix("npm error ") for line in done.stderr.splitlines() if "npm error" in line)
+        why = re.sub(r"\s+(at \S+ \(.*|A complete log .*)", "", why)[:400] or done.stderr[-400:]
+    return f"The packages of tests/contract/node could not be installed from the npm registry. npm ci: {why}"
+
+
+@pytest.fixture(scope="module")
+def node() -> Path:
+    """The folder with the packages and the runner."""
+    return packages()[0]
+
+
+def skip_without_packages() -> None:
+    """Called in the tests, not in a fixture, so that pytest reports all of them in one line."""
+    _, problem = packages()
+    if problem:
+        pytest.skip(problem)
+
+
+def test_the_packages_can_be_installed() -> None:
+    _, problem = packages()
+    if problem and REQUIRED:
+        pytest.fail(problem, pytrace=False)
+    skip_without_packages()
 
 
 def run(node: Path, service: Server, client: str, case: str, model: str) -> dict[str, Any]:
     """What the client made of it."""
+    skip_without_packages()
     environ = {name: os.environ[name] for name in INHERITED if name in os.environ}
     environ |= {"BASE_URL": service.url, "API_KEY": service.key}
     command = [str(NODE), "run.mjs", client, case, model]
     done = subprocess.run(command, cwd=node, env=environ, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr[-2000:]
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+    output: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return output
 
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_plain_answer(node: Path, service: Server, upstream: Upstream, client: str, model: str) -> None:
+def test_a_plain_answer_has_its_text_and_usage(
+    node: Path, service: Server, upstream: Upstream, client: str, model: str
+) -> None:
     upstream.script(Step(text="Good morning to you", input_tokens=100, output_tokens=4))
-    told = run(node, service, client, "chat", model)
-    assert (told.get("text"), told.get("input")) == ("Good morning to you", 100), told
-    assert told["finish"] == STOPS.get(client, "stop")
+    output = run(node, service, client, "chat", model)
+    assert (output.get("text"), output.get("input")) == ("Good morning to you", 100), output
+    assert output["finish"] == STOPS.get(client, "stop")
 
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_stream(node: Path, service: Server, upstream: Upstream, client: str, model: str) -> None:
+def test_a_stream_has_its_pieces_and_usage(
+    node: Path, service: Server, upstream: Upstream, client: str, model: str
+) -> None:
     upstream.script(Step(text="one two three", input_tokens=50, output_tokens=3))
-    told = run(node, service, client, "stream", model)
-    assert (told.get("text"), told.get("pieces")) == ("one two three", ["one", " two", " three"]), told
-    assert told["finish"] == STOPS.get(client, "stop")
-    if client not in ("anthropic", "ai-anthropic") or model == CLAUDE:  # OpenAI tells its input at the end only
-        assert told["input"] == 50
+    output = run(node, service, client, "stream", model)
+    assert (output.get("text"), output.get("pieces")) == ("one two three", ["one", " two", " three"]), output
+    assert output["finish"] == STOPS.get(client, "stop")
+    # OpenAI reports its input tokens only at the end, and Anthropic's clients read them at the start.
+    if client not in ("anthropic", "ai-anthropic") or model == CLAUDE:
+        assert output["input"] == 50
 
 
 TOOLS = [*((client, model) for client in CLIENTS if client != "responses" for model in MODELS)]
 
 
 @pytest.mark.parametrize(("client", "model"), TOOLS)
-def test_tools_in_a_loop_of_three_turns(
+def test_a_loop_of_three_turns_with_tools_works(
     node: Path, service: Server, upstream: Upstream, client: str, model: str
 ) -> None:
     upstream.script(
@@ -96,19 +148,19 @@ def test_tools_in_a_loop_of_three_turns(
         Step(tools=[{"name": "look", "input": {"q": "b"}}, {"name": "look", "input": {"q": "c é"}}]),
         Step(text="All found."),
     )
-    told = run(node, service, client, "tools", model)
-    assert told == {"text": "All found.", "results": ["found a", "found b", "found c é"]}
+    output = run(node, service, client, "tools", model)
+    assert output == {"text": "All found.", "results": ["found a", "found b", "found c é"]}
     assert len(upstream.requests) == 3
 
 
 @pytest.mark.parametrize(("client", "model"), TOOLS)
-def test_structured_output(node: Path, service: Server, upstream: Upstream, client: str, model: str) -> None:
-    # ai falls back to a tool of its own where a model is said not to take a format.
+def test_structured_output_is_parsed(node: Path, service: Server, upstream: Upstream, client: str, model: str) -> None:
+    # The ai package uses a tool of its own instead if it believes that a model does not support a format.
     upstream.script(Step(text='{"q": "x"}'))
     assert run(node, service, client, "structured", model) == {"q": "x"}
 
 
-# The same pixel in the words of the vendor that is asked.
+# The same pixel in the format of each vendor.
 FOR_OPENAI = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}
 FOR_CLAUDE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXEL}}
 CROSSINGS = [(client, GPT if "anthropic" in client else CLAUDE) for client in CLIENTS]
@@ -135,32 +187,34 @@ ERRORS = {
 @pytest.mark.parametrize("status", ERRORS)
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("client", ["openai", "anthropic"])
-def test_errors_are_the_client_s_own_and_not_retried_twice(
+def test_errors_raise_the_client_s_own_class_and_are_not_retried_by_the_client(
     node: Path, service: Server, upstream: Upstream, client: str, model: str, status: int
 ) -> None:
     upstream.always(failing(status, message="no"))
-    told = run(node, service, client, "chat", model)
-    kind, asked = ERRORS[status]
-    assert (told["error"], told["status"]) == (kind, status)
-    assert len(upstream.requests) == asked  # the gateway asked for its share; the client's two retries stayed away
+    output = run(node, service, client, "chat", model)
+    kind, requests = ERRORS[status]
+    assert (output["error"], output["status"]) == (kind, status)
+    assert len(upstream.requests) == requests  # the service asked once, and the client did not retry
 
 
 @pytest.mark.parametrize("client", ["ai-openai", "ai-anthropic"])
-def test_ai_names_the_status_and_the_reason(node: Path, service: Server, upstream: Upstream, client: str) -> None:
-    told = run(node, service, client, "chat", "nobody/knows:this")
-    assert (told["error"], told["status"]) == ("AI_APICallError", 404) or told["status"] == 404
-    assert "does not exist" in told["message"]
+def test_the_ai_package_reports_the_status_and_the_reason(
+    node: Path, service: Server, upstream: Upstream, client: str
+) -> None:
+    output = run(node, service, client, "chat", "nobody/knows:this")
+    assert (output["error"], output["status"]) == ("AI_APICallError", 404) or output["status"] == 404
+    assert "does not exist" in output["message"]
     assert upstream.requests == []
 
 
 @pytest.mark.parametrize("client", ["openai", "anthropic", "ai-openai", "ai-anthropic"])
 def test_an_error_inside_a_stream_is_raised(node: Path, service: Server, upstream: Upstream, client: str) -> None:
     upstream.script(Step(text="one two three", fault="error", after=5, status=503))
-    told = run(node, service, client, "stream", CLAUDE if "anthropic" in client else GPT)
-    assert "error" in told and told["message"], told
+    output = run(node, service, client, "stream", CLAUDE if "anthropic" in client else GPT)
+    assert "error" in output and output["message"], output
 
 
-def test_embeddings_come_as_numbers(node: Path, service: Server, upstream: Upstream) -> None:
+def test_embeddings_arrive_as_numbers(node: Path, service: Server, upstream: Upstream) -> None:
     assert run(node, service, "openai", "embeddings", ECHO) == {"count": 2, "numbers": 64}
     assert run(node, service, "openai", "embeddings", "text-embedding-3-small") == {"count": 2, "numbers": 8}
 

@@ -1,4 +1,4 @@
-"""The official OpenAI client with a model of Anthropic: translation in both directions, over sockets."""
+"""The official OpenAI client with an Anthropic model: tools, media, JSON, thinking and usage in both directions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AWKWARD_ARGUMENTS = {"city": 'Zürich "\\\n\u2028🦓', "number": 12345678901234
 
 
 def complete(client: openai.OpenAI, stream: bool, **asked: Any) -> Any:
-    """The completion. A streamed one is put together by the SDK's own accumulator."""
+    """The completion. The SDK's own accumulator assembles a streamed one."""
     if not stream:
         return client.chat.completions.create(**asked)
     with client.chat.completions.stream(**asked, stream_options={"include_usage": True}) as events:
@@ -40,7 +40,7 @@ both = pytest.mark.parametrize("stream", [False, True])
 
 
 @both
-def test_a_loop_of_three_turns_with_tools(openai_client: openai.OpenAI, upstream: Upstream, stream: bool) -> None:
+def test_a_loop_of_three_turns_with_tools_works(openai_client: openai.OpenAI, upstream: Upstream, stream: bool) -> None:
     upstream.script(
         Step(text="Let me look", tools=[{"name": "weather", "input": AWKWARD_ARGUMENTS}, {"name": "clock"}]),
         Step(tools=[{"name": "clock", "arguments": ""}]),
@@ -100,7 +100,7 @@ def test_a_loop_of_three_turns_with_tools(openai_client: openai.OpenAI, upstream
         ({}, None),
     ],
 )
-def test_tool_choices_become_claude_s(
+def test_tool_choice_and_parallel_tool_calls_are_translated(
     openai_client: openai.OpenAI, upstream: Upstream, asked: dict[str, Any], sent: Any
 ) -> None:
     upstream.script(Step(text="ok"))
@@ -116,7 +116,7 @@ def test_only_allowed_tools_are_offered(openai_client: openai.OpenAI, upstream: 
     assert upstream.last.body["tool_choice"] == {"type": "any"}
 
 
-def test_images_and_documents_cross(openai_client: openai.OpenAI, upstream: Upstream) -> None:
+def test_images_and_documents_are_translated(openai_client: openai.OpenAI, upstream: Upstream) -> None:
     content = [
         {"type": "text", "text": "Look", "prompt_cache_breakpoint": {"mode": "explicit", "ttl": "30m"}},
         {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}", "detail": "high"}},
@@ -187,7 +187,7 @@ def test_json_without_a_schema_is_requested_in_words_and_checked(
         (CLAUDE, "none", {}, {"type": "disabled"}, None),
     ],
 )
-def test_effort_takes_the_form_that_the_model_understands(
+def test_effort_becomes_the_setting_that_the_model_supports(
     openai_client: openai.OpenAI,
     upstream: Upstream,
     model: str,
@@ -208,7 +208,7 @@ def test_effort_takes_the_form_that_the_model_understands(
         {"tools": [CLOCK], "tool_choice": "required", "max_completion_tokens": 8000},
     ],
 )
-def test_thinking_that_the_model_would_reject_is_dropped_by_name(
+def test_thinking_that_the_vendor_would_reject_is_dropped_by_name(
     openai_client: openai.OpenAI, upstream: Upstream, more: dict[str, Any]
 ) -> None:
     raw = openai_client.chat.completions.with_raw_response.create(
@@ -219,7 +219,9 @@ def test_thinking_that_the_model_would_reject_is_dropped_by_name(
 
 
 @both
-def test_reasoning_goes_back_with_its_signature(openai_client: openai.OpenAI, upstream: Upstream, stream: bool) -> None:
+def test_thinking_is_sent_back_with_its_signature(
+    openai_client: openai.OpenAI, upstream: Upstream, stream: bool
+) -> None:
     upstream.script(Step(thinking="Let me think it over", tools=[{"name": "clock"}]), Step(text="Noon"))
     asked: dict[str, Any] = {
         "model": CLAUDE,
@@ -239,18 +241,18 @@ def test_reasoning_goes_back_with_its_signature(openai_client: openai.OpenAI, up
     assert upstream.last.body["thinking"]["type"] == "enabled"
     assert reply.usage.completion_tokens_details is not None
 
-    # A client that does not keep our own fields still gets its answer. The thinking is left out and named.
+    # A client that drops the service's own fields still gets its answer. The thinking is dropped by name.
     plain = {name: value for name, value in message.to_dict().items() if name != "claude_thinking"}
-    turns_of_others: Any = [*HELLO, plain, result]
-    raw = openai_client.chat.completions.with_raw_response.create(messages=turns_of_others, **asked)
+    turns_without_thinking: Any = [*HELLO, plain, result]
+    raw = openai_client.chat.completions.with_raw_response.create(messages=turns_without_thinking, **asked)
     assert raw.headers["x-dropped-parameters"] == "reasoning_effort"
-    # A model of another vendor is not sent any reasoning.
+    # The thinking is not sent to a model of another vendor.
     openai_client.chat.completions.create(model="openai/gpt-4o-mini", messages=turns, tools=[CLOCK])
     assert "claude_thinking" not in json.dumps(upstream.last.body)
 
 
 @pytest.mark.parametrize("model", [CLAUDE, NEWEST])
-def test_later_system_messages_keep_their_order(openai_client: openai.OpenAI, upstream: Upstream, model: str) -> None:
+def test_later_instructions_keep_their_position(openai_client: openai.OpenAI, upstream: Upstream, model: str) -> None:
     messages: Any = [*HELLO, {"role": "developer", "content": "Be brief."}, *HELLO]
     raw = openai_client.chat.completions.with_raw_response.create(model=model, messages=messages)
     role, text = ("system", "Be brief.") if model == NEWEST else ("user", "System: Be brief.")
@@ -260,12 +262,12 @@ def test_later_system_messages_keep_their_order(openai_client: openai.OpenAI, up
 
 @both
 @pytest.mark.parametrize("said", [None, "I would"])
-def test_a_refusal_does_not_look_like_an_answer(
+def test_a_refusal_is_reported_as_a_refusal(
     openai_client: openai.OpenAI, upstream: Upstream, stream: bool, said: str | None
 ) -> None:
     upstream.script(Step(refusal="Not this") if said is None else Step(text=said, stop_reason="refusal"))
     choice = complete(openai_client, stream, model=CLAUDE, messages=HELLO).choices[0]
-    if said is None:  # OpenAI's own refusals look the same
+    if said is None:  # as OpenAI reports its own refusals
         assert (choice.finish_reason, choice.message.refusal) == ("stop", "Not this")
         assert not choice.message.content
     else:
@@ -346,7 +348,7 @@ RESULT = {"role": "tool", "tool_call_id": "c1", "content": "12"}
         ),
     ],
 )  # fmt: skip
-def test_a_wrong_field_is_rejected_by_its_path(
+def test_a_wrong_value_is_rejected_by_its_path(
     openai_client: openai.OpenAI, upstream: Upstream, asked: dict[str, Any], param: str
 ) -> None:
     with pytest.raises(openai.BadRequestError) as caught:

@@ -1,4 +1,4 @@
-"""The official OpenAI client with a model of Anthropic: the older functions, and custom tools."""
+"""The official OpenAI client with an Anthropic model: the older functions, and custom tools."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ PATCH: Any = {"type": "custom", "custom": {"name": "patch", "description": "Appl
 TEXT = '*** Begin\n"quoted" \\ Zürich 🦓\u2028\tend'
 
 
-def pieces(client: openai.OpenAI, **asked: Any) -> tuple[list[dict[str, Any]], str]:
-    """The tool calls of a stream, delta by delta, and its finish reason. The SDK's helper rejects custom tools."""
-    reported: list[dict[str, Any]] = []
+def tool_call_deltas(client: openai.OpenAI, **asked: Any) -> tuple[list[dict[str, Any]], str]:
+    """The tool call deltas of a stream, and its finish reason. The SDK's helper does not support custom tools."""
+    deltas: list[dict[str, Any]] = []
     reason = ""
     for chunk in client.chat.completions.create(stream=True, **asked):
         [choice] = chunk.choices
         delta: Any = choice.to_dict()["delta"]
-        reported += delta.get("tool_calls", [])
+        deltas += delta.get("tool_calls", [])
         reason = choice.finish_reason or reason
-    return reported, reason
+    return deltas, reason
 
 
 @both
-def test_a_loop_of_the_older_functions(openai_client: openai.OpenAI, upstream: Upstream, stream: bool) -> None:
+def test_a_loop_of_the_older_functions_works(openai_client: openai.OpenAI, upstream: Upstream, stream: bool) -> None:
     upstream.script(
         Step(text="Let me look", tools=[{"name": "weather", "input": AWKWARD_ARGUMENTS}]),
         Step(tools=[{"name": "clock", "arguments": ""}]),
@@ -84,7 +84,7 @@ def test_a_loop_of_the_older_functions(openai_client: openai.OpenAI, upstream: U
         ({"name": "clock"}, {"type": "tool", "name": "clock", "disable_parallel_tool_use": True}),
     ],
 )
-def test_the_older_function_call_becomes_a_tool_choice(
+def test_function_call_is_translated_to_tool_choice(
     openai_client: openai.OpenAI, upstream: Upstream, choice: Any, sent: Any
 ) -> None:
     upstream.script(Step(text="ok"))
@@ -93,7 +93,7 @@ def test_the_older_function_call_becomes_a_tool_choice(
 
 
 @both
-def test_the_older_form_has_no_room_for_two_calls_at_once(
+def test_two_functions_at_once_are_an_error_in_the_older_form(
     openai_client: openai.OpenAI, upstream: Upstream, stream: bool
 ) -> None:
     upstream.script(Step(tools=[{"name": "clock"}, {"name": "weather"}], times=1 if stream else 3))
@@ -131,14 +131,14 @@ def test_a_custom_tool_has_text_as_input_and_output(openai_client: openai.OpenAI
 def test_a_custom_tool_s_input_is_streamed(openai_client: openai.OpenAI, upstream: Upstream) -> None:
     upstream.script(Step(tools=[{"name": "patch", "input": {"input": TEXT}}, {"name": "clock", "input": {}}]))
     tools: Any = [PATCH, {"type": "function", "function": CLOCK}]
-    reported, reason = pieces(openai_client, model=CLAUDE, messages=HELLO, tools=tools)
+    deltas, reason = tool_call_deltas(openai_client, model=CLAUDE, messages=HELLO, tools=tools)
     assert reason == "tool_calls"
-    first, *more = (piece for piece in reported if piece["index"] == 0)
+    first, *more = (piece for piece in deltas if piece["index"] == 0)
     assert (first["type"], first["custom"]) == ("custom", {"name": "patch", "input": ""})
     assert first["id"].startswith("toolu_")
     assert len(more) > 1
     assert "".join(piece["custom"]["input"] for piece in more) == TEXT
-    other = [piece["function"] for piece in reported if piece["index"] == 1]
+    other = [piece["function"] for piece in deltas if piece["index"] == 1]
     assert other[0]["name"] == "clock"
     assert "".join(piece["arguments"] for piece in other) == "{}"
 
@@ -198,7 +198,7 @@ def custom(**facts: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_a_wrong_field_is_rejected_by_its_path(
+def test_a_wrong_value_is_rejected_by_its_path(
     openai_client: openai.OpenAI, upstream: Upstream, asked: dict[str, Any], param: str
 ) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
@@ -207,7 +207,7 @@ def test_a_wrong_field_is_rejected_by_its_path(
     assert upstream.requests == []
 
 
-def test_a_custom_tool_of_plain_text_is_the_same_as_one_without_a_format(
+def test_a_custom_tool_with_text_format_is_like_one_without_a_format(
     openai_client: openai.OpenAI, upstream: Upstream
 ) -> None:
     openai_client.chat.completions.create(model=CLAUDE, messages=HELLO, extra_body=custom(format={"type": "text"}))

@@ -1,4 +1,4 @@
-"""The simple API: its aliases, shapes and streams, for callers that have no SDK."""
+"""The simple API for callers without an SDK: its aliases, shapes and streams."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ANSWER = ["id", "model", "provider", "stop_reason", "text", "usage"]
 
 @pytest.mark.parametrize("path", PLAIN)
 @pytest.mark.parametrize("asked", [{"prompt": "one two three"}, {"messages": MESSAGES}], ids=["prompt", "messages"])
-def test_a_plain_answer(service: Server, path: str, asked: dict[str, Any]) -> None:
+def test_a_plain_answer_has_its_shape_and_row(service: Server, path: str, asked: dict[str, Any]) -> None:
     response = service.http().post(path, json={"model": ECHO, **asked})
     assert response.status_code == 200
     assert response.headers["content-type"] == "application/json"
@@ -44,13 +44,13 @@ def test_a_plain_answer(service: Server, path: str, asked: dict[str, Any]) -> No
 
 @pytest.mark.parametrize("path", STREAMED)
 @pytest.mark.parametrize("asked", [{"prompt": "one two three"}, {"messages": MESSAGES}], ids=["prompt", "messages"])
-def test_a_streamed_answer(service: Server, path: str, asked: dict[str, Any]) -> None:
+def test_a_streamed_answer_has_its_shape(service: Server, path: str, asked: dict[str, Any]) -> None:
     got = frames(service, path, {"model": ECHO, **asked})
     assert_a_whole_stream(got, ["one", " two", " three"])
 
 
 @pytest.mark.parametrize("path", PLAIN)
-def test_a_plain_route_streams_when_it_is_asked_to(service: Server, path: str) -> None:
+def test_a_plain_route_streams_if_the_body_says_so(service: Server, path: str) -> None:
     got = frames(service, path, {"model": ECHO, "prompt": "one two", "stream": True})
     assert_a_whole_stream(got, ["one", " two"])
 
@@ -62,23 +62,25 @@ def test_a_streaming_route_streams_whatever_the_body_says(service: Server, path:
 
 
 def assert_a_whole_stream(got: list[Any], words: list[str]) -> None:
-    """Deltas, one done, one mark."""
+    """Check that the stream has the deltas, one done event and one [DONE] mark."""
     assert all(frame.event is None and frame.raw.startswith(b"data: ") for frame in got)
     *deltas, done, mark = got
     assert [frame.json for frame in deltas] == [{"delta": word} for word in words]
     assert mark.done
-    told = done.json
-    assert told.pop("done") is True
-    assert sorted([*told, "text"]) == ANSWER
-    schemas.Completion(exclude=["text"]).load(told)
-    assert told["usage"]["output_tokens"] == len(words)
+    final = done.json
+    assert final.pop("done") is True
+    assert sorted([*final, "text"]) == ANSWER
+    schemas.Completion(exclude=["text"]).load(final)
+    assert final["usage"]["output_tokens"] == len(words)
 
 
 # ---- both vendors
 
 
 @pytest.mark.parametrize(("model", "path"), [(GPT, "/v1/chat/completions"), (CLAUDE, "/v1/messages")])
-def test_every_parameter_crosses_to_both_vendors(service: Server, upstream: Upstream, model: str, path: str) -> None:
+def test_every_parameter_is_translated_for_both_vendors(
+    service: Server, upstream: Upstream, model: str, path: str
+) -> None:
     upstream.script(Step(text="well said END or not", input_tokens=100, cached_tokens=60, output_tokens=3))
     reply = service.http().post(
         "/v1/complete",
@@ -112,17 +114,19 @@ def test_every_parameter_crosses_to_both_vendors(service: Server, upstream: Upst
             "temperature": 0.5,
             "stop_sequences": ["END"],
         }
-    told = schemas.Completion().load(reply.json())
-    assert told["text"] == "well said "
-    assert told["provider"] == model.partition("/")[0]
-    assert told["stop_reason"] == ("end_turn" if model == GPT else "stop_sequence")  # OpenAI does not tell them apart
-    usage = told["usage"]
+    answer = schemas.Completion().load(reply.json())
+    assert answer["text"] == "well said "
+    assert answer["provider"] == model.partition("/")[0]
+    assert answer["stop_reason"] == ("end_turn" if model == GPT else "stop_sequence")  # OpenAI has one reason for both
+    usage = answer["usage"]
     assert (usage["input_tokens"], usage["output_tokens"], usage["cached_tokens"]) == (100, 3, 60)
     assert usage["cost_usd"] > 0 and usage["exact"]
 
 
 @pytest.mark.parametrize("asked", [{"top_p": 0.5}, {"temperature": 2, "top_p": 0.5}])
-def test_what_the_target_cannot_take_is_named(service: Server, upstream: Upstream, asked: dict[str, Any]) -> None:
+def test_a_field_that_the_target_does_not_support_is_dropped_by_name(
+    service: Server, upstream: Upstream, asked: dict[str, Any]
+) -> None:
     reply = service.http().post("/v1/complete", json={"model": CLAUDE, "prompt": "Hi", **asked})
     assert reply.status_code == 200
     assert reply.headers.get("x-dropped-parameters") == ("top_p" if "temperature" in asked else None)
@@ -130,14 +134,14 @@ def test_what_the_target_cannot_take_is_named(service: Server, upstream: Upstrea
     assert not {"top_p", "temperature"} & set(upstream.last.body)
 
 
-def test_without_a_model_the_default_of_the_catalogue_answers(service: Server, upstream: Upstream) -> None:
+def test_without_a_model_the_catalogue_s_default_answers(service: Server, upstream: Upstream) -> None:
     reply = service.http().post("/v1/complete", json={"prompt": "Hi"})
     assert reply.status_code == 200
     assert upstream.last.body["model"] == "claude-haiku-4-5"  # the first target of "fast"
     assert service.row(reply.headers["x-request-id"])["model_asked"] == "fast"
 
 
-def test_an_unknown_price_is_null_and_an_estimate_says_so(service: Server, upstream: Upstream) -> None:
+def test_an_unknown_price_is_null_and_estimated_usage_is_marked(service: Server, upstream: Upstream) -> None:
     upstream.serve("mystery")
     upstream.script(Step(text="four five", usage=None))
     usage = service.http().post("/v1/complete", json={"model": "openai/mystery", "prompt": "Hi"}).json()["usage"]
@@ -177,7 +181,7 @@ def test_a_vendor_s_failure_is_a_problem_document(
     assert reply.headers["retry-after"] == "30"
 
 
-def test_a_failure_inside_a_stream_is_told_without_a_mark(service: Server, upstream: Upstream) -> None:
+def test_a_failure_inside_a_stream_is_an_error_event_without_a_done_mark(service: Server, upstream: Upstream) -> None:
     upstream.script(Step(text="one two three", fault="reset", after=3))
     *deltas, last = frames(service, "/v1/stream", {"model": GPT, "prompt": "Hi"})
     assert deltas and all("delta" in frame.json for frame in deltas)
@@ -186,7 +190,7 @@ def test_a_failure_inside_a_stream_is_told_without_a_mark(service: Server, upstr
     assert last.json["error"]["type"] == "upstream_broken"
 
 
-# ---- as a person at a terminal sees it
+# ---- at a terminal
 
 
 def test_words_arrive_one_by_one_at_a_terminal(service: Server, upstream: Upstream) -> None:
@@ -202,7 +206,7 @@ def test_words_arrive_one_by_one_at_a_terminal(service: Server, upstream: Upstre
 
 
 def lines_of(service: Server, path: str, body: str) -> Any:
-    """The lines that ``curl -N`` prints, as it prints them; without curl, those on the socket."""
+    """The lines that ``curl -N`` prints, at the time it prints them. Without curl, the lines from the socket."""
     if shutil.which("curl") is None:
         with service.raw() as raw:
             raw.request("POST", path, body.encode(), service.key)
@@ -210,7 +214,7 @@ def lines_of(service: Server, path: str, body: str) -> Any:
             for chunk in raw.iter_body():
                 yield from chunk.decode().splitlines()
         return
-    # -d without a content type, as people type it.
+    # -d without a content type, as people use it.
     words = ["curl", "-sN", f"{service.url}{path}", "-H", f"Authorization: Bearer {service.key}", "-d", body]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, bufsize=1) as curl:
         assert curl.stdout is not None
@@ -218,7 +222,7 @@ def lines_of(service: Server, path: str, body: str) -> Any:
     assert curl.returncode == 0
 
 
-def test_the_same_stream_twice_is_the_same(service: Server) -> None:
+def test_the_same_request_gives_the_same_stream(service: Server) -> None:
     body = {"model": ECHO, "prompt": "naïve 日本語 🦓 \u2028 end"}
     first, second = (frames(service, "/v1/stream", body) for _ in range(2))
     assert [frame.raw for frame in first[:-2]] == [frame.raw for frame in second[:-2]]

@@ -1,4 +1,4 @@
-"""What the vendor may keep: nothing, unless it was asked for and the key or the operator allows it."""
+"""What the vendor may store: nothing, unless the request asks for it and the key or the operator allows it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STORING: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("model", [GPT, CLAUDE])
 @pytest.mark.parametrize("extra", STORING, ids=lambda extra: next(iter(extra)))
-def test_storage_is_refused_by_name(
+def test_storage_is_rejected_by_its_field(
     openai_client: openai.OpenAI, upstream: Upstream, model: str, extra: dict[str, Any]
 ) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
@@ -31,7 +31,7 @@ def test_storage_is_refused_by_name(
     assert upstream.requests == []
 
 
-def test_storage_passes_where_the_operator_allows_it(make_service: MakeService, upstream: Upstream) -> None:
+def test_storage_is_passed_on_where_the_operator_allows_it(make_service: MakeService, upstream: Upstream) -> None:
     client = make_service(LLM_SERVICE_UPSTREAM_STORAGE="allow").openai()
     for extra in STORING:
         upstream.script(Step(lenient=True))
@@ -43,29 +43,29 @@ def test_storage_passes_where_the_operator_allows_it(make_service: MakeService, 
 
 
 @pytest.mark.parametrize("service_says", ["refuse", "allow"])
-def test_the_key_s_word_on_storage_wins_over_the_service_s(
+def test_the_key_s_setting_for_storage_wins_over_the_service_s(
     make_service: MakeService, upstream: Upstream, service_says: str
 ) -> None:
     service = make_service(LLM_SERVICE_UPSTREAM_STORAGE=service_says)
     allowed = service.openai(service.create_key("keeper", rpm=1000, storage=True).text)
-    refused = service.openai(service.create_key("private", rpm=1000, storage=False).text)
+    forbidden = service.openai(service.create_key("private", rpm=1000, storage=False).text)
     for extra in STORING:
         upstream.script(Step(lenient=True))
         allowed.responses.create(model=GPT, input="Hi", **extra)
         assert {**extra, "store": "store" in extra}.items() <= upstream.last.body.items()
-    asked = len(upstream.requests)
+    requests_before = len(upstream.requests)
     for extra in STORING:
         with pytest.raises(openai.BadRequestError, match="keys update --storage allow") as caught:
-            refused.responses.create(model=GPT, input="Hi", **extra)
+            forbidden.responses.create(model=GPT, input="Hi", **extra)
         assert (caught.value.param, caught.value.code) == (next(iter(extra)), "storage_not_allowed")
-    assert len(upstream.requests) == asked
+    assert len(upstream.requests) == requests_before
     upstream.script(Step(text="Hello"))
-    assert refused.responses.create(model=GPT, input="Hi").output_text == "Hello"
+    assert forbidden.responses.create(model=GPT, input="Hi").output_text == "Hello"
     assert upstream.last.body["store"] is False
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_chat_is_kept_by_the_same_rule(make_service: MakeService, upstream: Upstream, stream: bool) -> None:
+def test_a_chat_is_stored_by_the_same_rules(make_service: MakeService, upstream: Upstream, stream: bool) -> None:
     service = make_service()
     allowed = service.openai(service.create_key("keeper", rpm=1000, storage=True).text)
     chat: Any = {"model": GPT, "messages": [{"role": "user", "content": "Hi"}], "stream": stream}
@@ -75,8 +75,8 @@ def test_a_chat_is_kept_by_the_same_rule(make_service: MakeService, upstream: Up
     assert upstream.requests == []
     for client, store in ((allowed, True), (allowed, False), (service.openai(), False), (service.openai(), None)):
         upstream.script(Step(text="Hello"))
-        said: Any = {} if store is None else {"store": store}
-        reply = client.chat.completions.create(**chat, **said)
+        fields: Any = {} if store is None else {"store": store}
+        reply = client.chat.completions.create(**chat, **fields)
         if stream:
             assert list(reply)
         assert upstream.last.body["store"] is (store is True)

@@ -1,4 +1,4 @@
-"""A call is ended from outside by its Cancel, wherever it waits."""
+"""``Cancel`` ends a call from outside, wherever the call waits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_setting_it_ends_a_blocked_read() -> None:
             cancel.check()
 
 
-def test_a_wait_ends_with_its_event_with_its_time_or_with_the_call() -> None:
+def test_a_wait_ends_with_its_event_its_time_out_or_the_call() -> None:
     cancel, event = Cancel(), threading.Event()
     assert cancel.wait(event, 0.01) is False
     event.set()
@@ -34,11 +34,11 @@ def test_a_wait_ends_with_its_event_with_its_time_or_with_the_call() -> None:
     with pytest.raises(ClientClosed):
         cancel.wait(threading.Event(), 30)
     assert time.monotonic() - started < 10
-    with pytest.raises(ClientClosed):  # and at once when it is over already
+    with pytest.raises(ClientClosed):  # at once, because the call has ended already
         cancel.wait(threading.Event(), 30)
 
 
-def test_a_socket_attached_after_the_end_is_shut_at_once() -> None:
+def test_a_socket_attached_after_the_end_is_shut_down_at_once() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         cancel = Cancel()
@@ -47,7 +47,7 @@ def test_a_socket_attached_after_the_end_is_shut_at_once() -> None:
         assert ours.recv(1) == b""
 
 
-def test_a_detached_socket_is_left_alone() -> None:
+def test_a_detached_socket_is_not_shut_down() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         cancel = Cancel()
@@ -58,7 +58,7 @@ def test_a_detached_socket_is_left_alone() -> None:
         assert ours.recv(1) == b"x"
 
 
-def test_it_ends_a_sleep() -> None:
+def test_setting_it_ends_a_sleep() -> None:
     cancel = Cancel()
     threading.Timer(0.05, cancel.set, [Stopping("draining")]).start()
     started = time.monotonic()
@@ -67,7 +67,7 @@ def test_it_ends_a_sleep() -> None:
     assert time.monotonic() - started < 5
 
 
-def test_the_first_reason_stays() -> None:
+def test_the_first_reason_is_kept() -> None:
     cancel = Cancel()
     cancel.set(ClientClosed("gone"))
     cancel.set(Stopping("draining"))

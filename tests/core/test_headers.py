@@ -1,4 +1,4 @@
-"""Which headers pass: the document, the code and what is seen on the wire are one."""
+"""Which headers are passed on: the document, the code and the headers that are really sent agree."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.upstream import Step, Upstream
 DOCUMENT = (Path(__file__).parents[2] / "docs/headers.md").read_text(encoding="utf-8")
 NEW, OLD = "2026-10-21", "2023-06-01"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-STOPPING = {
+HEADERS_TO_STOP = {
     **CALLERS_HEADERS,
     "anthropic-workspace-id": "callers-own",
     "anthropic-user-profile-id": "callers-own",
@@ -35,7 +35,7 @@ VENDORS = [GPT, CLAUDE]
 
 
 def rows(heading: str) -> dict[str, str]:
-    """The names in the first column, lower-case, and what the second says of them."""
+    """A table of the document: the names in the first column, in lower case, and the text in the second column."""
     section = DOCUMENT.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
     cells = [line.split("|") for line in section.splitlines() if line.startswith("| `")]
     return {name.lower(): cell[2].strip() for cell in cells for name in re.findall(r"`([^`]+)`", cell[1])}
@@ -49,11 +49,11 @@ def matches(name: str, patterns: set[str]) -> bool:
     return name in patterns or any(name.startswith(item[:-1]) for item in patterns if item.endswith("*"))
 
 
-def test_the_document_lists_what_the_code_lets_pass() -> None:
+def test_the_document_lists_the_headers_that_the_code_passes_on() -> None:
     listed = rows("From the client")
-    assert {name for name, fate in listed.items() if fate == "passes"} == set(headers.TRAVELLING)
-    assert {name for name, fate in listed.items() if fate == "stops, named"} == set(headers.STOPPED)
-    assert {name for name, of in rows("Back to the client").items() if of == "the vendor"} == {
+    assert {name for name, rule in listed.items() if rule == "passes"} == set(headers.TRAVELLING)
+    assert {name for name, rule in listed.items() if rule == "stops, named"} == set(headers.STOPPED)
+    assert {name for name, source in rows("Back to the client").items() if source == "the vendor"} == {
         *headers.RETURNED,
         "x-upstream-request-id",
     }
@@ -61,9 +61,11 @@ def test_the_document_lists_what_the_code_lets_pass() -> None:
 
 @pytest.mark.parametrize("model", VENDORS)
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_vendor_sees_the_documented_headers_only(service: Server, upstream: Upstream, route: str, model: str) -> None:
+def test_a_vendor_gets_only_the_documented_headers(service: Server, upstream: Upstream, route: str, model: str) -> None:
     reply = service.http().post(
-        route, json=body(model), headers={**STOPPING, "anthropic-version": NEW, "anthropic-beta": "one-2026-01-01"}
+        route,
+        json=body(model),
+        headers={**HEADERS_TO_STOP, "anthropic-version": NEW, "anthropic-beta": "one-2026-01-01"},
     )
     assert reply.status_code == 200, reply.text
     seen = upstream.last.headers
@@ -80,34 +82,36 @@ def test_a_vendor_sees_the_documented_headers_only(service: Server, upstream: Up
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("model", VENDORS)
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_vendor_s_own_facts_come_back_under_its_names(
+def test_a_vendor_s_own_headers_come_back_under_their_names(
     service: Server, upstream: Upstream, route: str, model: str, stream: bool
 ) -> None:
     reply = service.http().post(route, json=body(model, stream))
-    told = dict(reply.headers)
-    assert told["x-upstream-request-id"] == upstream.last.request_id != told["x-request-id"]
+    received = dict(reply.headers)
+    assert received["x-upstream-request-id"] == upstream.last.request_id != received["x-request-id"]
     if model == GPT:
-        wanted = {
+        expected = {
             "openai-processing-ms": "42",
             "x-ratelimit-limit-requests": "15000",
             "x-ratelimit-reset-tokens": "6m0s",
         }
     else:
-        wanted = {"anthropic-ratelimit-requests-limit": "4000", "anthropic-ratelimit-output-tokens-limit": "80000"}
-    assert wanted.items() <= told.items()
-    vendor_s = {name for name in told if name.startswith(("openai-", "anthropic-", "x-ratelimit-", "cf-"))}
-    assert vendor_s <= headers.RETURNED  # the names of the operator's account are not among them
-    assert "scripted" not in repr(told) and "00000000-0000" not in repr(told)
+        expected = {"anthropic-ratelimit-requests-limit": "4000", "anthropic-ratelimit-output-tokens-limit": "80000"}
+    assert expected.items() <= received.items()
+    vendor_s = {name for name in received if name.startswith(("openai-", "anthropic-", "x-ratelimit-", "cf-"))}
+    assert vendor_s <= headers.RETURNED  # the headers that name the operator's account are not among them
+    assert "scripted" not in repr(received) and "00000000-0000" not in repr(received)
 
 
-def test_a_value_that_is_no_header_of_a_vendor_s_stops(service: Server, upstream: Upstream) -> None:
+def test_a_malformed_header_of_a_vendor_is_not_passed_on(service: Server, upstream: Upstream) -> None:
     upstream.script(Step(headers={"openai-processing-ms": "x" * 500, "x-ratelimit-limit-tokens": "1\t2"}))
-    told = service.http().post(ROUTES[0], json=body(GPT)).headers
-    assert "openai-processing-ms" not in told and "x-ratelimit-limit-tokens" not in told
+    received = service.http().post(ROUTES[0], json=body(GPT)).headers
+    assert "openai-processing-ms" not in received and "x-ratelimit-limit-tokens" not in received
 
 
 @pytest.mark.parametrize("model", VENDORS)
-def test_a_refusal_of_the_vendor_s_tells_its_id_and_limits(service: Server, upstream: Upstream, model: str) -> None:
+def test_a_rejection_by_the_vendor_has_its_request_id_and_limits(
+    service: Server, upstream: Upstream, model: str
+) -> None:
     upstream.script(failing(429))
     reply = service.http().post(ROUTES[0], json=body(model))
     assert reply.status_code == 429
@@ -117,12 +121,12 @@ def test_a_refusal_of_the_vendor_s_tells_its_id_and_limits(service: Server, upst
     assert reply.headers["retry-after"] == "30"
 
 
-# ---- retrying
+# ---- retries
 
 
 @pytest.mark.parametrize("model", VENDORS)
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_the_openai_sdk_does_not_retry_what_was_retried_here(
+def test_the_openai_sdk_does_not_retry_after_the_service(
     service: Server, upstream: Upstream, model: str, status: int
 ) -> None:
     upstream.always(failing(status))
@@ -130,12 +134,12 @@ def test_the_openai_sdk_does_not_retry_what_was_retried_here(
         service.openai(max_retries=5).post("/chat/completions", body=body(model), cast_to=object)
     assert caught.value.response.headers["x-should-retry"] == "false"
     assert caught.value.response.request.headers["x-stainless-retry-count"] == "0"
-    assert len(upstream.requests) == 1  # it asked for a longer wait than the service is ready for
+    assert len(upstream.requests) == 1  # the vendor asked for a longer wait than the service accepts
 
 
 @pytest.mark.parametrize("model", VENDORS)
 @pytest.mark.parametrize("status", [429, 500, 529])
-def test_the_anthropic_sdk_does_not_retry_what_was_retried_here(
+def test_the_anthropic_sdk_does_not_retry_after_the_service(
     service: Server, upstream: Upstream, model: str, status: int
 ) -> None:
     upstream.always(failing(status))
@@ -150,19 +154,19 @@ def test_the_anthropic_sdk_does_not_retry_what_was_retried_here(
 
 
 @pytest.mark.parametrize("version", [OLD, NEW])
-def test_the_client_s_version_travels(service: Server, upstream: Upstream, version: str) -> None:
+def test_the_client_s_version_is_sent_to_the_vendor(service: Server, upstream: Upstream, version: str) -> None:
     client = service.anthropic(default_headers={"anthropic-version": version})
     client.messages.create(model=CLAUDE, max_tokens=5, messages=[{"role": "user", "content": "Hi"}])
     assert upstream.last.headers["anthropic-version"] == version
 
 
-def test_a_request_without_a_version_means_the_long_standing_one(service: Server, upstream: Upstream) -> None:
+def test_a_request_without_a_version_uses_the_old_one(service: Server, upstream: Upstream) -> None:
     assert service.http().post(ROUTES[1], json={**body(CLAUDE), "temperature": 0.5}).status_code == 200
     assert upstream.last.headers["anthropic-version"] == OLD
 
 
 @pytest.mark.parametrize("model", VENDORS)
-def test_old_clients_may_set_a_temperature_and_new_ones_may_not(
+def test_old_clients_may_set_a_temperature_and_new_clients_may_not(
     service: Server, upstream: Upstream, model: str
 ) -> None:
     request = {**body(model), "temperature": 0.5}

@@ -1,4 +1,4 @@
-"""Whose limits and budgets a call counts against."""
+"""Which limits and budgets a call counts against."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llm_service.core.limits import Budget, Limits, covers, scope_of, within
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def test_two_scopes_never_have_one_name() -> None:
+def test_no_two_scopes_have_the_same_name() -> None:
     names = ["a", "a:b", "a%3Ab", "service", "key:a", "a%", "a%25"]
     scopes = [scope_of(kind, name, model) for kind in ("user", "org") for name in names for model in ("", "m:x")]
     scopes += [
@@ -61,7 +61,7 @@ def test_a_pattern_covers_a_model_with_and_without_its_date(
         ("192.0.2.7:4711", "192.0.2.0/24", False),
     ],
 )
-def test_an_address_is_in_a_network_or_is_no_address(address: str, network: str, expected: bool) -> None:
+def test_only_an_address_can_be_in_a_network(address: str, network: str, expected: bool) -> None:
     assert within(address, network) is expected
 
 

@@ -1,4 +1,4 @@
-"""Dollars are read to the nano-dollar, or not at all."""
+"""Dollars are read exactly to the nano-dollar, or rejected."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_dollars_are_read_exactly(amount: str | int | float, nano: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("amount", "told"),
+    ("amount", "rule"),
     [
         ("0.0000000001", "9 decimals"),
         ("1e-10", "9 decimals"),
@@ -54,18 +54,18 @@ def test_dollars_are_read_exactly(amount: str | int | float, nano: int) -> None:
         (True, "number of dollars"),
     ],
 )
-def test_what_is_no_amount_is_refused_with_its_reason(amount: str | float, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_text_that_is_not_an_amount_is_rejected_with_the_rule(amount: str | float, rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
         nanodollars(amount)
 
 
 @given(st.decimals(0, MOST_DOLLARS, places=9))
-def test_every_amount_comes_out_as_it_went_in(amount: Decimal) -> None:
+def test_every_amount_keeps_its_value(amount: Decimal) -> None:
     assert Decimal(nanodollars(f"{amount:f}")) / 10**9 == amount
 
 
 @given(st.text(max_size=40))
-def test_any_text_is_an_amount_or_a_value_error(text: str) -> None:
+def test_any_text_is_an_amount_or_raises_a_value_error(text: str) -> None:
     try:
         assert 0 <= nanodollars(text) <= MOST_NANODOLLARS
     except ValueError:

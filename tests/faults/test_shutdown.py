@@ -1,4 +1,4 @@
-"""A clean stop under load loses no row: what the vendor saw and what callers were told is in the log."""
+"""A clean stop under load loses no row: every call that the vendor saw or a caller got an answer to is in the log."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.upstream import Step, Upstream
 OPENAI = "openai/gpt-4o-mini"
 
 
-def callers(service: Server, stop: threading.Event, told: list[str], count: int) -> list[threading.Thread]:
-    """Each makes one call after the other and notes the request id of every reply it began to get."""
+def callers(service: Server, stop: threading.Event, request_ids: list[str], count: int) -> list[threading.Thread]:
+    """Start callers that make one call after another and record the request id of every reply that starts."""
 
     def run(number: int) -> None:
         body = {"model": OPENAI, "prompt": "Hi"}
@@ -27,7 +27,7 @@ def callers(service: Server, stop: threading.Event, told: list[str], count: int)
             while not stop.is_set():
                 try:
                     with client.stream("POST", route, json=body) as response:
-                        told.append(response.headers["x-request-id"])
+                        request_ids.append(response.headers["x-request-id"])
                         response.read()
                 except httpx2.HTTPError:
                     time.sleep(0.01)
@@ -44,8 +44,8 @@ def test_a_stop_under_load_loses_no_row(make_service: MakeService, upstream: Ups
     service = make_service(WEB_CONCURRENCY="2", LLM_SERVICE_GRACEFUL_TIMEOUT="10")
     upstream.always(Step(words=10, between=0.01))
     stop = threading.Event()
-    told: list[str] = []
-    threads = callers(service, stop, told, 16)
+    request_ids: list[str] = []
+    threads = callers(service, stop, request_ids, 16)
     time.sleep(1.5)
     assert service.stop(number) == 0
     stop.set()
@@ -53,13 +53,15 @@ def test_a_stop_under_load_loses_no_row(make_service: MakeService, upstream: Ups
         thread.join(30)
     rows = service.rows()
     ids = Counter(row["request_id"] for row in rows)
-    assert len(told) > 16, "each caller had one answer at least"
-    assert [request_id for request_id in told if ids[request_id] != 1] == []
-    # A call that is ended just before it is sent has made its attempt, and the vendor has not seen it.
+    assert len(request_ids) > 16, "each caller must have had at least one answer"
+    assert [request_id for request_id in request_ids if ids[request_id] != 1] == []
+    # A call that is stopped just before it is sent has an attempt in its row, although the vendor has not seen it.
     assert len([row for row in rows if row["attempts"]]) >= len(upstream.requests)
 
 
-def test_streams_still_open_at_the_drain_deadline_end_in_band(make_service: MakeService, upstream: Upstream) -> None:
+def test_streams_that_are_open_at_the_drain_deadline_end_with_an_error_event(
+    make_service: MakeService, upstream: Upstream
+) -> None:
     service = make_service(LLM_SERVICE_GRACEFUL_TIMEOUT="6")
     upstream.always(Step(words=400, between=0.05))
     frames: list[str] = []

@@ -1,4 +1,4 @@
-"""Streams that behave: nothing is held back, no end is invented, and a caller that leaves is noticed."""
+"""Streams: words are relayed at once, a failure never looks like an end, and a disconnected caller is noticed."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def ask(service: Server, route: str, model: str) -> dict[str, Any]:
 
 
 def words(frames: list[Frame]) -> list[str]:
-    """The text of the frames that carry any, whatever the dialect."""
-    found = []
+    """The texts in the frames, in any format."""
+    texts = []
     for frame in frames:
         if frame.data is None or frame.done:
             continue
@@ -38,8 +38,8 @@ def words(frames: list[Frame]) -> list[str]:
         text = choices[0].get("delta", {}).get("content") if "choices" in event else None
         text = text or (delta if isinstance(delta, str) else (delta or {}).get("text"))
         if text:
-            found.append(text)
-    return found
+            texts.append(text)
+    return texts
 
 
 def failed(frames: list[Frame]) -> bool:
@@ -47,12 +47,12 @@ def failed(frames: list[Frame]) -> bool:
 
 
 def ended(frames: list[Frame]) -> bool:
-    """Whether the stream has its terminal mark."""
+    """Whether the stream has its terminal event."""
     return any(frame.done or frame.event == "message_stop" for frame in frames)
 
 
 @pytest.mark.parametrize(("route", "model"), PAIRS)
-def test_words_are_relayed_when_they_arrive(service: Server, upstream: Upstream, route: str, model: str) -> None:
+def test_words_are_relayed_as_they_arrive(service: Server, upstream: Upstream, route: str, model: str) -> None:
     upstream.script(Step(pieces=["one ", "two ", "three ", "four"], between=0.15))
     with service.http().stream("POST", route, json=ask(service, route, model)) as response:
         assert response.status_code == 200
@@ -69,7 +69,7 @@ def test_words_are_relayed_when_they_arrive(service: Server, upstream: Upstream,
 
 @pytest.mark.parametrize(("route", "model"), PAIRS)
 @pytest.mark.parametrize("fault", ["reset", "close", "end", "error", "malformed"])
-def test_a_broken_stream_ends_with_an_error_and_never_as_if_whole(
+def test_a_failed_stream_ends_with_an_error_and_without_a_terminal_event(
     service: Server, upstream: Upstream, route: str, model: str, fault: str
 ) -> None:
     upstream.script(Step(words=20, fault=fault, after=8))
@@ -84,7 +84,7 @@ def test_a_broken_stream_ends_with_an_error_and_never_as_if_whole(
 
 
 @pytest.mark.parametrize(("route", "model"), PAIRS)
-def test_a_stream_without_its_terminal_event_is_broken(
+def test_a_stream_without_its_terminal_event_has_failed(
     service: Server, upstream: Upstream, route: str, model: str
 ) -> None:
     upstream.script(Step(words=3, done=False))
@@ -104,7 +104,7 @@ def test_a_failure_before_the_first_event_has_its_status(
     assert service.row(response.headers["x-request-id"])["outcome"] == "upstream_error"
 
 
-def test_a_stream_split_at_every_byte_is_the_same(service: Server, upstream: Upstream) -> None:
+def test_a_stream_that_is_split_at_every_byte_is_relayed_correctly(service: Server, upstream: Upstream) -> None:
     upstream.script(Step(text="grüße an alle 🎉", split=1), Step(text="grüße an alle 🎉", split=1))
     for route, model in (("/v1/chat/completions", OPENAI), ("/v1/stream", ANTHROPIC)):
         with service.http().stream("POST", route, json=ask(service, route, model)) as response:
@@ -112,19 +112,21 @@ def test_a_stream_split_at_every_byte_is_the_same(service: Server, upstream: Ups
         assert "".join(words(frames)) == "grüße an alle 🎉"
 
 
-def test_silence_gets_comments_before_and_after_the_first_event(make_service: MakeService, upstream: Upstream) -> None:
+def test_an_idle_stream_gets_keep_alives_before_and_after_the_first_event(
+    make_service: MakeService, upstream: Upstream
+) -> None:
     service = make_service(LLM_SERVICE_KEEP_ALIVE="0.2")
     for step in (Step(before_headers=0.7), Step(before_first=0.7), Step(words=4, fault="stall", after=5, pause=0.7)):
         for route, model in (("/v1/stream", OPENAI), ("/v1/chat/completions", OPENAI), ("/v1/messages", ANTHROPIC)):
             upstream.script(step)
             with service.http().stream("POST", route, json=ask(service, route, model)) as response:
                 frames = list(read_sse(response))
-            quiet = [frame for frame in frames if frame.data is None or frame.event == "ping"]
-            assert len(quiet) >= 2, (step, route)
+            keep_alives = [frame for frame in frames if frame.data is None or frame.event == "ping"]
+            assert len(keep_alives) >= 2, (step, route)
             assert ended(frames), (step, route)
 
 
-def test_after_keep_alives_a_failure_is_in_band_and_fallback_still_works(
+def test_after_keep_alives_a_failure_is_an_event_and_a_retry_still_works(
     make_service: MakeService, upstream: Upstream
 ) -> None:
     service = make_service(LLM_SERVICE_KEEP_ALIVE="0.2")
@@ -144,7 +146,7 @@ def test_after_keep_alives_a_failure_is_in_band_and_fallback_still_works(
     [Step(fault="hang", after=-1), Step(fault="hang", after=0), Step(words=50, between=0.02, fault="hang", after=10)],
     ids=["before the headers", "before the first token", "after some words"],
 )
-def test_a_caller_that_leaves_ends_the_upstream_call_within_a_second(
+def test_a_caller_that_disconnects_ends_the_upstream_call_within_a_second(
     service: Server, upstream: Upstream, route: str, step: Step
 ) -> None:
     upstream.script(step)
@@ -155,9 +157,9 @@ def test_a_caller_that_leaves_ends_the_upstream_call_within_a_second(
         if step.words:
             raw.read_until(b"delta")
         time.sleep(0.3)
-        left = time.monotonic()
+        disconnected_at = time.monotonic()
     (seen,) = upstream.wait_closed(1, timeout=3)
-    assert seen.gone_at is not None and seen.gone_at - left < 1
+    assert seen.gone_at is not None and seen.gone_at - disconnected_at < 1
     row = service.row(last_id())
     assert (row["outcome"], row["status"], row["usage_exact"]) == ("client_closed", 499, False)
     assert row["input_tokens"] > 0
@@ -166,22 +168,24 @@ def test_a_caller_that_leaves_ends_the_upstream_call_within_a_second(
 
 
 @pytest.mark.parametrize("route", ["/v1/complete", "/v1/chat/completions", "/v1/messages"])
-def test_a_caller_that_leaves_a_plain_call_ends_it_too(service: Server, upstream: Upstream, route: str) -> None:
+def test_a_caller_that_disconnects_ends_a_plain_upstream_call_too(
+    service: Server, upstream: Upstream, route: str
+) -> None:
     upstream.script(Step(fault="hang", after=-1))
     with service.raw() as raw:
         raw.request("POST", route, body(OPENAI), service.key, {"X-Request-Id": request_id()})
         upstream.wait_requests(1)
         time.sleep(0.1)
-        left = time.monotonic()
+        disconnected_at = time.monotonic()
     (seen,) = upstream.wait_closed(1, timeout=3)
-    assert seen.gone_at is not None and seen.gone_at - left < 1
+    assert seen.gone_at is not None and seen.gone_at - disconnected_at < 1
     assert service.row(last_id())["outcome"] == "client_closed"
 
 
-def test_a_caller_that_leaves_during_the_pause_between_two_attempts_is_not_retried_for(
+def test_no_retry_is_made_for_a_caller_that_disconnects_between_two_attempts(
     service: Server, upstream: Upstream
 ) -> None:
-    upstream.script(Step(status=500), Step(text="nobody hears this"))
+    upstream.script(Step(status=500), Step(text="never sent"))
     with service.raw() as raw:
         raw.request("POST", "/v1/complete", body(OPENAI), service.key, {"X-Request-Id": request_id()})
         upstream.wait_requests(1)
@@ -191,7 +195,7 @@ def test_a_caller_that_leaves_during_the_pause_between_two_attempts_is_not_retri
     assert len(upstream.requests) == 1
 
 
-def test_a_caller_that_stops_reading_does_not_hold_the_call_for_ever(
+def test_a_caller_that_stops_reading_does_not_keep_the_call_open_forever(
     make_service: MakeService, upstream: Upstream
 ) -> None:
     service = make_service(LLM_SERVICE_SEND_TIMEOUT="1")

@@ -1,4 +1,4 @@
-"""What the service makes of a vendor that is slow, broken or hostile: plain calls, time-outs, retries, fallback."""
+"""A vendor that is slow, faulty or hostile: wrong answers, time-outs, retries and fallback."""
 
 from __future__ import annotations
 
@@ -59,9 +59,11 @@ def body(model: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def impatient(upstream_server: Upstream, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Time-outs of half a second, two attempts, aliases that fall back."""
-    folder = tmp_path_factory.mktemp("impatient")
+def short_timeouts(
+    upstream_server: Upstream, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A service with time-outs of half a second, two attempts, and aliases with a fallback."""
+    folder = tmp_path_factory.mktemp("short_timeouts")
     catalogue = folder / "models.toml"
     catalogue.write_text(CATALOGUE.format(local=upstream_server.compatible_url))
     environ = settings_for(upstream_server, valkey, WEB_CONCURRENCY="1", LLM_SERVICE_MODELS=str(catalogue))
@@ -89,7 +91,7 @@ def message_of(reply: Any) -> str:
     ],
     ids=["html", "a list", "another object", "cut json", "cut body", "two lengths", "redirect"],
 )
-def test_an_answer_that_is_none_is_a_502_and_never_half_an_answer(
+def test_an_answer_that_is_not_valid_is_a_502_and_never_half_an_answer(
     service: Server, upstream: Upstream, route: str, model: str, step: Step, status: int
 ) -> None:
     upstream.always(step)
@@ -100,7 +102,7 @@ def test_an_answer_that_is_none_is_a_502_and_never_half_an_answer(
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_compressed_answer_is_read_though_nobody_asked_for_it(
+def test_a_compressed_answer_is_read_even_if_it_was_not_asked_for(
     service: Server, upstream: Upstream, route: str
 ) -> None:
     upstream.script(Step(text="small", gzip=True), Step(text="small", gzip=True))
@@ -120,7 +122,7 @@ def test_a_compressed_answer_is_read_though_nobody_asked_for_it(
         ({}, True),
     ],
 )
-def test_usage_that_cannot_be_believed_is_estimated_and_says_so(
+def test_usage_that_cannot_be_true_is_estimated_and_marked_as_not_exact(
     service: Server, upstream: Upstream, usage: dict[str, Any] | None, exact: bool
 ) -> None:
     upstream.script(Step(text="one two three", usage=usage), Step(text="one two three", usage=usage))
@@ -141,102 +143,104 @@ def test_usage_that_cannot_be_believed_is_estimated_and_says_so(
         (Step(words=60, between=0.4), "upstream_total_timeout"),
     ],
 )
-def test_every_wait_for_an_upstream_has_its_deadline(
-    impatient: Server, upstream: Upstream, step: Step, code: str
+def test_every_wait_for_the_vendor_has_a_time_out(
+    short_timeouts: Server, upstream: Upstream, step: Step, code: str
 ) -> None:
     upstream.always(step)
     started = time.monotonic()
-    response = impatient.http().post("/v1/complete", json=body(OPENAI))
+    response = short_timeouts.http().post("/v1/complete", json=body(OPENAI))
     assert response.status_code == 504
     assert time.monotonic() - started < 6
-    row = impatient.row(response.headers["x-request-id"])
+    row = short_timeouts.row(response.headers["x-request-id"])
     assert (row["outcome"], row["error_type"], row["attempts"]) == ("timeout", code, 2)
     if step.fault == "hang":
         assert len(upstream.wait_closed(2, timeout=3)) == 2
 
 
-def test_time_outs_are_settable_per_model(impatient: Server, upstream: Upstream) -> None:
+def test_time_outs_can_be_set_per_model(short_timeouts: Server, upstream: Upstream) -> None:
     upstream.script(Step(before_headers=1, text="late but welcome"))
-    assert "late but welcome" in impatient.http().post("/v1/complete", json=body("openai/gpt-4o")).text
+    assert "late but welcome" in short_timeouts.http().post("/v1/complete", json=body("openai/gpt-4o")).text
 
 
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 529])
-def test_a_passing_failure_is_tried_again(impatient: Server, upstream: Upstream, status: int) -> None:
+def test_a_temporary_failure_is_tried_again(short_timeouts: Server, upstream: Upstream, status: int) -> None:
     upstream.script(Step(status=status), Step(text="at last"))
-    response = impatient.http().post("/v1/complete", json=body(OPENAI))
+    response = short_timeouts.http().post("/v1/complete", json=body(OPENAI))
     assert response.json()["text"] == "at last"
-    assert impatient.row(response.headers["x-request-id"])["attempts"] == 2
+    assert short_timeouts.row(response.headers["x-request-id"])["attempts"] == 2
 
 
 @pytest.mark.parametrize("fault", [Step(fault="reset", after=-1), Step(fault="close", after=-1)])
-def test_a_connection_that_breaks_before_an_answer_is_tried_again(
-    impatient: Server, upstream: Upstream, fault: Step
+def test_a_connection_that_fails_before_an_answer_is_tried_again(
+    short_timeouts: Server, upstream: Upstream, fault: Step
 ) -> None:
     upstream.script(fault, Step(text="at last"))
-    assert impatient.http().post("/v1/complete", json=body(OPENAI)).json()["text"] == "at last"
+    assert short_timeouts.http().post("/v1/complete", json=body(OPENAI)).json()["text"] == "at last"
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
-def test_a_rejection_is_asked_once_and_told_with_its_status(impatient: Server, upstream: Upstream, status: int) -> None:
+def test_a_rejection_is_not_retried_and_keeps_its_status(
+    short_timeouts: Server, upstream: Upstream, status: int
+) -> None:
     upstream.script(Step(status=status), Step(text="never"))
-    response = impatient.http().post("/v1/complete", json=body("fast"))
+    response = short_timeouts.http().post("/v1/complete", json=body("fast"))
     assert response.status_code == status
     assert len(upstream.requests) == 1
 
 
-def test_a_retry_after_within_the_cap_is_obeyed(impatient: Server, upstream: Upstream) -> None:
+def test_a_retry_after_within_the_cap_is_obeyed(short_timeouts: Server, upstream: Upstream) -> None:
     upstream.script(Step(status=429, headers={"retry-after": "1"}), Step(text="thanks for waiting"))
-    assert impatient.http().post("/v1/complete", json=body(OPENAI)).status_code == 200
+    assert short_timeouts.http().post("/v1/complete", json=body(OPENAI)).status_code == 200
     first, second = upstream.requests
     assert second.arrived - first.arrived >= 1
 
 
-def test_a_retry_after_above_the_cap_is_passed_on(impatient: Server, upstream: Upstream) -> None:
+def test_a_retry_after_above_the_cap_is_passed_on(short_timeouts: Server, upstream: Upstream) -> None:
     upstream.script(Step(status=429, headers={"retry-after": "30"}))
-    response = impatient.http().post("/v1/chat/completions", json=body(OPENAI))
+    response = short_timeouts.http().post("/v1/chat/completions", json=body(OPENAI))
     assert (response.status_code, response.headers["retry-after"]) == (429, "30")
     assert response.headers["x-should-retry"] == "false"
     assert len(upstream.requests) == 1
 
 
-def test_an_alias_falls_back_to_the_next_target(impatient: Server, upstream: Upstream) -> None:
+def test_an_alias_falls_back_to_the_next_target(short_timeouts: Server, upstream: Upstream) -> None:
     upstream.script(Step(status=500, model="gpt*", times=2), Step(text="from the other", model="claude*"))
     for path in ("/v1/complete", "/v1/stream"):
-        response = impatient.http().post(path, json=body("fast"))
-        row = impatient.row(response.headers["x-request-id"])
+        response = short_timeouts.http().post(path, json=body("fast"))
+        row = short_timeouts.row(response.headers["x-request-id"])
         assert (row["provider"], row["model_asked"], row["attempts"]) == ("anthropic", "fast", 3)
         assert row["model_served"].startswith("claude-haiku-4-5")
         upstream.script(Step(status=500, model="gpt*", times=2), Step(text="from the other", model="claude*"))
 
 
-def test_a_provider_that_is_not_there_falls_back_too(impatient: Server, upstream: Upstream) -> None:
+def test_an_unreachable_provider_is_replaced_by_the_next_target(short_timeouts: Server, upstream: Upstream) -> None:
     upstream.script(Step(text="here"))
-    assert impatient.http().post("/v1/complete", json=body("last")).json()["text"] == "here"
-    response = impatient.http().post("/v1/complete", json=body("dead/anything"))
+    assert short_timeouts.http().post("/v1/complete", json=body("last")).json()["text"] == "here"
+    response = short_timeouts.http().post("/v1/complete", json=body("dead/anything"))
     assert response.status_code == 502
-    ready = impatient.http(key="").get("/ready").json()
+    ready = short_timeouts.http(key="").get("/ready").json()
     assert ready["providers"]["dead"] == "unreachable"
     assert ready["providers"]["anthropic"] == "reachable"
 
 
-def test_a_fallback_never_happens_after_the_first_word(impatient: Server, upstream: Upstream) -> None:
+def test_there_is_no_fallback_after_the_first_word(short_timeouts: Server, upstream: Upstream) -> None:
     upstream.script(Step(words=20, fault="reset", after=6, model="gpt*"), Step(text="never", model="claude*"))
-    text = impatient.http().post("/v1/stream", json=body("fast")).text
+    text = short_timeouts.http().post("/v1/stream", json=body("fast")).text
     assert "error" in text and "[DONE]" not in text and "never" not in text
     assert len(upstream.requests) == 1
 
 
-def test_an_openai_compatible_server_is_one_row_of_the_catalogue(impatient: Server, upstream: Upstream) -> None:
+def test_an_openai_compatible_server_needs_one_row_of_the_catalogue(short_timeouts: Server, upstream: Upstream) -> None:
     upstream.serve("mistral-7b")
     upstream.script(Step(text="bonjour", lenient=True))
-    response = impatient.http().post("/v1/messages", json=body("local/mistral-7b"))
+    response = short_timeouts.http().post("/v1/messages", json=body("local/mistral-7b"))
     assert response.json()["content"] == [{"type": "text", "text": "bonjour"}]
     assert upstream.last.body["max_tokens"] == 100
-    row = impatient.row(response.headers["x-request-id"])
+    row = short_timeouts.row(response.headers["x-request-id"])
     assert (row["provider"], row["cost_nanousd"]) == ("local", None)
 
 
-def test_a_connection_that_the_vendor_closed_while_idle_costs_nothing(service: Server, upstream: Upstream) -> None:
+def test_a_connection_that_the_vendor_closed_while_idle_causes_no_failure(service: Server, upstream: Upstream) -> None:
     for _ in range(4):
         upstream.script(Step(text="fine", then="close_on_next"))
         response = service.http().post("/v1/complete", json=body(OPENAI))

@@ -1,4 +1,4 @@
-"""The journal's decisions: one test per row of the table in its docstring, and what may never happen."""
+"""What is recorded of a call: one test per row of the table in ``call_recorder``, and what may never happen."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from llm_service.catalog.prices import Rates
 from llm_service.core import errors
-from llm_service.core.call import Call, Caller
+from llm_service.core.call import Call, Caller, RequestInfo
 from llm_service.core.events import (
     IDLE,
     Answer,
@@ -29,7 +29,9 @@ from llm_service.core.events import (
     Started,
 )
 from llm_service.core.usage import Usage
-from llm_service.observability.journal import Journal, RequestInfo
+from llm_service.formats import registry
+from llm_service.observability.call_recorder import CallRecorder
+from llm_service.observability.journal import Journal
 from llm_service.observability.metrics import Metrics
 from llm_service.observability.record import COLUMNS
 from llm_service.store.models import RequestRow
@@ -63,7 +65,7 @@ ANSWER = Answer(
 
 
 class Clock:
-    """Monotonic seconds that move when told."""
+    """Monotonic seconds that only a test moves."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
@@ -93,7 +95,7 @@ class Rows:
 class Rig:
     def __init__(self) -> None:
         self.clock, self.writer = Clock(), Rows()
-        self.telemetry = Metrics(["anthropic", "openai"], self.clock)
+        self.telemetry = Metrics(["anthropic", "openai"], registry.NAMES, self.clock)
         self.journal = self.journal_with(self.telemetry)
 
     def journal_with(self, telemetry: Metrics) -> Journal:
@@ -102,16 +104,18 @@ class Rig:
         )
 
     def answer(self, call: Call, *events: Event | BaseException) -> Iterator[Event]:
-        """As the gateway does it. An exception among the events is raised in its place."""
-        with self.journal.entry(call) as entry:
+        """Do what the gateway does. An exception among the events is raised at its place."""
+        with CallRecorder(self.journal, call) as recorder:
             for event in events:
                 if isinstance(event, BaseException):
                     raise event
-                entry.see(event)
+                recorder.see(event)
+                if type(event) is Finished:
+                    recorder.write()
                 yield event
 
     def ended(self, call: Call, *events: Event | BaseException) -> Mapping[str, Any]:
-        """The row of a call whose events were all taken."""
+        """Take all events of a call and return its row."""
         try:
             for _ in self.answer(call, *events):
                 self.clock.seconds += 0.25
@@ -202,7 +206,7 @@ def test_a_time_out_costs_its_estimated_input(rig: Rig) -> None:
     assert tokens(row) == (101, 0, False, 303_000)  # 401 bytes
 
 
-def test_an_answer_that_was_none_costs_its_estimated_input(rig: Rig) -> None:
+def test_a_malformed_answer_costs_its_estimated_input(rig: Rig) -> None:
     row = rig.ended(CALL, ASKED, errors.UpstreamBroken("not JSON"))
     assert ending(row) == ("upstream_error", 502, "upstream_broken")
     assert tokens(row) == (101, 0, False, 303_000)
@@ -222,7 +226,7 @@ def test_a_drained_stream_is_aborted_after_its_status_was_sent(rig: Rig) -> None
     assert tokens(row) == (101, 1, False, 318_000)
 
 
-def test_a_client_that_hangs_up_pays_for_what_it_saw(rig: Rig) -> None:
+def test_a_client_that_disconnects_pays_for_what_was_generated(rig: Rig) -> None:
     known = Usage(90, 1, cached_tokens=10)
     events = rig.answer(
         STREAM, ASKED, Started(usage=known, upstream_request_id="req_1"), Relay(b"12345678", 8), Relay(b"9", 1), IDLE
@@ -236,29 +240,29 @@ def test_a_client_that_hangs_up_pays_for_what_it_saw(rig: Rig) -> None:
     assert rig.row()["upstream_request_id"] == "req_1"
 
 
-def test_what_was_produced_and_withheld_is_paid_for_once(rig: Rig) -> None:
+def test_text_that_was_generated_and_held_back_is_paid_for_once(rig: Rig) -> None:
     produced = (HeldBack(8), HeldBack(4))
     assert tokens(rig.ended(STREAM, ASKED, *produced, errors.ClientClosed("gone")))[1] == 3
     rig.writer.rows.clear()
-    # Sent in the end, and then cut: the same text, not twice as much.
+    # The text was sent in the end, and then the stream was cut. It is the same text and is not counted twice.
     row = rig.ended(STREAM, ASKED, *produced, Relay(b"123456789012", 12), errors.ClientClosed("gone"))
     assert tokens(row)[1] == 3
 
 
-def test_a_whole_answer_that_was_discarded_is_added_to_what_came_after_it(rig: Rig) -> None:
+def test_a_discarded_answer_is_added_to_what_came_after_it(rig: Rig) -> None:
     first = DiscardedAnswer(Usage(90, 5), 345_000)
     row = rig.ended(STREAM, ASKED, HeldBack(20), first, ASKED, HeldBack(8), errors.ClientClosed("gone"))
     assert tokens(row) == (90 + 101, 5 + 2, False, 345_000 + 101 * 3_000 + 2 * 15_000)
     assert row["attempts"] == 2
 
 
-def test_a_client_that_leaves_before_the_first_token_pays_for_its_estimated_input(rig: Rig) -> None:
+def test_a_client_that_disconnects_before_the_first_token_pays_for_its_estimated_input(rig: Rig) -> None:
     row = rig.ended(STREAM, ASKED, IDLE, errors.ClientClosed("gone"))
     assert ending(row) == ("client_closed", 499, "client_closed")
     assert tokens(row) == (101, 0, False, 303_000)
 
 
-def test_a_client_that_leaves_before_any_upstream_was_asked_pays_nothing(rig: Rig) -> None:
+def test_a_client_that_disconnects_before_any_upstream_was_asked_pays_nothing(rig: Rig) -> None:
     assert tokens(rig.ended(STREAM, errors.ClientClosed("gone"))) == (0, 0, True, 0)
 
 
@@ -269,7 +273,7 @@ def test_any_other_exception_is_an_aborted_call(rig: Rig, defect: BaseException)
     assert tokens(row) == (101, 0, False, 303_000)
 
 
-def test_a_defect_in_a_stream_leaves_the_status_that_was_sent(rig: Rig) -> None:
+def test_a_defect_in_a_stream_does_not_change_the_status_that_was_sent(rig: Rig) -> None:
     assert ending(rig.ended(STREAM, ASKED, Started(), KeyError("MARKER"))) == ("aborted", 200, "internal_error")
 
 
@@ -277,8 +281,8 @@ def test_events_that_end_without_finished_are_an_aborted_call(rig: Rig) -> None:
     assert ending(rig.ended(CALL, ASKED)) == ("aborted", 500, "internal_error")
 
 
-def test_a_refused_request_of_a_known_key_has_a_row(rig: Rig) -> None:
-    arrival = RequestInfo(
+def test_a_rejected_request_of_a_known_key_has_a_row(rig: Rig) -> None:
+    info = RequestInfo(
         id=CALL.id,
         request_id="r-1",
         route="/v1/chat/completions",
@@ -286,12 +290,12 @@ def test_a_refused_request_of_a_known_key_has_a_row(rig: Rig) -> None:
         client_ip="192.0.2.7",
         started=rig.clock() - 0.125,
         stream=True,
-        model_asked="gpt-4o",
+        model="gpt-4o",
         caller=CALL.caller,
     )
     limit = errors.Limit("requests", "key", quota=60, window=60, remaining=0, reset=12)
     with captured_logs() as lines:
-        rig.journal.refused(arrival, errors.RateLimited("Too many requests.", limit=limit))
+        rig.journal.rejected(info, errors.RateLimited("Too many requests.", limit=limit))
     row = rig.row()
     assert ending(row) == ("refused", 429, "rate_limit_exceeded")
     assert tokens(row) == (0, 0, True, 0)
@@ -300,7 +304,45 @@ def test_a_refused_request_of_a_known_key_has_a_row(rig: Rig) -> None:
     assert lines[0]["limit"] == "requests/key"
 
 
-# Estimates, times and attempts.
+def test_a_call_that_the_catalogue_rejects_has_the_hash_of_its_prompt(rig: Rig) -> None:
+    info = RequestInfo(CALL.id, "r-1", "/v1/messages", "messages", model="smart", caller=CALL.caller, call=CALL)
+    rig.journal.rejected(info, errors.ModelNotFound("The model does not exist.", param="model"))
+    assert ending(rig.row()) == ("refused", 404, "model_not_found")
+    assert rig.row()["prompt_hmac"] == rig.journal.prompt_hmac(CALL)
+
+
+# ---- settling: the gateway settles between the end of a call and its row
+
+
+def test_the_record_that_the_settlement_returned_is_the_row(rig: Rig) -> None:
+    with CallRecorder(rig.journal, CALL) as recorder:
+        recorder.see(Finished(ANSWER))
+        record = recorder.end()
+        assert record is not None
+        recorder.settled(replace(record, cost_nanousd=7, usage_exact=False))
+        recorder.write()
+        assert tokens(rig.row()) == (100, 20, False, 7)
+    assert len(rig.writer.rows) == 1
+
+
+def test_a_row_that_another_worker_wrote_is_not_written_but_logged_and_counted(rig: Rig) -> None:
+    with captured_logs("INFO") as lines, CallRecorder(rig.journal, CALL) as recorder:
+        recorder.see(Finished(ANSWER))
+        recorder.end()
+        recorder.settled(None)
+    assert rig.writer.rows == []
+    assert [line["outcome"] for line in lines] == ["ok"]
+    assert rig.metric("llm_requests_total") == 1
+
+
+def test_the_first_end_of_a_call_decides_its_record(rig: Rig) -> None:
+    with pytest.raises(KeyError), CallRecorder(rig.journal, CALL) as recorder:
+        recorder.end(errors.ClientClosed("gone"))
+        raise KeyError("MARKER")
+    assert ending(rig.row()) == ("client_closed", 499, "client_closed")
+
+
+# ---- estimates, times and attempts
 
 
 def test_an_image_is_not_counted_as_text(rig: Rig) -> None:
@@ -314,8 +356,8 @@ def test_an_unknown_price_is_an_unknown_cost(rig: Rig) -> None:
     assert rig.ended(CALL, replace(ASKED, price=None), errors.UpstreamTimeout("slow"))["cost_nanousd"] is None
 
 
-def test_the_first_text_is_what_time_to_first_token_means(rig: Rig) -> None:
-    # A quarter of a second passes between two events.
+def test_the_time_to_the_first_token_ends_with_the_first_text(rig: Rig) -> None:
+    # 250 ms pass between two events.
     row = rig.ended(STREAM, ASKED, Started(), Relay(b"role", 0), Relay(b"Hi", 2), Relay(b"!", 1), Finished(ANSWER))
     assert row["ttft_ms"] == 750
     assert row["latency_ms"] == 1250
@@ -328,35 +370,35 @@ def test_the_last_of_several_targets_is_the_provider_of_the_row(rig: Rig) -> Non
     assert rig.metric('llm_upstream_attempts_total{provider="openai"}') == 1
 
 
-def test_an_arrival_time_given_to_the_entry_is_where_latency_starts(rig: Rig) -> None:
-    with rig.journal.entry(CALL, started=rig.clock() - 2) as entry:
-        entry.see(Finished(ANSWER))
+def test_latency_starts_when_the_request_arrived(rig: Rig) -> None:
+    with CallRecorder(rig.journal, replace(CALL, arrived=rig.clock() - 2)) as recorder:
+        recorder.see(Finished(ANSWER))
     assert rig.row()["latency_ms"] == 2000
 
 
-# What is kept of strangers' text.
+# ---- what is kept of the text of others
 
 
-def test_the_prompt_and_the_address_are_kept_as_keyed_hashes(rig: Rig) -> None:
+def test_only_keyed_hashes_of_the_prompt_and_the_address_are_kept(rig: Rig) -> None:
     row = rig.ended(CALL, ASKED, Finished(ANSWER))
     prompt = orjson.dumps(BODY["messages"], option=orjson.OPT_SORT_KEYS)
     assert row["prompt_hmac"] == hmac.new(KEY, prompt, hashlib.sha256).hexdigest()[:32]
     assert row["client_ip_hmac"] == hmac.new(KEY, b"192.0.2.7", hashlib.sha256).hexdigest()[:32]
 
 
-def test_the_order_of_keys_does_not_change_the_prompts_hash(rig: Rig) -> None:
+def test_the_order_of_keys_does_not_change_the_hash_of_the_prompt(rig: Rig) -> None:
     other = replace(CALL, body={"messages": [{"content": "q" * 340, "role": "user"}]})
     assert rig.journal.prompt_hmac(other) == rig.journal.prompt_hmac(CALL)
 
 
 @pytest.mark.parametrize("content", ["\ud800", 2**70, "\x00"])
-def test_a_prompt_that_json_writers_refuse_still_has_its_hash(rig: Rig, content: Any) -> None:
+def test_a_prompt_that_orjson_cannot_write_still_has_its_hash(rig: Rig, content: Any) -> None:
     odd = replace(CALL, body={"messages": [{"role": "user", "content": content}]})
     assert rig.ended(odd, ASKED, Finished(ANSWER))["prompt_hmac"]
 
 
 @pytest.mark.parametrize("model", ["tell me a secret", "sk-ant-REALKEY12345", "gpt\n4o", "a" * 300])
-def test_text_in_the_models_place_is_not_kept(rig: Rig, model: str) -> None:
+def test_text_in_place_of_a_model_name_is_not_kept(rig: Rig, model: str) -> None:
     with captured_logs() as lines:
         row = rig.ended(replace(CALL, model=model, request_id=model), errors.ModelNotFound("No such model."))
     assert row["model_asked"] is None
@@ -384,14 +426,14 @@ def test_no_column_and_no_log_line_holds_content(rig: Rig) -> None:
     assert lines[-1]["exception"]["type"] == "builtins.ValueError"
 
 
-# The row, the line and the metrics.
+# ---- the row, the log line and the metrics
 
 
 def test_the_record_has_exactly_the_columns_of_the_request_log() -> None:
     assert set(COLUMNS) == set(RequestRow.__table__.columns.keys())
 
 
-def test_one_line_per_call_tells_what_people_ask_for(rig: Rig) -> None:
+def test_a_call_has_one_log_line(rig: Rig) -> None:
     with captured_logs("INFO") as lines:
         rig.ended(CALL, ASKED, Finished(ANSWER))
     assert len(lines) == 1
@@ -425,10 +467,10 @@ def test_one_line_per_call_tells_what_people_ask_for(rig: Rig) -> None:
 
 
 def test_a_request_without_a_key_is_logged_and_counted_but_has_no_row(rig: Rig) -> None:
-    arrival = RequestInfo(CALL.id, "r-1", "/v1/complete", "simple", client_ip="192.0.2.7")
+    info = RequestInfo(CALL.id, "r-1", "/v1/complete", "simple", client_ip="192.0.2.7")
     with captured_logs() as lines:
-        rig.journal.anonymous(arrival, errors.Unauthenticated("The API key is not valid."))
-        rig.journal.refused(arrival, errors.Unauthenticated("The API key is not valid."))
+        rig.journal.anonymous(info, errors.Unauthenticated("The API key is not valid."))
+        rig.journal.rejected(info, errors.Unauthenticated("The API key is not valid."))
     assert rig.writer.rows == []
     assert [(line["key_id"], line["status"], line["outcome"]) for line in lines] == [(None, 401, "refused")] * 2
     assert rig.metric('llm_requests_total{dialect="simple",outcome="refused",provider="none"}') == 2
@@ -443,14 +485,14 @@ def test_a_stream_is_open_exactly_while_it_lasts(rig: Rig) -> None:
     assert rig.metric("llm_streams_open") == 0
 
 
-def test_rows_that_the_writer_gives_up_are_counted(rig: Rig) -> None:
+def test_rows_that_the_writer_does_not_accept_are_counted(rig: Rig) -> None:
     rig.writer.full = True
     list(rig.answer(CALL, ASKED, Finished(ANSWER)))
     list(rig.answer(CALL, ASKED, Finished(ANSWER)))
     assert rig.metric("llm_log_rows_dropped_total") == 2
 
 
-# A defect of the journal is not the caller's.
+# ---- a defect while recording does not reach the caller
 
 
 def test_a_broken_writer_costs_neither_the_answer_nor_the_line(rig: Rig) -> None:
@@ -465,7 +507,7 @@ def test_a_broken_writer_costs_neither_the_answer_nor_the_line(rig: Rig) -> None
 
 
 class BrokenTelemetry(Metrics):
-    """Metrics whose files are on a full disk."""
+    """Metrics with files on a full disk."""
 
     def record(self, record: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -474,7 +516,7 @@ class BrokenTelemetry(Metrics):
 
 
 def test_broken_metrics_cost_neither_the_answer_nor_the_row(rig: Rig) -> None:
-    rig.journal = rig.journal_with(BrokenTelemetry([]))
+    rig.journal = rig.journal_with(BrokenTelemetry([], ()))
     with captured_logs():
         assert len(list(rig.answer(STREAM, ASKED, Started(), Finished(ANSWER)))) == 3
     assert ending(rig.row()) == ("ok", 200, None)
@@ -493,7 +535,7 @@ def test_a_price_that_cannot_be_computed_is_an_unknown_cost(rig: Rig) -> None:
     assert "MARKER" not in str(lines)
 
 
-def test_a_dialect_that_cannot_find_the_prompt_costs_only_the_hash(rig: Rig) -> None:
+def test_a_format_that_cannot_find_the_prompt_costs_only_the_hash(rig: Rig) -> None:
     with captured_logs():
         row = rig.ended(replace(CALL, body={}), ASKED, Finished(ANSWER))
     assert row["prompt_hmac"] is None
@@ -501,8 +543,8 @@ def test_a_dialect_that_cannot_find_the_prompt_costs_only_the_hash(rig: Rig) -> 
 
 
 def test_a_defect_while_recording_does_not_replace_the_calls_own_exception(rig: Rig) -> None:
-    broken = replace(CALL, caller=None)  # type: ignore[arg-type]
+    malformed = replace(CALL, client_ip=7)  # type: ignore[arg-type]
     with captured_logs() as lines, pytest.raises(errors.UpstreamFailed):
-        list(rig.answer(broken, ASKED, errors.UpstreamFailed("down")))
+        list(rig.answer(malformed, ASKED, errors.UpstreamFailed("down")))
     assert lines[0]["type"] == "builtins.AttributeError"
     assert rig.metric("llm_journal_failures_total") == 1

@@ -1,4 +1,4 @@
-"""Logging: JSON lines, and no content whoever logs, at whatever level, past whatever hook."""
+"""Logging: JSON lines without content, whichever library logs, at every level and through every hook."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def lines() -> Iterator[list[dict[str, Any]]]:
 
 
 def log_as_ours(source: str, **names: Any) -> None:
-    """Run ``source`` as if it stood in the package: what counts as ours is decided by place, too."""
+    """Run ``source`` as if its file were in the package: the file's path is one of the things that make a line ours."""
     path = str(Path(logs.__file__).parents[1] / "elsewhere.py")
     exec(compile(source, path, "exec"), {"log": logging.getLogger("llm_service.elsewhere"), **names})
 
 
-# Our own lines.
+# ---- our own lines
 
 
 def test_our_own_message_and_fields_are_one_json_line(lines: list[dict[str, Any]]) -> None:
@@ -56,7 +56,7 @@ def test_the_time_is_rfc_3339_with_milliseconds_in_utc() -> None:
     assert orjson.loads(logs.as_line(record))["time"] == "2026-11-21T03:00:00.000Z"
 
 
-def test_an_exception_is_told_by_type_and_our_own_frames(lines: list[dict[str, Any]]) -> None:
+def test_an_exception_is_logged_with_its_type_and_our_own_frames(lines: list[dict[str, Any]]) -> None:
     log_as_ours(f"try:\n    raise ValueError('{MARKER}')\nexcept ValueError:\n    log.exception('it failed')")
     assert lines[0]["exception"] == {
         "type": "builtins.ValueError",
@@ -67,29 +67,30 @@ def test_an_exception_is_told_by_type_and_our_own_frames(lines: list[dict[str, A
 
 
 @pytest.mark.parametrize("value", ["\ud800", 2**70, {1, 2}, object()])
-def test_a_value_json_cannot_hold_still_gives_a_line(lines: list[dict[str, Any]], value: object) -> None:
+def test_a_value_that_json_cannot_hold_still_gives_a_line(lines: list[dict[str, Any]], value: object) -> None:
     log_as_ours("log.info('x', extra={'fields': {'value': value}})", value=value)
     assert len(lines) == 1
 
 
-def test_a_line_that_cannot_be_formatted_is_told_without_its_arguments(capfd: pytest.CaptureFixture[str]) -> None:
-    with captured_logs() as lines:  # not the fixture: pytest's own handler comes back for the test and would raise
+def test_a_line_that_cannot_be_formatted_is_logged_without_its_arguments(capfd: pytest.CaptureFixture[str]) -> None:
+    # The fixture cannot be used here: pytest installs its own handler again for the test, and that handler would raise.
+    with captured_logs() as lines:
         log_as_ours(f"log.info('%d calls', '{MARKER}')")
     assert lines[0]["message"] == "a log record could not be formatted"
     assert lines[0]["at"] == "llm_service/elsewhere.py:1"
     assert MARKER not in str(lines) + "".join(capfd.readouterr())
 
 
-def test_the_level_is_obeyed_for_our_own_lines() -> None:
+def test_the_level_applies_to_our_own_lines() -> None:
     with captured_logs("WARNING") as captured:
         log_as_ours("log.info('no'); log.warning('yes')")
     assert [line["message"] for line in captured] == ["yes"]
 
 
-# Libraries.
+# ---- libraries
 
 
-def test_a_librarys_debug_and_info_lines_are_dropped_even_if_it_raises_its_own_level(
+def test_a_librarys_debug_and_info_lines_are_dropped_even_if_it_sets_its_own_level(
     lines: list[dict[str, Any]],
 ) -> None:
     for name in ("httpx2", "httpcore2", "anthropic", "openai._base_client", "sqlalchemy.engine", "werkzeug"):
@@ -103,13 +104,13 @@ def test_a_librarys_debug_and_info_lines_are_dropped_even_if_it_raises_its_own_l
     assert lines == []
 
 
-def test_a_librarys_template_is_printed_without_its_arguments(lines: list[dict[str, Any]]) -> None:
+def test_a_librarys_message_template_is_logged_without_its_arguments(lines: list[dict[str, Any]]) -> None:
     logging.getLogger("library").warning("Retrying %s after %d", MARKER, 3)
     assert lines[0]["message"] == "Retrying %s after %d"
     assert lines[0]["at"].startswith("observability/test_logs.py:")
 
 
-def test_integers_in_a_librarys_template_are_printed(lines: list[dict[str, Any]]) -> None:
+def test_integers_in_a_librarys_message_template_are_logged(lines: list[dict[str, Any]]) -> None:
     logging.getLogger("library").warning("Worker (pid:%s) exited with %d", 17, 3)
     assert lines[0]["message"] == "Worker (pid:17) exited with 3"
 
@@ -124,7 +125,7 @@ def test_a_formatted_message_of_a_library_is_withheld(lines: list[dict[str, Any]
     assert MARKER not in str(lines)
 
 
-def test_a_librarys_exception_text_is_never_printed(lines: list[dict[str, Any]]) -> None:
+def test_a_librarys_exception_text_is_never_logged(lines: list[dict[str, Any]]) -> None:
     try:
         raise RuntimeError(MARKER)
     except RuntimeError:
@@ -142,8 +143,8 @@ def test_a_withheld_message_names_the_exception_being_handled(lines: list[dict[s
     assert lines[0]["handling"] == "ConnectionResetError"
 
 
-def test_a_framework_on_our_logger_is_still_a_stranger(lines: list[dict[str, Any]]) -> None:
-    # Flask names the application's logger after the package and logs the path with it.
+def test_a_framework_that_uses_our_logger_is_treated_as_a_library(lines: list[dict[str, Any]]) -> None:
+    # Flask names the application's logger after the package and logs the request path with it.
     logging.getLogger("llm_service.app").error(f"Exception on /v1/models/{MARKER} [GET]")
     logging.getLogger("llm_service.app").error("constant", extra={"fields": {"path": MARKER}})
     assert [line["message"] for line in lines] == [logs.WITHHELD, "constant"]
@@ -152,18 +153,18 @@ def test_a_framework_on_our_logger_is_still_a_stranger(lines: list[dict[str, Any
 
 def test_handlers_that_libraries_installed_are_removed() -> None:
     logger = logging.getLogger("library.with.handler")
-    said: list[str] = []
+    messages: list[str] = []
     handler = logging.StreamHandler()
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
     logger.addHandler(handler)
     logger.propagate = False
     with captured_logs() as captured:
         logger.warning(MARKER)
-    assert said == []
+    assert messages == []
     assert len(captured) == 1
 
 
-def test_warnings_are_told_by_category_and_place(lines: list[dict[str, Any]]) -> None:
+def test_warnings_are_logged_with_category_and_position(lines: list[dict[str, Any]]) -> None:
     logs._show_warning(UserWarning(MARKER), UserWarning, "/somewhere/pydantic/main.py", 12)
     assert lines[0]["category"] == "UserWarning"
     assert lines[0]["at"] == "pydantic/main.py:12"
@@ -174,11 +175,11 @@ def test_the_journals_logger_is_one_of_ours() -> None:
     assert journal.calls_log.name == "llm_service.calls"
 
 
-# Whole processes: what really comes out of stderr.
+# ---- whole processes: what is really written to stderr
 
 
 def run(source: str, **environment: str) -> tuple[list[dict[str, Any]], str]:
-    """The JSON lines on stderr, and everything that came out."""
+    """Run ``source`` in a new process. Returns the JSON lines on stderr, and all output as text."""
     result = subprocess.run(
         [sys.executable, "-c", source],
         cwd=ROOT,
@@ -218,7 +219,7 @@ for client in (anthropic.Anthropic(api_key="sk-{marker}", base_url=url, max_retr
 
 
 @pytest.mark.parametrize("order", [0, 1], ids=["before the SDKs", "after the SDKs"])
-def test_the_sdks_own_debug_switches_print_nothing(order: int) -> None:
+def test_the_sdks_own_debug_switches_log_nothing(order: int) -> None:
     steps = ["from llm_service.observability import logs; logs.configure('DEBUG')", "import anthropic, openai"]
     first, second = steps if order == 0 else reversed(steps)
     source = SDKS.format(marker=MARKER, first=first, second=second)
@@ -248,7 +249,7 @@ fail()
 """
 
 
-def test_uncaught_exceptions_and_warnings_keep_their_text() -> None:
+def test_the_text_of_uncaught_exceptions_and_warnings_is_not_logged() -> None:
     lines, output = run(HOOKS.format(marker=MARKER))
     assert [line["message"] for line in lines] == [
         "uncaught exception in a thread",
@@ -274,7 +275,7 @@ def wsgi(environ, start_response):
 """
 
 
-def test_gunicorn_tells_its_life_but_not_its_requests(tmp_path: Path) -> None:
+def test_gunicorn_logs_its_start_and_stop_but_not_its_requests(tmp_path: Path) -> None:
     (tmp_path / "failing.py").write_text(SERVER)
     (tmp_path / "empty.conf.py").touch()
     command = [

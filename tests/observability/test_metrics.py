@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from llm_service.formats import registry
 from llm_service.observability.metrics import Metrics
 from llm_service.observability.record import Record
 
@@ -56,7 +57,7 @@ def samples(telemetry: Metrics) -> dict[tuple[str, ...], float]:
 
 
 def test_an_answered_call_is_counted_once_in_every_metric() -> None:
-    telemetry = Metrics(["anthropic"])
+    telemetry = Metrics(["anthropic"], registry.NAMES)
     telemetry.attempt("anthropic")
     telemetry.record(RECORD)
     values = samples(telemetry)
@@ -73,8 +74,8 @@ def test_an_answered_call_is_counted_once_in_every_metric() -> None:
     assert values["llm_upstream_attempts_total", "anthropic"] == 1
 
 
-def test_a_refused_call_has_no_provider_and_no_first_token() -> None:
-    telemetry = Metrics(["anthropic"])
+def test_a_rejected_call_has_no_provider_and_no_first_token() -> None:
+    telemetry = Metrics(["anthropic"], registry.NAMES)
     telemetry.record(replace(RECORD, provider=None, outcome="refused", status=429, ttft_ms=None))
     values = samples(telemetry)
     assert values["llm_requests_total", "messages", "refused", "none"] == 1
@@ -82,7 +83,7 @@ def test_a_refused_call_has_no_provider_and_no_first_token() -> None:
 
 
 def test_label_values_come_from_closed_sets_only() -> None:
-    telemetry = Metrics(["anthropic"])
+    telemetry = Metrics(["anthropic"], registry.NAMES)
     telemetry.record(replace(RECORD, provider="MARKER", dialect="MARKER", outcome="MARKER"))
     telemetry.attempt("MARKER")
     text = telemetry.render()[0].decode()
@@ -91,7 +92,7 @@ def test_label_values_come_from_closed_sets_only() -> None:
 
 
 def test_no_metric_is_labelled_by_key_model_or_caller() -> None:
-    telemetry = Metrics(["anthropic"])
+    telemetry = Metrics(["anthropic"], registry.NAMES)
     telemetry.record(replace(RECORD, org="Acme", user="ann"))
     text = telemetry.render()[0].decode()
     for name in ("k1234567", "claude-sonnet-4-6", "Acme", "ann"):
@@ -99,7 +100,7 @@ def test_no_metric_is_labelled_by_key_model_or_caller() -> None:
 
 
 def test_streams_dropped_rows_and_defects_are_counted() -> None:
-    telemetry = Metrics([])
+    telemetry = Metrics([], registry.NAMES)
     telemetry.stream_opened()
     telemetry.stream_opened()
     telemetry.stream_closed()
@@ -112,13 +113,13 @@ def test_streams_dropped_rows_and_defects_are_counted() -> None:
 
 
 def test_two_applications_in_one_process_count_apart() -> None:
-    first, second = Metrics(["anthropic"]), Metrics(["anthropic"])
+    first, second = Metrics(["anthropic"], registry.NAMES), Metrics(["anthropic"], registry.NAMES)
     first.record(RECORD)
     assert ("llm_requests_total", "messages", "ok", "anthropic") not in samples(second)
 
 
 def test_the_content_type_is_prometheus_text() -> None:
-    assert Metrics([]).render()[1].startswith("text/plain; version=")
+    assert Metrics([], registry.NAMES).render()[1].startswith("text/plain; version=")
 
 
 @pytest.mark.parametrize(
@@ -133,15 +134,15 @@ def test_the_content_type_is_prometheus_text() -> None:
         ({"outcome": "refused", "provider": None}, "unknown"),
     ],
 )
-def test_reachability_is_read_from_the_last_call(seen: dict[str, str | None], expected: str) -> None:
-    telemetry = Metrics(["anthropic"])
+def test_reachability_is_taken_from_the_last_call(seen: dict[str, str | None], expected: str) -> None:
+    telemetry = Metrics(["anthropic"], registry.NAMES)
     telemetry.record(replace(RECORD, **seen))  # type: ignore[arg-type]
     assert telemetry.reachability("anthropic") == expected
 
 
 def test_reachability_is_forgotten_after_five_minutes() -> None:
     clock = Clock()
-    telemetry = Metrics(["anthropic"], clock)
+    telemetry = Metrics(["anthropic"], registry.NAMES, clock)
     telemetry.record(RECORD)
     clock.seconds += 299
     assert telemetry.reachability("anthropic") == "reachable"
@@ -149,12 +150,12 @@ def test_reachability_is_forgotten_after_five_minutes() -> None:
     assert telemetry.reachability("anthropic") == "unknown"
 
 
-# Made before the fork, as with preload_app; each child then counts and one of them is asked.
+# The metrics are made before the fork, as with preload_app. Then each child counts.
 WORKERS = """
 import os, sys
 from tests.observability.test_metrics import RECORD
 from llm_service.observability.metrics import Metrics
-telemetry = Metrics(["anthropic"])
+telemetry = Metrics(["anthropic"], ["messages"])
 children = []
 for number in range(3):
     pid = os.fork()
@@ -183,5 +184,5 @@ def test_the_numbers_of_all_workers_are_added_up(tmp_path: Path) -> None:
     )
     assert 'llm_requests_total{dialect="messages",outcome="ok",provider="anthropic"} 6.0' in result.stdout
     assert 'llm_request_seconds_bucket{dialect="messages",le="2.5"} 6.0' in result.stdout
-    # The first worker was reaped: what it had open is not open any more.
+    # The first worker was marked as dead: its open stream does not count any more.
     assert "llm_streams_open 2.0" in result.stdout

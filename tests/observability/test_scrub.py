@@ -1,4 +1,4 @@
-"""What stays of others' text: identifiers, and vendors' messages without anything the request said."""
+"""What is kept of text from outside: identifiers, and vendors' messages without anything from the request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llm_service.core.errors import UpstreamFailed
 from llm_service.observability import scrub
 from llm_service.observability.scrub_words import VOCABULARY
 
-# Error messages as the vendors send them (the design's wire notes; api.openai.com, api.anthropic.com).
+# Error messages as api.openai.com and api.anthropic.com send them.
 HARMLESS = [
     "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
     "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array instead.",
@@ -48,41 +48,11 @@ def scrubbed(message: str) -> str:
     return scrub.vendor_message(message, scrub.request_text(REQUEST))
 
 
-# Identifiers.
-
-
-@pytest.mark.parametrize("text", ["gpt-4o-mini", "anthropic/claude-sonnet-4-6", "llama3:8b", "req_011CYK5n", "a@b+c"])
-def test_an_identifier_stays(text: str) -> None:
-    assert scrub.identifier(text) == text
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "two words", "gpt\n", "a" * 129, "été", "nul\x00", "\ud800", None, 7, ["gpt"]],
-)
-def test_what_is_no_identifier_is_none(text: object) -> None:
-    assert scrub.identifier(text) is None
-
-
-@pytest.mark.parametrize(
-    "key", ["sk-ant-api03-abcdef", "lsk_abcd1234_secret", "openai/sk-proj-abcdef", "eyJhbGciOiJIUzI1NiJ9"]
-)
-def test_a_key_in_an_identifiers_place_is_none(key: str) -> None:
-    assert scrub.identifier(key) is None
-
-
-@given(st.text())
-def test_an_identifier_is_only_ever_of_the_allowed_characters(text: str) -> None:
-    assert scrub.identifier(text) in (None, text)
-    if scrub.identifier(text):
-        assert re.fullmatch(r"[A-Za-z0-9._:/@+-]{1,128}", text)
-
-
-# Vendors' messages.
+# ---- vendors' messages
 
 
 @pytest.mark.parametrize("message", HARMLESS)
-def test_a_message_about_fields_and_numbers_stays_as_it_is(message: str) -> None:
+def test_a_message_about_fields_and_numbers_is_kept_unchanged(message: str) -> None:
     assert scrubbed(message) == message
 
 
@@ -99,12 +69,12 @@ def test_a_message_about_fields_and_numbers_stays_as_it_is(message: str) -> None
         ("bad value 078-05-1120 given", "bad value […] given"),
     ],
 )
-def test_what_the_request_says_is_replaced(message: str, left: str) -> None:
+def test_text_from_the_request_is_replaced(message: str, left: str) -> None:
     assert scrubbed(message) == left
 
 
 @pytest.mark.parametrize(
-    "told",
+    "secret",
     [
         "https://upstream.internal.example/v1/chat?key=1",
         "10.1.2.3:8080",
@@ -125,10 +95,9 @@ def test_what_the_request_says_is_replaced(message: str, left: str) -> None:
         "\\u65e5\\u672c\\u8a9e",
     ],
 )
-def test_addresses_keys_and_tokens_are_replaced_whatever_the_request_says(told: str) -> None:
-    result = scrub.vendor_message(f"Failed: {told} is wrong", "")
-    secret = told.removeprefix("Bearer ")
-    assert secret not in result
+def test_addresses_keys_and_tokens_are_replaced_whatever_the_request_says(secret: str) -> None:
+    result = scrub.vendor_message(f"Failed: {secret} is wrong", "")
+    assert secret.removeprefix("Bearer ") not in result
     assert result.startswith("Failed: ")
     assert result.endswith("[…] is wrong")
 
@@ -140,7 +109,7 @@ def test_a_message_is_one_bounded_line_of_printable_text() -> None:
 
 
 @pytest.mark.parametrize("message", [None, 5, {"text": "x"}, ["x"], ""])
-def test_a_message_that_is_no_text_is_empty(message: object) -> None:
+def test_a_message_that_is_not_text_becomes_empty(message: object) -> None:
     assert scrub.vendor_message(message, "x") == ""
 
 
@@ -152,12 +121,14 @@ AROUND = st.sampled_from(
 
 @given(st.lists(WORD, min_size=1, max_size=8), st.data())
 @settings(deadline=None)
-def test_no_content_word_of_six_letters_survives(words: list[str], data: st.DataObject) -> None:
+def test_no_word_of_six_letters_from_the_request_is_kept(words: list[str], data: st.DataObject) -> None:
     assume(not any(scrub._is_vocabulary(word) for word in words))
     message = "Invalid request:"
     for word in words:
-        told = data.draw(AROUND).replace("{}", data.draw(st.sampled_from([word, word.upper(), json.dumps(word)[1:-1]])))
-        message += f" {told} {data.draw(st.sampled_from(HARMLESS))[:30]}"
+        quoted = data.draw(AROUND).replace(
+            "{}", data.draw(st.sampled_from([word, word.upper(), json.dumps(word)[1:-1]]))
+        )
+        message += f" {quoted} {data.draw(st.sampled_from(HARMLESS))[:30]}"
     result = scrub.vendor_message(message, scrub.request_text({"messages": [{"content": " ".join(words)}]})).lower()
     for word in words:
         assert word.lower() not in result
@@ -168,7 +139,7 @@ SHORT = st.text(st.sampled_from("abcdefghijklmnop"), min_size=1, max_size=5).fil
 
 @given(st.lists(SHORT, min_size=3, max_size=12), st.integers(0, 9))
 @settings(deadline=None)
-def test_no_run_of_three_content_words_survives(words: list[str], at: int) -> None:
+def test_no_sequence_of_three_words_from_the_request_is_kept(words: list[str], at: int) -> None:
     run = " ".join(words[min(at, len(words) - 3) :][:3])
     result = scrub.vendor_message(f"Could not parse {run}: invalid", " ".join(words))
     assert run not in result
@@ -176,13 +147,13 @@ def test_no_run_of_three_content_words_survives(words: list[str], at: int) -> No
 
 @given(st.text(), st.text(st.characters(exclude_categories=())))
 @settings(deadline=None)
-def test_any_message_and_any_content_give_a_bounded_line(message: str, content: str) -> None:
+def test_any_message_with_any_content_gives_a_bounded_line(message: str, content: str) -> None:
     result = scrub.vendor_message(message, content)
     assert len(result) <= 500
     assert not re.search(r"[^\x00-\x7f…]", result)
 
 
-def test_a_huge_request_bounds_the_work_and_what_was_not_looked_for_goes() -> None:
+def test_a_huge_request_is_searched_in_bounded_time_and_unknown_words_are_replaced() -> None:
     content = ("the quick brown fox jumps over the lazy dog. " * 800_000)[: 32 * 1024 * 1024]
     message = "Unsupported value zyxwvutsrqpo nmlkjihgfedc ponmlkjihgfe at messages[0].content"
     start = time.perf_counter()
@@ -191,10 +162,10 @@ def test_a_huge_request_bounds_the_work_and_what_was_not_looked_for_goes() -> No
     assert result == "Unsupported value […] at messages[0].content"
 
 
-# The request's text.
+# ---- the request's text
 
 
-def test_the_requests_text_is_its_strings_and_its_inner_names() -> None:
+def test_the_requests_text_has_its_strings_and_inner_names() -> None:
     text = scrub.request_text(REQUEST)
     for piece in ("AZURITE-99", "customer_ssn", "078-05-1120", "lookup_customer_ssn"):
         assert piece in text
@@ -202,12 +173,12 @@ def test_the_requests_text_is_its_strings_and_its_inner_names() -> None:
     assert "max_tokens" not in text
 
 
-def test_a_prompt_in_the_models_place_is_text_too() -> None:
+def test_a_prompt_in_the_model_field_is_part_of_the_text() -> None:
     assert "a secret" in scrub.request_text({"model": "tell me a secret"})
 
 
 @pytest.mark.parametrize("body", [None, "text", 5, ["a"]])
-def test_a_body_that_is_no_object_has_no_text(body: object) -> None:
+def test_a_body_that_is_not_an_object_has_no_text(body: object) -> None:
     assert scrub.request_text(body) == ""
 
 
@@ -218,7 +189,7 @@ def test_a_body_nested_100000_deep_is_read() -> None:
     assert scrub.request_text({"messages": body}) == "bottom"
 
 
-def test_data_is_no_text_but_its_ends_are_looked_for() -> None:
+def test_only_the_beginning_and_end_of_binary_data_are_part_of_the_text() -> None:
     data = "HEADhead" + "iVBORw0KGgo" * 1000 + "TAILtail"
     body = {"messages": [{"content": [{"data": data}, {"text": "some words " * 100}]}]}
     assert scrub.data_characters(body) == len(data)
@@ -229,18 +200,19 @@ def test_data_is_no_text_but_its_ends_are_looked_for() -> None:
     assert scrub.vendor_message("bad image 'HEADheadiVBO'", text) == "bad image '[…]'"
 
 
-# Exceptions.
+# ---- exceptions
 
 
-def test_an_exception_is_told_without_its_text() -> None:
+def test_an_exception_is_described_without_its_text() -> None:
     try:
         try:
             raise UpstreamFailed("MARKER of a vendor")
         except UpstreamFailed:
             Rates(Decimal(1), Decimal(2)).cost("MARKER")  # type: ignore[arg-type]
     except Exception as error:
-        told = scrub.safe_exception(error)
-    assert told["type"] == "builtins.AttributeError"
-    assert told["caused_by"] == ["llm_service.core.errors.UpstreamFailed"]
-    assert [re.sub(r":\d+ ", ": ", frame) for frame in told["frames"]] == ["llm_service/catalog/prices/rates.py: cost"]
-    assert "MARKER" not in str(told)
+        described = scrub.safe_exception(error)
+    assert described["type"] == "builtins.AttributeError"
+    assert described["caused_by"] == ["llm_service.core.errors.UpstreamFailed"]
+    frames = [re.sub(r":\d+ ", ": ", frame) for frame in described["frames"]]
+    assert frames == ["llm_service/catalog/prices/rates.py: cost"]
+    assert "MARKER" not in str(described)

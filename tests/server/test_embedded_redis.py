@@ -1,4 +1,4 @@
-"""The embedded server: found or started, private, and gone with its owner."""
+"""The embedded server is found or started, is private, and ends with its owner."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from llm_service.server import embedded_redis
 from llm_service.server.embedded_redis import Embedded, EmbeddedRedisError
 
 ROOT = Path(__file__).parents[2]
-# A process that has a server until its input ends or it is killed.
+# A process that owns a server until its input ends or it is killed.
 OWNER = """
 import sys
 from pathlib import Path
@@ -94,7 +94,7 @@ def test_it_listens_on_a_private_unix_socket_and_on_no_port(server: Embedded, in
     assert (instance / "valkey.log").stat().st_mode & 0o077 == 0
 
 
-def test_what_it_was_told_outlives_its_kill_and_nothing_is_evicted(server: Embedded, instance: Path) -> None:
+def test_its_data_survives_when_it_is_killed_and_nothing_is_evicted(server: Embedded, instance: Path) -> None:
     with connect(server) as redis:
         redis.set("a", "b")
         settings = redis.config_get("save", "appendonly", "maxmemory-policy")
@@ -119,7 +119,7 @@ def test_the_second_process_finds_the_first_one_s_server_and_does_not_stop_it(se
     assert embedded_redis.answers(instance)
 
 
-def test_of_many_processes_that_start_at_once_one_starts_the_server(instance: Path) -> None:
+def test_only_one_of_many_concurrent_processes_starts_the_server(instance: Path) -> None:
     owners = [owner(instance) for _ in range(6)]
     started = [pid for pid in map(pid_of, owners) if pid]
     assert len(started) == 1
@@ -128,7 +128,7 @@ def test_of_many_processes_that_start_at_once_one_starts_the_server(instance: Pa
     assert not embedded_redis.answers(instance)
 
 
-def test_stop_leaves_no_process_and_no_socket_and_may_come_twice(instance: Path) -> None:
+def test_stop_leaves_no_process_and_no_socket_and_may_be_called_twice(instance: Path) -> None:
     server = embedded_redis.ensure(instance)
     pid = server.pid
     assert pid is not None
@@ -146,7 +146,7 @@ def test_it_ends_when_its_owner_is_killed(instance: Path) -> None:
     assert server and within(2, lambda: not embedded_redis.running(instance))
 
 
-def test_it_starts_under_gevent_s_patches_and_ends_with_its_owner_there_too(instance: Path) -> None:
+def test_it_also_starts_in_a_process_patched_by_gevent_and_ends_with_it(instance: Path) -> None:
     for end in (lambda process: None, lambda process: process.kill()):
         process = owner(instance, patched=True)
         server = pid_of(process)
@@ -156,7 +156,7 @@ def test_it_starts_under_gevent_s_patches_and_ends_with_its_owner_there_too(inst
         assert within(2, lambda: not embedded_redis.running(instance))
 
 
-def test_a_server_that_was_killed_is_replaced_and_its_socket_file_is_no_obstacle(instance: Path) -> None:
+def test_a_killed_server_is_replaced_although_its_socket_file_still_exists(instance: Path) -> None:
     first = embedded_redis.ensure(instance)
     assert first.pid is not None
     os.kill(first.pid, signal.SIGKILL)
@@ -169,7 +169,7 @@ def test_a_server_that_was_killed_is_replaced_and_its_socket_file_is_no_obstacle
     second.stop()
 
 
-def test_tending_starts_a_server_only_when_none_is_alive(server: Embedded, instance: Path) -> None:
+def test_tend_starts_a_server_only_if_none_is_alive(server: Embedded, instance: Path) -> None:
     assert embedded_redis.tend(instance) is None
     server.stop()
     started = embedded_redis.tend(instance)
@@ -177,8 +177,8 @@ def test_tending_starts_a_server_only_when_none_is_alive(server: Embedded, insta
     started.stop()
 
 
-def test_a_server_that_outlived_its_owner_is_ended_and_replaced(server: Embedded, instance: Path) -> None:
-    """As on a system without a parent-death signal: the record names an owner that is gone."""
+def test_a_server_that_has_outlived_its_owner_is_ended_and_replaced(server: Embedded, instance: Path) -> None:
+    """This is the case on a system without a parent-death signal: the record names an owner that has ended."""
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     (instance / "valkey.lock").write_text(f"{server.pid} {gone.pid}\n")
@@ -197,7 +197,7 @@ def test_a_forked_child_does_not_end_its_parent_s_server(server: Embedded, insta
     assert embedded_redis.answers(instance)
 
 
-def test_a_path_too_long_for_a_socket_uses_a_private_folder_elsewhere(instance: Path) -> None:
+def test_if_the_path_is_too_long_for_a_socket_a_private_folder_elsewhere_is_used(instance: Path) -> None:
     deep = instance / ("d" * 60) / ("e" * 60)
     deep.mkdir(parents=True)
     server = embedded_redis.ensure(deep)
@@ -210,7 +210,7 @@ def test_a_path_too_long_for_a_socket_uses_a_private_folder_elsewhere(instance: 
     socket_path.parent.rmdir()
 
 
-def test_a_folder_that_others_may_write_to_is_refused_for_the_socket(instance: Path) -> None:
+def test_a_socket_folder_that_others_may_write_to_is_rejected(instance: Path) -> None:
     deep = instance / ("f" * 60) / ("g" * 60)
     deep.mkdir(parents=True)
     folder = Path(embedded_redis.url(deep).removeprefix("unix://")).parent
@@ -232,7 +232,7 @@ def test_a_path_with_spaces_quotes_and_percent_signs_works(instance: Path) -> No
     server.stop()
 
 
-def test_a_folder_that_cannot_be_written_is_one_clear_error(instance: Path) -> None:
+def test_the_error_about_a_missing_folder_names_the_alternative(instance: Path) -> None:
     with pytest.raises(EmbeddedRedisError, match="REDIS_URL"):
         embedded_redis.ensure(instance / "missing")
 
@@ -248,7 +248,7 @@ def test_a_server_whose_folder_was_removed_can_still_be_stopped(tmp_path: Path) 
     assert not embedded_redis.alive(pid)
 
 
-def test_the_server_gets_none_of_our_environment(instance: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_does_not_get_our_environment(instance: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-marker")
     server = embedded_redis.ensure(instance)
     if sys.platform == "linux":

@@ -1,4 +1,4 @@
-"""gunicorn with gunicorn.conf.py as real processes: the start, the welcome, and every way to end."""
+"""gunicorn with gunicorn.conf.py as real processes: the start, the welcome text, and every way to end."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import pytest
 from llm_service.catalog.catalog import Catalog
 from llm_service.server import embedded_redis, launch
 from llm_service.settings import Settings
+from tests.support.processes import children, living
 
 ROOT = Path(__file__).parents[2]
 KEY = "key-for-these-tests"
@@ -29,7 +31,7 @@ WORDS = " ".join(f"word{number}" for number in range(400))
 
 
 class Running:
-    """One service in a folder of its own, on a port of the kernel's choice."""
+    """One service in a folder of its own, on a port that the kernel chooses."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.instance = Path(settings.get("LLM_SERVICE_INSTANCE", folder / "instance"))
@@ -57,7 +59,7 @@ class Running:
         return self._err.read_text()
 
     def ready(self) -> Running:
-        """Until /health answers."""
+        """Wait until /health answers."""
         assert within(20, lambda: "answers at" in self.stdout or self.process.poll() is not None), self.stderr
         found = re.search(r"answers at http://127\.0\.0\.1:(\d+)", self.stdout)
         assert found, self.stderr
@@ -76,7 +78,7 @@ class Running:
         return reply.status, reply.read()
 
     def stream(self) -> http.client.HTTPResponse:
-        """A stream of the echo model, of which the first words have been read."""
+        """Start a stream of the echo model and read its first line."""
         connection = self.connect()
         body = json.dumps({"model": "echo", "prompt": WORDS})
         connection.request(
@@ -88,31 +90,31 @@ class Running:
         return reply
 
     def workers(self) -> list[int]:
-        """The two workers' processes, once both are there."""
+        """Wait for both workers and return their process ids."""
         found: list[int] = []
 
         def both() -> bool:
-            found[:] = [pid for pid, parent, _ in processes() if parent == self.process.pid and pid != self.server()]
+            found[:] = [pid for pid in children(self.process.pid) if pid != self.server()]
             return len(found) == 2
 
         assert within(5, both)
         return found
 
     def server(self) -> int:
-        """The embedded Redis' process."""
+        """Return the process id of the embedded Redis."""
         return int((self.instance / "valkey.lock").read_text().split()[0])
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
     def ended(self, seconds: float) -> float:
-        """Wait for the arbiter; how long it took."""
+        """Wait for the end of the arbiter. Return how long it took."""
         began = time.monotonic()
         self.process.wait(seconds)
         return time.monotonic() - began
 
     def rows(self) -> list[tuple[Any, ...]]:
-        with sqlite3.connect(self.instance / "llm_service.sqlite3") as database:
+        with closing(sqlite3.connect(self.instance / "llm_service.sqlite3")) as database:
             return database.execute("SELECT outcome, error_type, usage_exact FROM requests").fetchall()
 
     def destroy(self) -> None:
@@ -142,17 +144,6 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
         service.destroy()
 
 
-def processes() -> list[tuple[int, int, str]]:
-    """(process, parent, state) of everything on this machine."""
-    table = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,stat="], capture_output=True, text=True, check=True).stdout
-    return [(int(pid), int(parent), state) for pid, parent, state in (line.split() for line in table.splitlines())]
-
-
-def living(*pids: int) -> set[int]:
-    """Which of ``pids`` still run; one that only waits to be reaped does not."""
-    return {pid for pid, _, state in processes() if pid in pids and not state.startswith("Z")}
-
-
 def within(seconds: float, condition: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -162,16 +153,16 @@ def within(seconds: float, condition: Callable[[], bool]) -> bool:
     return True
 
 
-# The start
+# Start
 
 
-def test_the_first_start_prints_a_key_and_lines_to_paste_and_the_second_does_not(start: Callable[..., Running]) -> None:
+def test_only_the_first_start_prints_a_key_and_curl_commands(start: Callable[..., Running]) -> None:
     service = start(API_KEYS="").ready()
     key = re.search(r"lsk_[a-z0-9]{8}_[A-Za-z0-9_-]{43}", service.stdout)
     assert key
     assert service.stdout.count("curl ") == 2 and "curl -N " in service.stdout
     assert "No provider key is set" in service.stdout and '"model": "echo"' in service.stdout
-    assert key[0] not in service.stderr, "the key is for the person, not for the log"
+    assert key[0] not in service.stderr, "the key must not be in the log"
     line = next(line.strip() for line in service.stdout.splitlines() if line.strip().startswith("curl http"))
     pasted = subprocess.run(["sh", "-c", line + " -s"], capture_output=True, text=True, timeout=10)
     assert json.loads(pasted.stdout)["provider"] == "echo"
@@ -188,13 +179,13 @@ def test_the_first_start_prints_a_key_and_lines_to_paste_and_the_second_does_not
         again.destroy()
 
 
-def test_with_keys_in_the_environment_none_is_made(start: Callable[..., Running]) -> None:
+def test_with_keys_in_the_environment_no_key_is_created(start: Callable[..., Running]) -> None:
     service = start().ready()
     assert "lsk_" not in service.stdout
     assert KEY not in service.stdout + service.stderr
 
 
-def test_a_second_start_with_both_sdks_answers_soon(start: Callable[..., Running]) -> None:
+def test_a_second_start_with_both_sdks_is_fast(start: Callable[..., Running]) -> None:
     keys = {"ANTHROPIC_API_KEY": "none", "OPENAI_API_KEY": "none"}
     first = start(**keys).ready()
     first.signal(signal.SIGTERM)
@@ -203,13 +194,13 @@ def test_a_second_start_with_both_sdks_answers_soon(start: Callable[..., Running
     second = Running(first.instance.parent, **keys)
     try:
         second.ready()
-        assert time.monotonic() - began < 10  # 1 to 2 s on an idle machine, the promise being 3
+        assert time.monotonic() - began < 10  # takes 1 to 2 s on an idle machine; the promise is 3 s
         assert "Providers: anthropic, openai" in second.stdout
     finally:
         second.destroy()
 
 
-def test_a_port_in_use_is_one_clear_line_and_leaves_nothing_running(start: Callable[..., Running]) -> None:
+def test_a_port_in_use_causes_one_clear_line_and_leaves_nothing_running(start: Callable[..., Running]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -218,7 +209,7 @@ def test_a_port_in_use_is_one_clear_line_and_leaves_nothing_running(start: Calla
         service.process.wait(10)
     assert service.process.returncode not in (0, None)
     assert service.stderr.splitlines()[-1] == (
-        f"llm_service: cannot listen on 127.0.0.1:{port}: Address already in use. Set PORT (or HOST) to another."
+        f"llm_service: cannot listen on 127.0.0.1:{port}: Address already in use. Set PORT or HOST to another value."
     )
     assert "Traceback" not in service.stderr
     assert not service.has_redis()
@@ -233,7 +224,9 @@ def test_a_port_in_use_is_one_clear_line_and_leaves_nothing_running(start: Calla
         ({"LLM_SERVICE_INSTANCE": "/proc/nowhere"}, "/proc/nowhere"),
     ],
 )
-def test_a_wrong_setting_is_one_clear_line(start: Callable[..., Running], settings: dict[str, str], words: str) -> None:
+def test_a_wrong_setting_causes_one_clear_line(
+    start: Callable[..., Running], settings: dict[str, str], words: str
+) -> None:
     service = start(**settings)
     service.process.wait(20)
     assert service.process.returncode not in (0, None)
@@ -243,7 +236,7 @@ def test_a_wrong_setting_is_one_clear_line(start: Callable[..., Running], settin
     assert not service.has_redis()
 
 
-def test_a_socket_file_and_metrics_of_a_killed_service_are_no_obstacle(start: Callable[..., Running]) -> None:
+def test_a_service_starts_although_a_killed_one_left_a_socket_file_and_metrics(start: Callable[..., Running]) -> None:
     first = start().ready()
     os.killpg(first.process.pid, signal.SIGKILL)
     first.process.wait(5)
@@ -280,10 +273,10 @@ def test_workers_are_monkey_patched_and_the_arbiter_has_one_thread_and_one_liste
     pid = service.process.pid
     assert len(list(Path(f"/proc/{pid}/task").iterdir())) == 1
     sockets = [link for link in Path(f"/proc/{pid}/fd").iterdir() if os.readlink(link).startswith("socket:")]
-    assert len(sockets) == 1, "what the arbiter has open, every worker shares"
+    assert len(sockets) == 1, "every worker shares the sockets that the arbiter has open"
 
 
-# The end
+# End
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
@@ -325,7 +318,7 @@ def test_idle_keep_alive_connections_do_not_delay_the_end(start: Callable[..., R
     silent.close()
 
 
-def test_a_second_sigterm_changes_nothing(start: Callable[..., Running]) -> None:
+def test_a_second_sigterm_has_no_effect(start: Callable[..., Running]) -> None:
     service = start(LLM_SERVICE_GRACEFUL_TIMEOUT="7", LLM_SERVICE_ECHO_DELAY="0.1").ready()
     reply = service.stream()
     service.signal(signal.SIGTERM)
@@ -338,7 +331,7 @@ def test_a_second_sigterm_changes_nothing(start: Callable[..., Running]) -> None
     assert len(service.rows()) == 1
 
 
-def test_sigterm_lets_a_call_end_by_itself(start: Callable[..., Running]) -> None:
+def test_after_sigterm_a_call_may_still_finish(start: Callable[..., Running]) -> None:
     service = start(LLM_SERVICE_GRACEFUL_TIMEOUT="20", LLM_SERVICE_ECHO_DELAY="0.003").ready()
     reply = service.stream()
     service.signal(signal.SIGTERM)
@@ -348,7 +341,9 @@ def test_sigterm_lets_a_call_end_by_itself(start: Callable[..., Running]) -> Non
     assert [row[0] for row in service.rows()] == ["ok"]
 
 
-def test_a_stream_that_outlasts_the_drain_ends_with_an_error_in_band_and_a_row(start: Callable[..., Running]) -> None:
+def test_a_stream_that_is_longer_than_the_drain_ends_with_an_in_band_error_and_a_row(
+    start: Callable[..., Running],
+) -> None:
     service = start(LLM_SERVICE_GRACEFUL_TIMEOUT="7", LLM_SERVICE_ECHO_DELAY="0.2").ready()
     replies = [service.stream() for _ in range(4)]
     began = time.monotonic()
@@ -356,7 +351,7 @@ def test_a_stream_that_outlasts_the_drain_ends_with_an_error_in_band_and_a_row(s
     for reply in replies:
         rest = reply.read()
         assert b'"error"' in rest and b"[DONE]" not in rest
-    assert 1.5 < time.monotonic() - began < 4.0, "calls have until five seconds before gunicorn's SIGKILL"
+    assert 1.5 < time.monotonic() - began < 4.0, "calls are ended five seconds before gunicorn's SIGKILL"
     service.ended(7)
     assert time.monotonic() - began < 6.0
     assert service.process.returncode == 0
@@ -364,7 +359,7 @@ def test_a_stream_that_outlasts_the_drain_ends_with_an_error_in_band_and_a_row(s
 
 
 @pytest.mark.parametrize("whole_group", [False, True])
-def test_sigint_ends_live_streams_in_band_and_keeps_their_rows(
+def test_sigint_ends_running_streams_in_band_and_their_rows_are_written(
     start: Callable[..., Running], whole_group: bool
 ) -> None:
     service = start(LLM_SERVICE_ECHO_DELAY="0.1").ready()
@@ -381,7 +376,7 @@ def test_sigint_ends_live_streams_in_band_and_keeps_their_rows(
     assert not service.has_redis()
 
 
-def test_ctrl_c_hastens_a_drain_that_sigterm_began(start: Callable[..., Running]) -> None:
+def test_ctrl_c_shortens_a_drain_that_sigterm_began(start: Callable[..., Running]) -> None:
     service = start(LLM_SERVICE_ECHO_DELAY="0.1").ready()
     reply = service.stream()
     service.signal(signal.SIGTERM)
@@ -414,7 +409,7 @@ def test_a_worker_that_dies_is_replaced(start: Callable[..., Running]) -> None:
     assert service.ended(5) < 2.0
 
 
-def test_an_embedded_redis_that_dies_is_started_again_and_ends_with_the_service(start: Callable[..., Running]) -> None:
+def test_an_embedded_redis_that_dies_is_restarted_and_ends_with_the_service(start: Callable[..., Running]) -> None:
     service = start().ready()
     first = service.server()
     os.kill(first, signal.SIGKILL)
@@ -426,7 +421,9 @@ def test_an_embedded_redis_that_dies_is_started_again_and_ends_with_the_service(
     assert living(second) == set()
 
 
-def test_a_second_service_in_the_same_folder_outlives_the_first_one_s_redis(start: Callable[..., Running]) -> None:
+def test_a_second_service_in_the_same_folder_survives_the_end_of_the_first_one_s_redis(
+    start: Callable[..., Running],
+) -> None:
     first = start().ready()
     second = Running(first.instance.parent)
     try:
@@ -441,10 +438,10 @@ def test_a_second_service_in_the_same_folder_outlives_the_first_one_s_redis(star
         second.destroy()
 
 
-# The worker's connections
+# Connections of a worker
 
 
-def test_bytes_that_are_no_http_get_a_problem_document_that_repeats_nothing(start: Callable[..., Running]) -> None:
+def test_malformed_http_gets_a_problem_document_that_repeats_nothing_of_it(start: Callable[..., Running]) -> None:
     service = start(LLM_SERVICE_LOG_LEVEL="DEBUG").ready()
     for sent, status in [
         (b"MARKER-A MARKER-B\r\n\r\n", b" 400 "),
@@ -463,7 +460,7 @@ def test_bytes_that_are_no_http_get_a_problem_document_that_repeats_nothing(star
     assert "MARKER" not in service.stderr
 
 
-def test_a_body_without_end_neither_stops_other_calls_nor_is_read_for_ever(start: Callable[..., Running]) -> None:
+def test_an_endless_body_neither_blocks_other_calls_nor_is_read_for_ever(start: Callable[..., Running]) -> None:
     service = start(WEB_CONCURRENCY="1").ready()
     chunk = b"%X\r\n%s\r\n" % (65536, b"x" * 65536)
     sent = 0
@@ -490,14 +487,14 @@ def test_a_body_without_end_neither_stops_other_calls_nor_is_read_for_ever(start
     assert slowest < 1.0
 
 
-# The functions
+# Functions
 
 
 def catalog(**environ: str) -> Catalog:
     return Catalog.load(Settings.load(environ))
 
 
-def test_the_welcome_names_the_providers_that_are_on() -> None:
+def test_the_welcome_names_the_configured_providers() -> None:
     text = launch.welcome("http://127.0.0.1:8000", catalog(OPENAI_API_KEY="x"), "lsk_key")
     assert "Providers: openai;" in text
     assert '"model": "fast"' in text and "Bearer lsk_key" in text
@@ -513,7 +510,7 @@ def test_the_welcome_names_the_providers_that_are_on() -> None:
         ("example.test", "http://example.test:80", "example.test:80"),
     ],
 )
-def test_addresses_are_written_as_browsers_and_gunicorn_take_them(host: str, url: str, bound: str) -> None:
+def test_addresses_are_written_in_the_forms_of_browsers_and_gunicorn(host: str, url: str, bound: str) -> None:
     assert (launch.base_url(host, 80), launch.bind(host, 80)) == (url, bound)
 
 

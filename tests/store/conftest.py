@@ -1,4 +1,4 @@
-"""A fresh, empty database per test, of each kind; PostgreSQL comes from tests/conftest.py."""
+"""Each test has a fresh, empty database of each kind. PostgreSQL comes from tests/conftest.py."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEY = b"a key of sixteen bytes or more"
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
-    """Settings with a database that has no tables yet."""
+    """Settings of a database that has no tables yet."""
     instance = tmp_path / "instance"
     if request.param == "sqlite":
         return Settings(instance=instance, secret_text=KEY.decode())
@@ -42,7 +42,7 @@ def sqlite_settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def bare_app() -> Iterator[Callable[[Settings], Flask]]:
-    """Makes an application on a database as it is; closes its connections at the end."""
+    """Creates an application on a database without migrating it. Closes its connections at the end."""
     made: list[Flask] = []
 
     def make(settings: Settings) -> Flask:

@@ -1,4 +1,4 @@
-"""Thresholds are recorded once, due alerts are claimed once, whatever the database and the number of processes."""
+"""Thresholds are recorded once and due alerts are claimed once, on every database, with any number of processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flask import Flask
 from sqlalchemy import event, func, select
 
 from llm_service import store
-from llm_service.catalog.catalog import TierBudget
+from llm_service.catalog.load import TierBudget
 from llm_service.extensions import db
 from llm_service.settings import Settings
 from llm_service.store import budgets, keys
@@ -34,7 +34,7 @@ OpenLog = Callable[..., AlertLog]
 
 @pytest.fixture
 def open_log(app: Flask) -> Iterator[OpenLog]:
-    """Logs over the test's database; ``tiers``: name to budget, with None for the default."""
+    """Opens alert logs on the test's database. ``tiers`` maps tier names to budgets."""
     made: list[AlertLog] = []
 
     def make(zone: str = "UTC", **tiers: TierBudget) -> AlertLog:
@@ -53,7 +53,7 @@ def spend(nanousd: int, **values: Any) -> None:
     sink.close()
 
 
-def told(alerts: list[Alert]) -> list[tuple[str, int]]:
+def thresholds_of(alerts: list[Alert]) -> list[tuple[str, int]]:
     return [(alert.scope, alert.threshold) for alert in alerts]
 
 
@@ -69,11 +69,11 @@ def test_each_threshold_is_found_once_and_in_order(open_log: OpenLog) -> None:
     assert (half.created_at, half.attempts) == (NOW, 0)
     assert log.passed({ME}, NOW, due=True) == []
     spend(1000)
-    assert told(log.passed({ME}, NOW, due=True)) == [("key:abcdefgh", 80), ("key:abcdefgh", 100)]
+    assert thresholds_of(log.passed({ME}, NOW, due=True)) == [("key:abcdefgh", 80), ("key:abcdefgh", 100)]
     assert log.passed({ME}, NOW, due=True) == []
 
 
-def test_what_one_process_found_no_other_finds_not_even_at_once(app: Flask, open_log: OpenLog) -> None:
+def test_a_threshold_is_found_by_only_one_of_several_concurrent_processes(app: Flask, open_log: OpenLog) -> None:
     for name in range(20):
         budgets.put("key", "abcdefgh", 100, "day", f"echo{'*' * (name + 1)}")
     spend(90)
@@ -84,11 +84,11 @@ def test_what_one_process_found_no_other_finds_not_even_at_once(app: Flask, open
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == len(set(told(found))) == 40
+    assert len(found) == len(set(thresholds_of(found))) == 40
     assert open_log().passed({ME}, NOW, due=True) == []  # as after a restart
 
 
-def test_every_kind_of_budget_of_who_spent_is_looked_at_and_no_other(open_log: OpenLog) -> None:
+def test_every_kind_of_budget_of_the_spenders_is_checked_and_no_other(open_log: OpenLog) -> None:
     for kind, name in (("key", "abcdefgh"), ("user", "Zoë"), ("org", "acme"), ("service", ""), ("key", "other234")):
         budgets.put(kind, name, 200, "day")  # type: ignore[arg-type]
     budgets.put("key", "abcdefgh", 200, "day", "echo/*")
@@ -96,7 +96,7 @@ def test_every_kind_of_budget_of_who_spent_is_looked_at_and_no_other(open_log: O
     budgets.put("user", "Max", 200, "day")
     spend(100)
     spend(100, key_id="other234", user=None, org=None, provider="openai", model_served="gpt-5")
-    found = told(open_log().passed({ME}, NOW, due=True))
+    found = thresholds_of(open_log().passed({ME}, NOW, due=True))
     assert sorted(found) == [
         ("key:abcdefgh", 50),
         ("model:abcdefgh:echo/*", 50),
@@ -108,7 +108,7 @@ def test_every_kind_of_budget_of_who_spent_is_looked_at_and_no_other(open_log: O
     ]
 
 
-def test_a_tier_s_budget_counts_for_each_key_of_the_tier_without_one_of_its_own(app: Flask, open_log: OpenLog) -> None:
+def test_a_tier_s_budget_applies_to_each_of_its_keys_without_a_budget_of_its_own(app: Flask, open_log: OpenLog) -> None:
     mine = keys.issue(KEY, name="mine", tier="gold").stored.id
     own = keys.issue(KEY, name="own", tier="gold").stored.id
     budgets.put("key", own, 1000, "day")
@@ -117,11 +117,13 @@ def test_a_tier_s_budget_counts_for_each_key_of_the_tier_without_one_of_its_own(
     log = open_log(gold=TierBudget(100, "day"), default=TierBudget(70, "week"))
     spenders = {Spender(key_id, "", "") for key_id in (mine, own, "env-1234abcd")}
     found = log.passed(spenders, NOW, due=True)
-    assert sorted(told(found)) == sorted([(f"key:{mine}", 50), ("key:env-1234abcd", 50), ("key:env-1234abcd", 80)])
+    assert sorted(thresholds_of(found)) == sorted(
+        [(f"key:{mine}", 50), ("key:env-1234abcd", 50), ("key:env-1234abcd", 80)]
+    )
     assert {alert.period for alert in found if "env" in alert.scope} == {"week"}
 
 
-def test_a_new_period_and_a_new_amount_begin_anew(open_log: OpenLog) -> None:
+def test_a_new_period_and_a_new_amount_start_again_with_all_thresholds(open_log: OpenLog) -> None:
     budgets.put("key", "abcdefgh", 100, "day")
     log = open_log()
     spend(60)
@@ -134,7 +136,7 @@ def test_a_new_period_and_a_new_amount_begin_anew(open_log: OpenLog) -> None:
     assert log.passed({ME}, NOW + timedelta(days=1), due=True) == []
 
 
-def test_the_period_is_the_zone_s(open_log: OpenLog) -> None:
+def test_periods_are_those_of_the_time_zone(open_log: OpenLog) -> None:
     budgets.put("key", "abcdefgh", 100, "day")
     late = NOW.replace(hour=23)
     spend(100, created_at=late)
@@ -143,7 +145,7 @@ def test_the_period_is_the_zone_s(open_log: OpenLog) -> None:
     assert {alert.resets_at for alert in found} == {datetime(2026, 5, 21, 15, tzinfo=UTC)}
 
 
-def test_a_budget_of_nothing_and_a_total_one(open_log: OpenLog) -> None:
+def test_a_budget_of_0_has_no_thresholds_and_a_total_budget_never_resets(open_log: OpenLog) -> None:
     budgets.put("key", "abcdefgh", 0, "day")
     budgets.put("service", "", 10, "total")
     spend(10)
@@ -159,7 +161,7 @@ def test_amounts_beyond_64_bits_are_compared_without_overflow(open_log: OpenLog)
     assert [alert.spent_nanousd for alert in found] == [2**63 - 1] * 3
 
 
-def test_nothing_is_computed_again_for_budgets_whose_last_threshold_is_known(app: Flask, open_log: OpenLog) -> None:
+def test_nothing_is_computed_for_budgets_whose_last_threshold_is_known(app: Flask, open_log: OpenLog) -> None:
     budgets.put("service", "", 10, "total")
     spend(10)
     log = open_log()
@@ -171,14 +173,14 @@ def test_nothing_is_computed_again_for_budgets_whose_last_threshold_is_known(app
     assert not [statement for statement in seen if "usage_daily" in statement or "INSERT" in statement]
 
 
-def test_everybody_who_called_since_yesterday_is_known_after_a_restart(open_log: OpenLog) -> None:
+def test_all_spenders_since_yesterday_are_known_after_a_restart(open_log: OpenLog) -> None:
     spend(1)
     spend(0, key_id="other234", user=None, org=None, created_at=NOW - timedelta(days=1))
     spend(1, key_id="longgone", created_at=NOW - timedelta(days=3))
     assert open_log().spenders(NOW - timedelta(days=1)) == {ME, Spender("other234", "", "")}
 
 
-def test_a_claimed_alert_is_nobody_else_s_until_its_time_is_over(open_log: OpenLog) -> None:
+def test_no_other_process_can_claim_an_alert_before_its_claim_ends(open_log: OpenLog) -> None:
     budgets.put("key", "abcdefgh", 10, "day")
     spend(8)
     first, second = open_log(), open_log()
@@ -194,7 +196,7 @@ def test_a_claimed_alert_is_nobody_else_s_until_its_time_is_over(open_log: OpenL
     assert other.threshold == 80
     assert second.claim(NOW, NOW + minute) is None
     assert second.next_due() == NOW + minute
-    # The first process was killed; what it wakes up to do later does not count any more.
+    # The first process was stopped for a while; what it does when it wakes up has no effect any more.
     again = second.claim(NOW + minute, NOW + 2 * minute)
     assert again is not None
     assert (again.id, again.attempts) == (claimed.id, 2)
@@ -211,7 +213,7 @@ def test_a_claimed_alert_is_nobody_else_s_until_its_time_is_over(open_log: OpenL
         }
 
 
-def test_claims_made_at_once_are_of_different_alerts(app: Flask, open_log: OpenLog) -> None:
+def test_concurrent_claims_are_of_different_alerts(app: Flask, open_log: OpenLog) -> None:
     for number in range(1, 9):
         budgets.put("key", "abcdefgh", number, "day", f"echo{'*' * number}")
     spend(100)
@@ -227,7 +229,7 @@ def test_claims_made_at_once_are_of_different_alerts(app: Flask, open_log: OpenL
         thread.start()
     for thread in threads:
         thread.join()
-    # PostgreSQL may tell one that skips a locked row that there is none: the rest is taken by who looks next.
+    # On PostgreSQL a claim that skips a locked row may find no other: the next claim takes the rest.
     claim(open_log())
     assert len(claimed) == len(set(claimed)) == 24
 
@@ -241,7 +243,7 @@ def test_without_a_webhook_nothing_is_ever_due(open_log: OpenLog) -> None:
     assert log.claim(NOW + timedelta(days=9), NOW + timedelta(days=10)) is None
 
 
-def test_alerts_of_periods_long_over_are_deleted_and_no_others(open_log: OpenLog) -> None:
+def test_only_alerts_of_periods_that_ended_long_ago_are_deleted(open_log: OpenLog) -> None:
     budgets.put("key", "abcdefgh", 10, "day")
     budgets.put("service", "", 10, "total")
     spend(10)
@@ -253,7 +255,7 @@ def test_alerts_of_periods_long_over_are_deleted_and_no_others(open_log: OpenLog
         assert connection.scalar(select(func.count()).select_from(BudgetAlertRow)) == 3
 
 
-def test_names_of_any_length_and_script_fit(open_log: OpenLog) -> None:
+def test_names_of_any_length_and_script_can_be_stored(open_log: OpenLog) -> None:
     name = "𐍈:%" * 66
     budgets.put("user", name, 10, "day", "模" * 190 + "*")
     spend(10, user=name, model_served="模" * 195)
@@ -261,7 +263,7 @@ def test_names_of_any_length_and_script_fit(open_log: OpenLog) -> None:
     assert [alert.scope_name for alert in found] == [name] * 3
 
 
-def test_an_sqlite_file_that_is_gone_is_not_replaced(sqlite_settings: Settings) -> None:
+def test_a_missing_sqlite_file_is_not_replaced(sqlite_settings: Settings) -> None:
     url = database_url(sqlite_settings)
     path = Path(url.removeprefix("sqlite:///"))
     log = AlertLog(url, "UTC", lambda name: None)
@@ -308,7 +310,7 @@ print(json.dumps({"found": len(found), "claims": len(set(claims)), "native": in_
 """
 
 
-def test_a_patched_process_looks_without_holding_the_hub(settings: Settings, app: Flask) -> None:
+def test_a_patched_process_finds_alerts_without_blocking_the_hub(settings: Settings, app: Flask) -> None:
     sink = sink_for(database_url(settings))
     rows = [row(created_at=NOW, key_id=f"k{number % 3000:07}", cost_nanousd=60) for number in range(6000)]
     sink.write(rows)
@@ -319,8 +321,8 @@ def test_a_patched_process_looks_without_holding_the_hub(settings: Settings, app
     command = [sys.executable, "-c", PATCHED, database_url(settings)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    seen = json.loads(done.stdout)
-    assert (seen["found"], seen["claims"]) == (20, 20)
-    assert seen["native"] is (settings.database_url is None)
-    assert seen["worst"] < 0.5
+    result = json.loads(done.stdout)
+    assert (result["found"], result["claims"]) == (20, 20)
+    assert result["native"] is (settings.database_url is None)
+    assert result["worst"] < 0.5
     assert store.upgrade(app) is False

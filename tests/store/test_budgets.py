@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import event
 
-from llm_service.catalog.catalog import TierBudget
+from llm_service.catalog.load import TierBudget
 from llm_service.core.money import MOST_NANODOLLARS
 from llm_service.extensions import db
 from llm_service.store import budgets, limits, retention
@@ -23,7 +23,7 @@ def write(*rows: dict[str, Any]) -> None:
     sink.close()
 
 
-def test_a_budget_is_found_as_it_was_put_and_putting_it_again_changes_it(app: Flask) -> None:
+def test_a_budget_is_read_as_it_was_stored_and_setting_it_again_changes_it(app: Flask) -> None:
     first = budgets.put("key", "abcdefgh", 5, "month")
     assert budgets.find(first.id) == first
     again = budgets.put("key", "abcdefgh", 7, "month")
@@ -43,7 +43,7 @@ def test_a_budget_is_found_as_it_was_put_and_putting_it_again_changes_it(app: Fl
         budgets.remove(first.id)
 
 
-def test_budgets_put_at_once_are_one(app: Flask) -> None:
+def test_concurrent_puts_of_one_budget_store_one_row(app: Flask) -> None:
     def put(amount: int) -> None:
         with app.app_context():
             budgets.put("org", "acme", amount, "week")
@@ -67,13 +67,13 @@ def test_budgets_put_at_once_are_one(app: Flask) -> None:
         ("key", "x", MOST_NANODOLLARS + 1, "day"),
     ],
 )
-def test_a_budget_that_cannot_be_is_refused(app: Flask, kind: Any, name: str, amount: int, period: Any) -> None:
+def test_an_invalid_budget_is_rejected(app: Flask, kind: Any, name: str, amount: int, period: Any) -> None:
     with pytest.raises(ValueError):
         budgets.put(kind, name, amount, period)
     assert budgets.list_all() == []
 
 
-def test_a_caller_s_budgets_are_one_select(app: Flask) -> None:
+def test_a_caller_s_budgets_are_read_with_one_select(app: Flask) -> None:
     mine = [
         budgets.put("key", "abcdefgh", 1, "day"),
         budgets.put("key", "abcdefgh", 1, "day", "fast"),
@@ -97,7 +97,7 @@ def test_a_caller_s_budgets_are_one_select(app: Flask) -> None:
     assert budgets.for_caller("nobody23", None, None) == mine[-1:]
 
 
-def test_a_key_s_own_budget_stands_instead_of_its_tier_s(app: Flask) -> None:
+def test_a_key_s_own_budget_replaces_its_tier_s(app: Flask) -> None:
     tier = TierBudget(50, "week")
     beside = [
         budgets.put("key", "abcdefgh", 1, "day", "fast"),
@@ -113,13 +113,13 @@ def test_a_key_s_own_budget_stands_instead_of_its_tier_s(app: Flask) -> None:
     assert budgets.effective(own, "other234", tier)[0].id == budgets.TIER
 
 
-def test_a_tier_s_budget_is_added_up_like_a_row(app: Flask) -> None:
+def test_the_spent_amount_of_a_tier_s_budget_is_computed_like_that_of_a_stored_one(app: Flask) -> None:
     write(row(created_at=NOW, cost_nanousd=7), row(created_at=NOW - timedelta(days=10), cost_nanousd=70))
     (tier,) = budgets.effective([], "abcdefgh", TierBudget(50, "week"))
     assert budgets.spent([tier], "UTC", NOW) == {("key:abcdefgh", "week:2026-W21"): 7}
 
 
-def test_scopes_have_names_that_cannot_be_mistaken() -> None:
+def test_names_of_scopes_are_unambiguous() -> None:
     assert budgets.scope_of("key", "abcdefgh") == "key:abcdefgh"
     assert budgets.scope_of("key", "abcdefgh", "openai/*") == "model:abcdefgh:openai/*"
     assert budgets.scope_of("service", "") == "service"
@@ -150,7 +150,7 @@ def test_a_pattern_covers_a_model_with_and_without_its_date(pattern: str, covere
 NOW = datetime(2026, 5, 20, 12, tzinfo=UTC)
 
 
-def test_what_is_spent_is_the_sum_of_the_scope_s_rows_in_the_period(app: Flask) -> None:
+def test_the_spent_amount_is_the_sum_of_the_scope_s_rows_in_the_period(app: Flask) -> None:
     write(
         row(created_at=NOW, org="acme", user="u", cost_nanousd=1, provider="openai", model_served="gpt-5"),
         row(created_at=NOW, org="acme", user="v", cost_nanousd=10),
@@ -184,8 +184,8 @@ def test_what_is_spent_is_the_sum_of_the_scope_s_rows_in_the_period(app: Flask) 
     assert budgets.spent([], "UTC") == {}
 
 
-def test_a_period_in_another_zone_begins_within_a_utc_day(app: Flask) -> None:
-    # In New York 20 May 2026 is 04:00 to 04:00 in UTC.
+def test_a_period_in_another_time_zone_begins_within_a_utc_day(app: Flask) -> None:
+    # In New York 20 May 2026 lasts from 04:00 to 04:00 UTC.
     hours = range(9)
     write(*(row(created_at=NOW.replace(hour=hour), cost_nanousd=10**hour) for hour in hours))
     daily = budgets.put("key", "abcdefgh", 1, "day")
@@ -195,7 +195,7 @@ def test_a_period_in_another_zone_begins_within_a_utc_day(app: Flask) -> None:
     assert list(before) == [("key:abcdefgh", "day:2026-05-19")]
 
 
-def test_where_rows_are_gone_too_much_counts_and_never_too_little(app: Flask) -> None:
+def test_where_rows_are_deleted_too_much_is_counted_and_never_too_little(app: Flask) -> None:
     write(*(row(created_at=NOW.replace(day=1, hour=hour), cost_nanousd=10**hour) for hour in (0, 5)))
     write(row(created_at=NOW, cost_nanousd=10**7))
     monthly = budgets.put("key", "abcdefgh", 1, "month")
@@ -207,14 +207,14 @@ def test_where_rows_are_gone_too_much_counts_and_never_too_little(app: Flask) ->
     assert list(budgets.spent([monthly], "UTC", NOW).values()) == [10**7 + 10**5 + 1]
 
 
-def test_many_budgets_are_added_up_in_few_statements(app: Flask) -> None:
+def test_the_spent_amounts_of_many_budgets_are_read_at_once(app: Flask) -> None:
     write(*(row(key_id=f"key{number}", created_at=NOW, cost_nanousd=number) for number in range(600)))
     asked = [budgets.put("key", f"key{number}", 1, "day") for number in range(600)]
     found = budgets.spent(asked, "UTC", NOW)
     assert [found[item.scope, "day:2026-05-20"] for item in asked] == list(range(600))
 
 
-def test_limits_are_put_field_by_field_found_for_a_caller_and_removed(app: Flask) -> None:
+def test_limits_are_set_one_by_one_found_for_a_caller_and_removed(app: Flask) -> None:
     assert limits.put("user", "Zoë", {"rpm": 7}) == Limits("user", "Zoë", 7)
     assert limits.put("user", "Zoë", {"tpm": 100, "parallel": 2}) == Limits("user", "Zoë", 7, 100, 2)
     assert limits.put("user", "Zoë", {"rpm": None}) == Limits("user", "Zoë", None, 100, 2)

@@ -16,7 +16,7 @@ from llm_service.settings import Settings, SettingsError
 from llm_service.store.engine import database_url, engine_options, options_for, reading
 
 
-def test_a_relative_sqlite_path_means_the_working_directory_for_everybody(
+def test_a_relative_sqlite_path_is_resolved_in_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -28,10 +28,10 @@ def test_a_relative_sqlite_path_means_the_working_directory_for_everybody(
     "url",
     ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true", "mysql://u:pw@h/d", "://pw", "x://"],
 )
-def test_a_database_that_cannot_work_is_refused_by_the_name_of_its_setting(url: str) -> None:
-    with pytest.raises(SettingsError, match="DATABASE_URL") as refusal:
+def test_the_error_about_an_unsupported_database_names_the_setting(url: str) -> None:
+    with pytest.raises(SettingsError, match="DATABASE_URL") as failure:
         engine_options(Settings(database_url=url))
-    assert "pw" not in str(refusal.value)
+    assert "pw" not in str(failure.value)
 
 
 def test_postgresql_means_psycopg_and_keeps_its_password() -> None:
@@ -39,7 +39,7 @@ def test_postgresql_means_psycopg_and_keeps_its_password() -> None:
     assert (url.drivername, url.password, url.port) == ("postgresql+psycopg", "secret", 5)
 
 
-def test_what_the_url_says_about_time_outs_wins() -> None:
+def test_time_outs_in_the_url_override_ours() -> None:
     url = make_url("postgresql+psycopg://h/d?connect_timeout=60&options=-c%20statement_timeout%3D9")
     arguments = options_for(url)["connect_args"]
     assert "connect_timeout" not in arguments
@@ -63,7 +63,9 @@ def test_sqlite_is_in_wal_with_a_short_busy_timeout(sqlite_settings: Settings, b
     assert pragmas == {"journal_mode": "wal", "busy_timeout": 250, "synchronous": 1}
 
 
-def test_postgresql_has_time_outs_and_patience_lasts_one_transaction(postgres_settings: Settings, bare_app) -> None:
+def test_postgresql_has_time_outs_and_another_statement_timeout_lasts_one_transaction(
+    postgres_settings: Settings, bare_app
+) -> None:
     def timeout(connection) -> str:
         return connection.exec_driver_sql("SHOW statement_timeout").scalar()
 
@@ -75,7 +77,9 @@ def test_postgresql_has_time_outs_and_patience_lasts_one_transaction(postgres_se
             assert connection.exec_driver_sql("SHOW lock_timeout").scalar() == "2s"
 
 
-def test_opening_a_new_sqlite_file_waits_for_who_is_switching_it_to_wal(sqlite_settings: Settings, bare_app) -> None:
+def test_opening_a_new_sqlite_file_waits_while_another_process_switches_it_to_wal(
+    sqlite_settings: Settings, bare_app
+) -> None:
     path = make_url(database_url(sqlite_settings)).database
     assert path
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)

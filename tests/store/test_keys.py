@@ -38,7 +38,7 @@ def test_a_key_has_the_documented_form() -> None:
 
 
 @given(st.text(max_size=80))
-def test_any_text_can_be_parsed_and_verified(text_: str) -> None:
+def test_parsing_and_verifying_any_text_raises_no_error(text_: str) -> None:
     parse_key(text_)
     assert verify(stored(new_key()[1]), text_, KEY, NOW) == "wrong"
 
@@ -48,31 +48,31 @@ def test_any_text_can_be_parsed_and_verified(text_: str) -> None:
     [
         "",
         "lsk_",
-        "lsk_abcdefg_" + "x" * 44,  # the right length, the id too short
-        "lsk_abcdefgo_" + "x" * 43,  # a letter that ids do not use
+        "lsk_abcdefg_" + "x" * 44,  # the length is right, but the id is too short
+        "lsk_abcdefgo_" + "x" * 43,  # ids never contain the letter o
         "LSK_abcdefgh_" + "x" * 43,
         "lsk_abcdefgh_" + "x" * 43 + "\n",
         "lsk_abcdefgh_" + "é" * 43,
         "lsk_abcdefgh_" + "x" * 1_000_000,
     ],
 )
-def test_what_is_not_a_key_has_no_id(text_: str) -> None:
+def test_a_text_that_is_not_a_key_has_no_id(text_: str) -> None:
     assert parse_key(text_) is None
 
 
-def test_the_right_key_opens_and_another_secret_does_not() -> None:
+def test_only_the_right_secret_is_valid() -> None:
     key_id, right = new_key()
     assert verify(stored(right), right, KEY, NOW) == "ok"
     assert verify(stored(right), new_key(key_id)[1], KEY, NOW) == "wrong"
     assert verify(stored(right), right, b"another service's secret", NOW) == "wrong"
 
 
-def test_surrogates_and_other_alphabets_are_wrong_and_not_an_exception() -> None:
+def test_surrogates_and_other_alphabets_are_wrong_and_raise_no_error() -> None:
     for text_ in ("\ud800", "ключ", "\x00", "\xff" * 56):
         assert verify(stored(new_key()[1]), text_, KEY, NOW) == "wrong"
 
 
-def test_only_who_has_the_secret_learns_that_a_key_is_revoked_or_expired() -> None:
+def test_only_the_right_secret_reveals_that_a_key_is_revoked_or_expired() -> None:
     key_id, right = new_key()
     other = new_key(key_id)[1]
     revoked, expired = stored(right, revoked_at=NOW), stored(right, expires_at=NOW)
@@ -81,7 +81,7 @@ def test_only_who_has_the_secret_learns_that_a_key_is_revoked_or_expired() -> No
     assert verify(revoked, other, KEY, NOW) == verify(expired, other, KEY, NOW) == "wrong"
 
 
-def test_the_secret_before_a_rotation_opens_until_its_grace_ends() -> None:
+def test_the_previous_secret_is_valid_until_its_grace_period_ends() -> None:
     key_id, old = new_key()
     new = new_key(key_id)[1]
     rotated = stored(new, previous_digest=digest(old, KEY), previous_until=NOW + timedelta(hours=1))
@@ -100,7 +100,7 @@ def test_neither_key_nor_digest_is_in_a_repr() -> None:
     assert "0" * 64 not in shown
 
 
-def test_an_issued_key_is_found_with_everything_it_was_given(app: Flask) -> None:
+def test_an_issued_key_is_read_with_all_the_values_it_was_given(app: Flask) -> None:
     expires = datetime.now(UTC) + timedelta(days=30)
     issued = keys.issue(
         KEY, name="ci", org="acme", user="Zoë", tier="high", rpm=7, models=["fast", "openai/*"], expires_at=expires
@@ -115,15 +115,15 @@ def test_an_issued_key_is_found_with_everything_it_was_given(app: Flask) -> None
     assert keys.find("zzzzzzzz") is None
 
 
-def test_the_database_holds_no_key(app: Flask) -> None:
+def test_the_database_contains_no_key(app: Flask) -> None:
     issued = keys.issue(KEY, name="ci")
     with db.engine.connect() as connection:
-        held = str(connection.execute(text("SELECT * FROM api_keys")).all())
-    assert issued.text not in held
-    assert issued.text[13:] not in held
+        rows = str(connection.execute(text("SELECT * FROM api_keys")).all())
+    assert issued.text not in rows
+    assert issued.text[13:] not in rows
 
 
-def test_times_come_back_aware_whatever_zone_they_were_given_in(app: Flask) -> None:
+def test_times_are_returned_in_utc_whatever_zone_they_were_given_in(app: Flask) -> None:
     from datetime import timezone
 
     expires = datetime(2030, 1, 1, 1, 0, tzinfo=timezone(timedelta(hours=5)))
@@ -132,7 +132,7 @@ def test_times_come_back_aware_whatever_zone_they_were_given_in(app: Flask) -> N
     assert issued.stored.expires_at.tzinfo is UTC
 
 
-def test_a_change_touches_only_what_is_named(app: Flask) -> None:
+def test_a_change_changes_only_the_given_fields(app: Flask) -> None:
     issued = keys.issue(KEY, name="ci", org="acme", rpm=7)
     changed = keys.change(issued.stored.id, {"rpm": None, "models": ["fast"]})
     assert (changed.caller.name, changed.caller.org, changed.caller.rpm) == ("ci", "acme", None)
@@ -143,7 +143,7 @@ def test_a_change_touches_only_what_is_named(app: Flask) -> None:
         keys.change(issued.stored.id, {"digest": "x"})
 
 
-def test_a_rotation_keeps_one_secret_before_and_none_without_grace(app: Flask) -> None:
+def test_a_rotation_keeps_one_previous_secret_and_none_without_a_grace_period(app: Flask) -> None:
     first = keys.issue(KEY, name="ci")
     second = keys.rotate(first.stored.id, KEY, timedelta(hours=1))
     now = datetime.now(UTC)
@@ -160,7 +160,7 @@ def test_a_revoked_key_stays_revoked(app: Flask) -> None:
     keys.rotate(issued.stored.id, KEY, timedelta(hours=1))
     revoked = keys.revoke(issued.stored.id)
     assert revoked.revoked_at
-    assert verify(revoked, issued.text, KEY, datetime.now(UTC)) == "revoked"  # in its grace, too
+    assert verify(revoked, issued.text, KEY, datetime.now(UTC)) == "revoked"  # in its grace period, too
     assert keys.revoke(issued.stored.id).revoked_at == revoked.revoked_at
     with pytest.raises(keys.KeyRevoked):
         keys.rotate(issued.stored.id, KEY, timedelta(0))
@@ -171,7 +171,7 @@ def test_a_revoked_key_stays_revoked(app: Flask) -> None:
         keys.revoke("zzzzzzzz")
 
 
-def test_a_key_is_meant_by_its_id_its_text_or_its_name(app: Flask) -> None:
+def test_keys_are_found_by_their_id_their_text_or_their_name(app: Flask) -> None:
     assert keys.any_exists() is False
     one, two = keys.issue(KEY, name="same").stored, keys.issue(KEY, name="same").stored
     named_like_an_id = keys.issue(KEY, name=one.id).stored
@@ -198,7 +198,7 @@ with app.app_context():
 """
 
 
-def test_keys_issued_by_processes_at_once_are_all_stored(app: Flask, settings: Settings) -> None:
+def test_keys_issued_by_concurrent_processes_are_all_stored(app: Flask, settings: Settings) -> None:
     command = [sys.executable, "-c", ISSUE, database_url(settings)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     issued = [line for process in processes for line in process.communicate(timeout=30)[0].split()]
@@ -207,7 +207,7 @@ def test_keys_issued_by_processes_at_once_are_all_stored(app: Flask, settings: S
     assert sorted(issued) == sorted(stored_key.id for stored_key in keys.list_all())
 
 
-def test_a_database_without_tables_is_an_error_that_can_be_told(settings: Settings, bare_app) -> None:
+def test_the_error_of_a_database_without_tables_is_recognized(settings: Settings, bare_app) -> None:
     from sqlalchemy.exc import DBAPIError
 
     from llm_service.store.engine import schema_missing
@@ -218,7 +218,7 @@ def test_a_database_without_tables_is_an_error_that_can_be_told(settings: Settin
     assert not schema_missing(ValueError(json.dumps("no such table")))
 
 
-def test_a_key_s_word_on_json_answers_is_kept_and_taken_back(app: Flask) -> None:
+def test_the_json_answers_setting_of_a_key_is_stored_and_cleared(app: Flask) -> None:
     issued = keys.issue(KEY, name="json", json_answers="repair")
     assert issued.stored.caller.json_answers == "repair"
     changed = keys.change(issued.stored.id, {"json_answers": None})
@@ -226,11 +226,11 @@ def test_a_key_s_word_on_json_answers_is_kept_and_taken_back(app: Flask) -> None
     assert keys.issue(KEY, name="plain").stored.caller.json_answers == "off"
 
 
-def test_a_key_s_word_on_storage_is_kept_and_taken_back(app: Flask) -> None:
+def test_the_storage_setting_of_a_key_is_stored_and_cleared(app: Flask) -> None:
     issued = keys.issue(KEY, name="keeper", storage=True)
     assert issued.stored.caller.storage is True
-    for word in (False, None):
-        assert keys.change(issued.stored.id, {"storage": word}).caller.storage is word
+    for value in (False, None):
+        assert keys.change(issued.stored.id, {"storage": value}).caller.storage is value
         found = keys.find(issued.stored.id)
-        assert found is not None and found.caller.storage is word
+        assert found is not None and found.caller.storage is value
     assert keys.issue(KEY, name="plain").stored.caller.storage is None

@@ -1,4 +1,4 @@
-"""One connection for all that ask, against a real server: in order, apart from each other, and through its ends."""
+"""One connection for all callers, with a real server: each gets its own answer, also when the server restarts."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_each_of_many_callers_at_once_gets_its_own_answer(pipe: Pipe) -> None:
     assert answers == [[f"{number}.{turn}".encode() for turn in range(50)] for number in range(16)]
 
 
-def test_all_share_one_connection_and_those_who_wait_one_round_trip(pipe: Pipe, server: Valkey) -> None:
+def test_all_callers_share_one_connection_and_waiting_callers_share_one_round_trip(pipe: Pipe, server: Valkey) -> None:
     pipe.ask("PING")
     before = connections_made(server)
     slow = threading.Thread(target=pipe.ask, args=("BLPOP", "nothing", "0.15"))
@@ -55,7 +55,7 @@ def test_all_share_one_connection_and_those_who_wait_one_round_trip(pipe: Pipe, 
         assert list(pool.map(lambda _: pipe.ask("PING"), range(20))) == [b"PONG"] * 20
         assert time.monotonic() - started < 0.3
     slow.join()
-    assert connections_made(server) == before + 1  # the one that counts them
+    assert connections_made(server) == before + 1  # the connection of the command that counts them
 
 
 def connections_made(server: Valkey) -> int:
@@ -78,7 +78,7 @@ def test_an_error_reaches_its_own_caller_only(pipe: Pipe) -> None:
         pipe.ask("EVALSHA", "0" * 40, 0)
 
 
-def test_a_server_that_was_started_again_is_found_again(pipe: Pipe, server: Valkey) -> None:
+def test_a_restarted_server_is_used_again(pipe: Pipe, server: Valkey) -> None:
     assert pipe.ask("PING") == b"PONG"
     server.stop()
     with pytest.raises(RedisError):
@@ -87,13 +87,13 @@ def test_a_server_that_was_started_again_is_found_again(pipe: Pipe, server: Valk
     assert pipe.ask("PING") == b"PONG"
 
 
-def test_a_connection_that_the_server_closed_while_idle_costs_no_error(pipe: Pipe, server: Valkey) -> None:
+def test_a_connection_that_the_server_closed_while_idle_causes_no_error(pipe: Pipe, server: Valkey) -> None:
     assert pipe.ask("PING") == b"PONG"
     server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     assert pipe.ask("PING") == b"PONG"
 
 
-def test_a_server_that_hangs_costs_all_who_wait_one_time_out_and_no_answer_comes_late(
+def test_a_server_that_hangs_costs_all_waiting_callers_one_time_out_and_no_late_answer_is_used(
     pipe: Pipe, server: Valkey
 ) -> None:
     assert pipe.ask("ECHO", "first") == b"first"
@@ -110,37 +110,37 @@ def test_a_server_that_hangs_costs_all_who_wait_one_time_out_and_no_answer_comes
     assert pipe.ask("ECHO", "last") == b"last"
 
 
-def test_who_came_while_a_server_hung_does_not_wait_for_it_once_more(pipe: Pipe, server: Valkey) -> None:
+def test_callers_that_come_while_a_server_hangs_do_not_wait_for_a_second_time_out(pipe: Pipe, server: Valkey) -> None:
     pipe.ask("PING")
     server.freeze()
     try:
         with ThreadPoolExecutor(9) as pool:
             first = pool.submit(failure_of, pipe, "first")
-            time.sleep(0.1)  # it is being waited for
+            time.sleep(0.1)  # the first caller now waits for the server
             began = time.monotonic()
             others = list(pool.map(lambda number: failure_of(pipe, f"later{number}"), range(8)))
             waited = time.monotonic() - began
         assert all(isinstance(failure, RedisError) for failure in (first.result(), *others))
-        assert waited < 0.3, "they took the rest of its time-out"
+        assert waited < 0.3, "they must wait only for the rest of its time-out"
     finally:
         server.thaw()
 
 
-def test_every_kind_of_word_arrives_as_the_client_itself_would_send_it(pipe: Pipe) -> None:
+def test_arguments_of_every_type_are_sent_as_the_client_would_send_them(pipe: Pipe) -> None:
     words = ["", "text", "ä€", b"\x00\r\n$1", b"", 0, -7, 2**63, 0.1, 1e300, 1 / 3]
     packed = pipe.ask("EVAL", "return ARGV", 0, *words)
     assert packed == [word if isinstance(word, bytes) else str(word).encode() for word in words]
 
 
-def test_a_process_forked_since_has_a_connection_of_its_own(pipe: Pipe, server: Valkey) -> None:
-    mine = pipe.ask("CLIENT", "ID")
+def test_a_forked_process_has_a_connection_of_its_own(pipe: Pipe, server: Valkey) -> None:
+    own = pipe.ask("CLIENT", "ID")
     near, far = multiprocessing.Pipe()
     child = multiprocessing.get_context("fork").Process(target=lambda: far.send(pipe.ask("CLIENT", "ID")))
     child.start()
     assert near.poll(10)
-    assert near.recv() != mine
+    assert near.recv() != own
     child.join(10)
-    assert pipe.ask("CLIENT", "ID") == mine
+    assert pipe.ask("CLIENT", "ID") == own
 
 
 def failure_of(pipe: Pipe, word: str) -> Exception | None:

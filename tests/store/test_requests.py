@@ -20,7 +20,7 @@ NOW = datetime.now(UTC).replace(microsecond=123456)
 
 
 def add(rows: Iterable[dict[str, Any]]) -> None:
-    """As the log writer does."""
+    """Write rows as the log writer does."""
     sink = sink_for(db.engine.url.render_as_string(hide_password=False))
     sink.write(list(rows))
     sink.close()
@@ -30,7 +30,7 @@ def ids(rows: Iterable[dict[str, Any]]) -> list[str]:
     return [item["id"] for item in rows]
 
 
-def test_rows_come_back_newest_first_as_they_went_in(app: Flask) -> None:
+def test_rows_are_returned_newest_first_with_their_values(app: Flask) -> None:
     given = [row(created_at=NOW - timedelta(seconds=second), user="Zoë") for second in range(3)]
     add(reversed(given))
     found = requests.recent(2)
@@ -40,7 +40,7 @@ def test_rows_come_back_newest_first_as_they_went_in(app: Flask) -> None:
     assert tuple(found[0]) == requests.COLUMNS
 
 
-def test_rows_are_chosen_by_time_key_and_outcome(app: Flask) -> None:
+def test_rows_are_selected_by_time_key_and_outcome(app: Flask) -> None:
     old = row(created_at=NOW - timedelta(hours=2))
     refused = row(created_at=NOW - timedelta(minutes=1), outcome="refused")
     other = row(created_at=NOW, key_id="other234")
@@ -55,17 +55,17 @@ def test_rows_are_chosen_by_time_key_and_outcome(app: Flask) -> None:
 def test_an_export_does_not_load_all_rows(app: Flask) -> None:
     add(row(created_at=NOW + timedelta(milliseconds=number)) for number in range(6000))
     rows = requests.export()
-    first = next(rows)  # the machinery is loaded
+    first = next(rows)  # loads modules and buffers that must not be measured
     tracemalloc.start()
     count = sum(1 for _ in rows)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert count == 5999
     assert first["created_at"] == NOW
-    assert peak < 8 * 2**20  # all 6,000 at once are more than 20 MB
+    assert peak < 8 * 2**20  # all 6,000 rows at once take more than 20 MB
 
 
-def test_an_export_stopped_early_gives_its_connection_back(app: Flask) -> None:
+def test_an_export_that_is_stopped_early_returns_its_connection(app: Flask) -> None:
     add(row() for _ in range(2500))
     rows = requests.export()
     next(rows)
@@ -73,13 +73,13 @@ def test_an_export_stopped_early_gives_its_connection_back(app: Flask) -> None:
     assert db.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
 
 
-def test_a_follower_sees_the_last_rows_then_new_ones_each_once(app: Flask) -> None:
+def test_a_follower_sees_the_last_rows_and_then_each_new_row_once(app: Flask) -> None:
     before = [row(created_at=NOW - timedelta(seconds=10 - number)) for number in range(4)]
     add(before)
     rows = requests.follow(last=2, every=0.01)
     assert ids(itertools.islice(rows, 2)) == ids(before[2:])
     new = row(created_at=datetime.now(UTC))
-    # Began before all the others and ended only now: its date is no reason to miss it.
+    # This call began before all the others and ended only now. It must not be missed because of its early date.
     slow = row(created_at=datetime.now(UTC) - timedelta(seconds=90), latency_ms=90_000)
     add([new, slow])
     assert ids(itertools.islice(rows, 2)) == ids([slow, new])
@@ -100,14 +100,14 @@ def test_a_follower_sees_calls_that_took_many_minutes(app: Flask, monkeypatch: p
         with app.app_context():
             add([sent, slow])
 
-    # A generator starts when it is first asked; the rows come while it waits.
+    # The generator starts with the first next(); the rows are written while it waits.
     timer = threading.Timer(0.3, write)
     timer.start()
     assert set(ids(itertools.islice(rows, 2))) == {sent["id"], slow["id"]}
     timer.join()
 
 
-def test_usage_adds_up_per_key_org_user_model_and_day(app: Flask) -> None:
+def test_usage_is_summed_per_key_org_user_model_and_day(app: Flask) -> None:
     noon = NOW.replace(hour=12)
     add(
         [
@@ -139,7 +139,7 @@ def test_a_day_is_a_day_in_utc(app: Flask) -> None:
     assert [item.group for item in requests.usage("day")] == ["2026-05-01", "2026-05-02"]
 
 
-def test_an_unknown_cost_never_looks_like_none(app: Flask) -> None:
+def test_an_unknown_cost_is_never_counted_as_0(app: Flask) -> None:
     add(
         [
             row(key_id="unknown2", cost_nanousd=None),

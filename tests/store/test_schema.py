@@ -21,7 +21,7 @@ from llm_service.store import schema
 from llm_service.store.engine import database_url
 from llm_service.store.models import Base, RequestRow
 
-INTERFACES = """
+COLUMNS = """
 id created_at key_id org user route dialect stream model_asked provider model_served attempts status outcome
 error_type input_tokens output_tokens cached_tokens cache_write_tokens reasoning_tokens usage_exact cost_nanousd
 latency_ms ttft_ms prompt_hmac request_id upstream_request_id client_ip_hmac
@@ -35,14 +35,14 @@ def config() -> Config:
 
 
 def test_the_request_log_has_exactly_the_documented_columns() -> None:
-    assert [column.name for column in RequestRow.__table__.columns] == INTERFACES.split()
+    assert [column.name for column in RequestRow.__table__.columns] == COLUMNS.split()
 
 
-def test_the_head_known_without_alembic_is_alembics() -> None:
+def test_the_head_revision_in_the_code_is_alembic_s() -> None:
     assert ScriptDirectory.from_config(config()).get_heads() == [schema.HEAD]
 
 
-def test_migrating_up_from_nothing_gives_exactly_the_models(app: Flask) -> None:
+def test_the_migrations_create_exactly_the_models(app: Flask) -> None:
     with db.engine.connect() as connection:
         context = MigrationContext.configure(
             connection, opts={"compare_type": True, "compare_server_default": True, "target_metadata": Base.metadata}
@@ -50,7 +50,7 @@ def test_migrating_up_from_nothing_gives_exactly_the_models(app: Flask) -> None:
         assert compare_metadata(context, Base.metadata) == []
 
 
-def test_down_to_base_leaves_no_table_and_up_again_works(app: Flask) -> None:
+def test_a_downgrade_to_base_leaves_no_table_and_an_upgrade_works_again(app: Flask) -> None:
     command.downgrade(config(), "base")
     assert set(inspect(db.engine).get_table_names()) <= {"alembic_version"}
     assert schema.current(db.engine) is None
@@ -58,24 +58,24 @@ def test_down_to_base_leaves_no_table_and_up_again_works(app: Flask) -> None:
     assert "requests" in inspect(db.engine).get_table_names()
 
 
-def test_an_upgrade_with_nothing_to_do_does_nothing(settings: Settings, bare_app) -> None:
+def test_a_second_upgrade_does_nothing(settings: Settings, bare_app) -> None:
     app = bare_app(settings)
     assert store.upgrade(app) is True
     assert store.upgrade(app) is False
 
 
-def test_a_database_of_a_newer_version_is_refused_by_revision(app: Flask) -> None:
+def test_the_error_about_a_newer_database_names_its_revision(app: Flask) -> None:
     with db.engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(schema.SchemaError, match="9999"):
         store.upgrade(app)
 
 
-def test_a_migration_that_fails_half_way_leaves_nothing(settings: Settings, bare_app) -> None:
+def test_a_migration_that_fails_half_way_changes_nothing(settings: Settings, bare_app) -> None:
     app = bare_app(settings)
     with app.app_context():
         with db.engine.begin() as connection:
-            connection.execute(text("CREATE TABLE requests (id INTEGER)"))  # 0001 makes api_keys first, then fails
+            connection.execute(text("CREATE TABLE requests (id INTEGER)"))  # 0001 creates api_keys first and then fails
         with pytest.raises(Exception, match="requests"):
             store.upgrade(app)
         assert inspect(db.engine).get_table_names() == ["requests"]
@@ -96,19 +96,19 @@ print(changed, "alembic" in sys.modules)
 """
 
 
-def test_processes_that_start_at_once_migrate_once(settings: Settings, bare_app) -> None:
+def test_processes_that_start_at_the_same_time_migrate_once(settings: Settings, bare_app) -> None:
     run = [sys.executable, "-c", UPGRADE, database_url(settings)]
     processes = [subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
-    said = [process.communicate(timeout=50) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0, 0, 0], said
-    assert all(err == "" for _, err in said)
+    outputs = [process.communicate(timeout=50) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0, 0], outputs
+    assert all(err == "" for _, err in outputs)
     with bare_app(settings).app_context():
         assert schema.current(db.engine) == schema.HEAD
     again = subprocess.run(run, capture_output=True, text=True, timeout=30, check=True)
-    assert again.stdout.split() == ["False", "False"]  # nothing done, and alembic not even imported
+    assert again.stdout.split() == ["False", "False"]  # nothing was done, and alembic was not even imported
 
 
-def test_every_migration_says_how_to_go_back_and_names_no_type_of_ours() -> None:
+def test_every_migration_has_a_downgrade_and_uses_no_type_of_ours() -> None:
     for path in Path(schema.MIGRATIONS, "versions").glob("*.py"):
         source = path.read_text()
         assert re.search(r"def downgrade\(\) -> None:\n    (?!pass)", source), path.name

@@ -35,7 +35,7 @@ MakeWriter = Callable[..., Writer]
 
 @pytest.fixture
 def make_writer() -> Iterator[MakeWriter]:
-    """Writers that end with the test, whatever became of their database."""
+    """Creates writers. They are closed at the end of the test, even if their database is gone."""
     made: list[Writer] = []
 
     def make(settings: Settings, **options: Any) -> Writer:
@@ -62,7 +62,7 @@ def count() -> int:
         return connection.scalar(select(func.count()).select_from(RequestRow)) or 0
 
 
-def test_a_row_is_in_the_database_soon_and_as_it_was_put(app: Flask, log_writer: Writer) -> None:
+def test_a_row_is_soon_in_the_database_with_the_values_it_had(app: Flask, log_writer: Writer) -> None:
     given = row(user="Zoë", cost_nanousd=2**62, created_at=datetime(2026, 5, 1, 12, tzinfo=UTC))
     assert log_writer.put(given) is True
     wait_until(lambda: log_writer.written == 1, 2)
@@ -70,7 +70,7 @@ def test_a_row_is_in_the_database_soon_and_as_it_was_put(app: Flask, log_writer:
     assert (log_writer.queued, log_writer.dropped) == (0, 0)
 
 
-def test_close_writes_everything_and_later_rows_are_refused_and_counted(app: Flask, log_writer: Writer) -> None:
+def test_close_writes_everything_and_later_rows_are_rejected_and_counted(app: Flask, log_writer: Writer) -> None:
     given = {item["id"] for item in (row() for _ in range(777)) if log_writer.put(item)}
     assert log_writer.close(10) == 0
     assert stored_ids() == given
@@ -88,7 +88,7 @@ def test_a_writer_that_was_never_used_opens_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_20_000_rows_of_four_threads_arrive(app: Flask, log_writer: Writer) -> None:
+def test_20_000_rows_of_four_threads_are_all_written(app: Flask, log_writer: Writer) -> None:
     def put() -> None:
         for _ in range(5000):
             log_writer.put(row())
@@ -112,7 +112,9 @@ def test_the_same_row_twice_is_one_row(app: Flask, log_writer: Writer) -> None:
     assert [item["status"] for item in requests.recent()] == [200]
 
 
-def test_nul_surrogates_and_overlong_names_are_made_storable(app: Flask, log_writer: Writer) -> None:
+def test_nul_surrogates_and_overlong_names_are_changed_so_that_they_can_be_stored(
+    app: Flask, log_writer: Writer
+) -> None:
     log_writer.put(row(model_asked="a\x00b\ud800c" + "x" * 500, request_id="r" * 1000))
     assert log_writer.close(5) == 0
     (found,) = requests.recent()
@@ -125,25 +127,25 @@ def test_nul_surrogates_and_overlong_names_are_made_storable(app: Flask, log_wri
 @pytest.mark.parametrize(
     "bad",
     [{"status": {"marker-7f3a": 1}}, {"created_at": "marker-7f3a"}, {"input_tokens": 2**70}, {"outcome": None}],
-    ids=["of no type", "no time", "too big", "null"],
+    ids=["wrong type", "not a time", "too big", "null"],
 )
-def test_a_poisoned_row_does_not_take_its_batch_along(
+def test_a_bad_row_does_not_prevent_the_rest_of_its_batch_from_being_written(
     app: Flask, log_writer: Writer, caplog: pytest.LogCaptureFixture, bad: dict[str, Any]
 ) -> None:
-    poisoned = row(**bad)
+    bad_row = row(**bad)
     given = [row() for _ in range(60)]
-    for item in (*given[:30], poisoned, *given[30:]):
+    for item in (*given[:30], bad_row, *given[30:]):
         assert log_writer.put(item) is True
     assert log_writer.close(10) == 0
     assert stored_ids() == {item["id"] for item in given}
     assert (log_writer.written, log_writer.dropped) == (60, 1)
-    told = [record.getMessage() for record in caplog.records if record.name.startswith("llm_service")]
-    assert [poisoned["id"] in message for message in told] == [True]
+    logged = [record.getMessage() for record in caplog.records if record.name.startswith("llm_service")]
+    assert [bad_row["id"] in message for message in logged] == [True]
     assert "marker-7f3a" not in caplog.text
 
 
 @pytest.mark.parametrize("not_a_row", [{}, {"id": ""}, {"id": ids.new_id(), "prompt": "marker-7f3a"}, None, "text"])
-def test_what_is_no_row_is_refused_and_never_raises(
+def test_a_value_that_is_not_a_row_is_rejected_without_an_exception(
     app: Flask, log_writer: Writer, caplog: pytest.LogCaptureFixture, not_a_row: Any
 ) -> None:
     assert log_writer.put(not_a_row) is False
@@ -152,7 +154,7 @@ def test_what_is_no_row_is_refused_and_never_raises(
     assert "marker-7f3a" not in caplog.text
 
 
-def test_beyond_its_capacity_rows_are_dropped_counted_and_reported_once_a_second(
+def test_rows_beyond_the_capacity_are_dropped_counted_and_logged_once_a_second(
     settings: Settings, bare_app, make_writer: MakeWriter, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = bare_app(settings)  # without tables: the rows have to wait
@@ -167,7 +169,7 @@ def test_beyond_its_capacity_rows_are_dropped_counted_and_reported_once_a_second
         assert count() == 100
 
 
-def test_close_ends_at_its_deadline_and_tells_what_was_not_written(
+def test_close_ends_at_its_deadline_and_logs_how_many_rows_were_not_written(
     settings: Settings, bare_app, make_writer: MakeWriter, caplog: pytest.LogCaptureFixture
 ) -> None:
     bare_app(settings)
@@ -180,14 +182,14 @@ def test_close_ends_at_its_deadline_and_tells_what_was_not_written(
     assert "5 rows were not written" in caplog.text
 
 
-def test_a_locked_sqlite_loses_nothing(sqlite_settings: Settings, bare_app, make_writer: MakeWriter) -> None:
+def test_no_row_is_lost_while_sqlite_is_locked(sqlite_settings: Settings, bare_app, make_writer: MakeWriter) -> None:
     app = bare_app(sqlite_settings)
     store.upgrade(app)
     other = sqlite3.connect(str(make_url(database_url(sqlite_settings)).database), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     locked = make_writer(sqlite_settings)
     given = {item["id"] for item in (row() for _ in range(300)) if locked.put(item)}
-    time.sleep(0.7)  # longer than busy_timeout: the writer has failed at least once
+    time.sleep(0.7)  # longer than busy_timeout, so the writer has failed at least once
     assert (locked.written, locked.queued) == (0, 300)
     other.execute("ROLLBACK")
     other.close()
@@ -196,7 +198,7 @@ def test_a_locked_sqlite_loses_nothing(sqlite_settings: Settings, bare_app, make
         assert stored_ids() == given
 
 
-def test_close_waits_for_a_lock_to_go(sqlite_settings: Settings, bare_app, make_writer: MakeWriter) -> None:
+def test_close_waits_until_a_lock_is_released(sqlite_settings: Settings, bare_app, make_writer: MakeWriter) -> None:
     app = bare_app(sqlite_settings)
     store.upgrade(app)
     path = str(make_url(database_url(sqlite_settings)).database)
@@ -211,7 +213,7 @@ def test_close_waits_for_a_lock_to_go(sqlite_settings: Settings, bare_app, make_
     other.close()
 
 
-def test_an_sqlite_file_that_is_gone_is_an_outage_and_not_a_new_empty_file(
+def test_a_missing_sqlite_file_is_an_outage_and_is_not_created(
     sqlite_settings: Settings, make_writer: MakeWriter
 ) -> None:
     path = Path(str(make_url(database_url(sqlite_settings)).database))
@@ -221,7 +223,7 @@ def test_an_sqlite_file_that_is_gone_is_an_outage_and_not_a_new_empty_file(
     assert not path.exists()
 
 
-def test_postgresql_may_go_and_come_back(tmp_path: Path, bare_app, make_writer: MakeWriter) -> None:
+def test_rows_are_kept_while_postgresql_is_stopped(tmp_path: Path, bare_app, make_writer: MakeWriter) -> None:
     server = Postgres().start()
     try:
         settings = Settings(instance=tmp_path, secret_text=KEY.decode(), database_url=server.fresh_url())
@@ -251,7 +253,7 @@ def test_postgresql_may_go_and_come_back(tmp_path: Path, bare_app, make_writer: 
         server.remove()
 
 
-def test_a_connection_cut_by_postgresql_loses_nothing(
+def test_no_row_is_lost_when_postgresql_closes_the_connection(
     postgres: Postgres, postgres_settings: Settings, bare_app, make_writer: MakeWriter
 ) -> None:
     app = bare_app(postgres_settings)
@@ -270,18 +272,18 @@ def test_a_connection_cut_by_postgresql_loses_nothing(
         assert count() == 2
 
 
-def test_an_outage_is_told_once_and_so_is_its_end(
+def test_an_outage_and_its_end_are_each_logged_once(
     settings: Settings, bare_app, make_writer: MakeWriter, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger=writer.__name__)
     app = bare_app(settings)
     waiting = make_writer(settings)
     waiting.put(row())
-    wait_until(lambda: "does not take rows" in caplog.text, 10)
+    wait_until(lambda: "accepts no rows" in caplog.text, 10)
     store.upgrade(app)
-    wait_until(lambda: "takes rows again" in caplog.text, 10)
-    told = [record.getMessage() for record in caplog.records if record.name == writer.__name__]
-    assert len(told) == 2
+    wait_until(lambda: "accepts rows again" in caplog.text, 10)
+    logged = [record.getMessage() for record in caplog.records if record.name == writer.__name__]
+    assert len(logged) == 2
 
 
 def _put_in_child(shared: Writer, ends: Any) -> None:
@@ -289,10 +291,10 @@ def _put_in_child(shared: Writer, ends: Any) -> None:
     for _ in range(5):
         shared.put(row(key_id="child234"))
     ends.send((shared.close(10), shared.written))
-    os._exit(0)  # as a forked worker that must not run the parent's exit handlers
+    os._exit(0)  # like a forked worker, it must not run the parent's exit handlers
 
 
-def test_a_forked_process_writes_its_own_rows_and_not_its_parents(app: Flask, log_writer: Writer) -> None:
+def test_a_forked_process_writes_its_own_rows_and_not_its_parent_s(app: Flask, log_writer: Writer) -> None:
     for _ in range(3):
         log_writer.put(row(key_id="parent23"))
     wait_until(lambda: log_writer.written == 3)
@@ -317,7 +319,7 @@ def test_a_forked_process_writes_its_own_rows_and_not_its_parents(app: Flask, lo
     assert calls == {"parent23": 4, "child234": 5}
 
 
-def test_rows_are_written_at_exit_when_nobody_closes(app: Flask, settings: Settings) -> None:
+def test_rows_are_written_at_exit_if_the_writer_was_not_closed(app: Flask, settings: Settings) -> None:
     script = (
         "import sys; from llm_service.store.writer import Writer; from tests.store.conftest import row\n"
         "writer = Writer(sys.argv[1])\n"

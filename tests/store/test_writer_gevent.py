@@ -1,4 +1,4 @@
-"""The writer in a process that gevent has patched, as production's workers are."""
+"""The writer in a process that gevent has patched, like a worker in production."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ left = writer.close(20)
 print(json.dumps({"left": left, "waiting": waiting, "written": writer.written, "worst": max(gaps)}))
 """
 
-POISONED = """
+BAD_ROW = """
 writer.put(row())
 writer.put(row(status={"a": 1}))
 left = writer.close(20)
@@ -86,9 +86,9 @@ def run(script: str, *arguments: str) -> dict[str, float]:
         [sys.executable, "-c", COMMON + script, *arguments], capture_output=True, text=True, timeout=50, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr
-    told: dict[str, float] = json.loads(done.stdout)
-    told["traceback"] = "Traceback" in done.stderr
-    return told
+    result: dict[str, float] = json.loads(done.stdout)
+    result["traceback"] = "Traceback" in done.stderr
+    return result
 
 
 def stored() -> int:
@@ -97,31 +97,31 @@ def stored() -> int:
 
 
 def test_the_hub_keeps_ticking_while_rows_are_written(app: Flask, settings: Settings) -> None:
-    told = run(MANY, database_url(settings))
-    assert (told["left"], told["written"], stored()) == (0, 5000, 5000)
-    assert told["ticks"] > 50
-    assert told["worst"] < 0.5  # a ticker of 5 ms; the bound leaves room for a busy machine
+    result = run(MANY, database_url(settings))
+    assert (result["left"], result["written"], stored()) == (0, 5000, 5000)
+    assert result["ticks"] > 50
+    assert result["worst"] < 0.5  # the ticker has a period of 5 ms; the bound leaves room for a busy machine
 
 
-def test_a_locked_sqlite_does_not_hold_the_hub(sqlite_settings: Settings, bare_app) -> None:
+def test_a_locked_sqlite_does_not_block_the_hub(sqlite_settings: Settings, bare_app) -> None:
     app = bare_app(sqlite_settings)
     store.upgrade(app)
     url = database_url(sqlite_settings)
-    told = run(LOCKED, url, url.removeprefix("sqlite:///"))
-    assert (told["left"], told["waiting"], told["written"]) == (0, 1, 1)
-    assert told["worst"] < 0.2  # less than busy_timeout, which the writer spends several times
+    result = run(LOCKED, url, url.removeprefix("sqlite:///"))
+    assert (result["left"], result["waiting"], result["written"]) == (0, 1, 1)
+    assert result["worst"] < 0.2  # less than busy_timeout, which passes several times in the writer
 
 
-def test_a_postgresql_that_does_not_answer_does_not_hold_the_hub(postgres_settings: Settings, bare_app) -> None:
+def test_a_postgresql_that_does_not_answer_does_not_block_the_hub(postgres_settings: Settings, bare_app) -> None:
     store.upgrade(bare_app(postgres_settings))
-    told = run(SLOW, database_url(postgres_settings))
-    assert (told["left"], told["waiting"], told["written"]) == (0, 1, 1)
-    assert told["worst"] < 0.5
+    result = run(SLOW, database_url(postgres_settings))
+    assert (result["left"], result["waiting"], result["written"]) == (0, 1, 1)
+    assert result["worst"] < 0.5
 
 
-def test_a_poisoned_row_is_told_in_one_line_without_a_traceback(app: Flask, settings: Settings) -> None:
-    told = run(POISONED, database_url(settings))
-    assert (told["left"], told["written"], told["dropped"], told["traceback"]) == (0, 1, 1, False)
+def test_a_bad_row_is_logged_in_one_line_without_a_traceback(app: Flask, settings: Settings) -> None:
+    result = run(BAD_ROW, database_url(settings))
+    assert (result["left"], result["written"], result["dropped"], result["traceback"]) == (0, 1, 1, False)
     assert stored() == 1
 
 

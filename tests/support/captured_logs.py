@@ -1,4 +1,4 @@
-"""The service's own logging into a list instead of stderr, and everything back as it was afterwards."""
+"""Capture the service's log lines in a list instead of stderr, and restore the logging configuration afterwards."""
 
 from __future__ import annotations
 

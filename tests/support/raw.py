@@ -1,4 +1,4 @@
-"""A client that does what well-behaved ones do not: hang up, read slowly, pipeline, send what is no HTTP."""
+"""A client for misbehaviour: it can disconnect at any time, read slowly, pipeline and send malformed HTTP."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True)
 class Reply:
-    """Header names are lower-case."""
+    """A whole response. Header names are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -25,7 +25,7 @@ class Reply:
 
 
 class Raw:
-    """One connection. ``receive_buffer`` makes a slow reader's window small."""
+    """One connection. A small ``receive_buffer`` (in bytes) makes the TCP window of a slow reader small."""
 
     def __init__(self, url: str, timeout: float = 10.0, receive_buffer: int | None = None) -> None:
         address = urlsplit(url)
@@ -62,7 +62,7 @@ class Raw:
         key: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """``body``: bytes as they are, anything else as JSON."""
+        """Send a request. A ``body`` of bytes is sent unchanged, any other value as JSON."""
         self.send(self.encode(method, path, body, key, headers))
 
     def encode(
@@ -86,10 +86,11 @@ class Raw:
     # ---- reading
 
     def read_until(self, mark: bytes) -> bytes:
-        """Everything up to and with ``mark``, of the connection's bytes as they are.
+        """The raw bytes of the connection up to and including ``mark``.
 
         Raises:
-            EOFError: the connection ended first; TimeoutError: it took too long.
+            EOFError: the connection ended before ``mark``.
+            TimeoutError: the bytes did not arrive in time.
         """
         while mark not in self.buffer:
             self._more()
@@ -97,7 +98,7 @@ class Raw:
         return data + mark
 
     def read_head(self) -> tuple[int, dict[str, str]]:
-        """(status, headers) of the next response, interim ones passed over."""
+        """(status, headers) of the next final response. Interim responses are skipped."""
         while True:
             lines = self.read_until(b"\r\n\r\n").decode("latin-1").strip().split("\r\n")
             status = int(lines[0].split(" ")[1])
@@ -107,8 +108,8 @@ class Raw:
             if status >= 200:
                 return status, headers
 
-    def read_answer(self) -> Reply:
-        """The next response, whole."""
+    def read_reply(self) -> Reply:
+        """The next response with its whole body."""
         status, headers = self.read_head()
         if self._chunked:
             return Reply(status, headers, b"".join(self.iter_body()))
@@ -121,10 +122,10 @@ class Raw:
         return Reply(status, headers, b"".join(self.iter_body()))
 
     def iter_body(self) -> Iterator[bytes]:
-        """The body after ``read_head``: chunk by chunk, or until the connection ends.
+        """The body after ``read_head``: chunk by chunk, or piece by piece until the connection ends.
 
         Raises:
-            EOFError: a chunked body was cut.
+            EOFError: the connection ended inside a chunked body.
         """
         while self._chunked:
             size = int(self.read_until(b"\r\n").partition(b";")[0], 16)
@@ -140,14 +141,14 @@ class Raw:
             data = self.sock.recv(65536)
 
     def read_all(self) -> bytes:
-        """Every byte until the other side closes."""
+        """All bytes until the other side closes the connection."""
         data, self.buffer = [self.buffer], b""
         while piece := self.sock.recv(65536):
             data.append(piece)
         return b"".join(data)
 
     def is_closed(self, within: float = 1.0) -> bool:
-        """Whether the other side closes (or resets) within that many seconds; what it says meanwhile is kept."""
+        """Whether the other side closes or resets the connection within this time. Bytes that arrive are buffered."""
         self.sock.settimeout(within)
         try:
             while True:
@@ -163,16 +164,16 @@ class Raw:
             raise EOFError(f"the connection ended after {self.buffer[-200:]!r}")
         self.buffer += data
 
-    # ---- leaving
+    # ---- disconnecting
 
     def half_close(self) -> None:
-        """Nothing more will be sent; replies are still read."""
+        """Close the sending side. Replies can still be read."""
         self.sock.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         self.sock.close()
 
     def reset(self) -> None:
-        """Leave with RST."""
+        """Disconnect with RST."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()

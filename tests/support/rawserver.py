@@ -1,4 +1,4 @@
-"""A TCP server that says exactly what a test scripts, byte for byte."""
+"""A TCP server that sends exactly the bytes that a test scripts."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from dataclasses import dataclass, field
 
 Action = bytes | float | Callable[[socket.socket], None]
 
-RESET = object()
-
 
 @dataclass
 class RawServer:
-    """``scripts``: one list of actions per request: bytes are sent, numbers slept, callables given the socket."""
+    """What the server saw so far."""
 
     port: int
     requests: list[bytes] = field(default_factory=list)
@@ -73,6 +71,10 @@ def _serve(sock: socket.socket, server: RawServer, scripts: Iterator[Sequence[Ac
 
 @contextmanager
 def raw_server(*scripts: Sequence[Action]) -> Iterator[RawServer]:
+    """A server that plays one script per request.
+
+    Each action of a script is bytes to send, a number of seconds to sleep, or a function that gets the socket.
+    """
     listener = socket.create_server(("127.0.0.1", 0))
     server = RawServer(listener.getsockname()[1])
     remaining = iter(scripts)

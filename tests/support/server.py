@@ -1,4 +1,4 @@
-"""The service under test: gunicorn in a process of its own, with its own instance folder, port and databases."""
+"""The service under test: gunicorn as a separate process with its own instance folder, port and databases."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from llm_service.extensions import db
 from llm_service.settings import Settings
 from llm_service.store import keys
 from llm_service.store.models import RequestRow
-from tests.support.processes import end_with_parent, free_port
+from tests.support.processes import children, end_with_parent, free_port
 from tests.support.raw import Raw
 from tests.support.wait import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "a-secret-of-the-tests-0123456789"
-# What a child may know of this machine. Nothing that configures the service, the SDKs or pytest.
+# The environment variables that a child inherits. None of them configures the service, the SDKs or pytest.
 INHERITED = (
     "PATH",
     "HOME",
@@ -45,13 +45,14 @@ HIGH_RPM = 10_000_000
 
 
 class StartFailed(RuntimeError):
-    """The service did not start; the message ends with what it wrote."""
+    """The service did not start. The message ends with the service's own output."""
 
 
 class Server:
-    """``folder`` is empty and its own. ``environ`` are the service's settings, as a person would export them.
+    """A service. ``folder`` is an empty folder for it alone; ``environ`` has its settings as environment variables.
 
-    Use as a context manager, or call ``start`` and ``stop``. It may be started again: port, databases and keys stay.
+    Use it as a context manager, or call ``start`` and ``stop``. It can be started again with the same port, databases
+    and keys.
     """
 
     def __init__(self, folder: Path, environ: Mapping[str, str]) -> None:
@@ -71,7 +72,7 @@ class Server:
         self._app: Flask | None = None
         self._key: str | None = None
 
-    # ---- life
+    # ---- start and stop
 
     @property
     def url(self) -> str:
@@ -79,14 +80,14 @@ class Server:
 
     @property
     def settings(self) -> Settings:
-        """As the service reads them."""
+        """The settings as the service reads them."""
         return Settings.load(self.environ)
 
     def start(self, timeout: float = 30.0) -> Server:
-        """Returns when /health answers.
+        """Start the service and wait until /health answers.
 
         Raises:
-            StartFailed: it ended, or did not answer in time.
+            StartFailed: the process ended, or it did not answer in time.
         """
         assert self.process is None, "already started"
         with (self.folder / "stdout.log").open("ab") as out, (self.folder / "stderr.log").open("ab") as err:
@@ -116,7 +117,7 @@ class Server:
         try:
             with Raw(self.url, timeout=2) as raw:
                 raw.request("GET", "/health", headers={"Connection": "close"})
-                return raw.read_answer().status == 200
+                return raw.read_reply().status == 200
         except (OSError, EOFError):
             return False
 
@@ -125,17 +126,21 @@ class Server:
         self.process.send_signal(number)
 
     def wait(self, timeout: float = 20.0) -> int:
-        """The exit code. Raises subprocess.TimeoutExpired, and the process is left alone."""
+        """Wait for the end of the process. Returns its exit code.
+
+        Raises:
+            subprocess.TimeoutExpired: the process still runs; it is not ended.
+        """
         assert self.process is not None
         code = self.process.wait(timeout)
         self.process = None
         return code
 
     def stop(self, number: int = signal.SIGTERM, timeout: float = 20.0) -> int:
-        """End it with a signal and wait; the exit code.
+        """Send a signal and wait for the end of the process. Returns its exit code.
 
         Raises:
-            AssertionError: it did not end in time (and was killed).
+            AssertionError: the process did not end in time. It was killed.
         """
         self.close_clients()
         if self.process is None:
@@ -145,10 +150,12 @@ class Server:
             return self.wait(timeout)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"not ended {timeout} s after signal {number}\n{self.log_text()[-4000:]}") from None
+            raise AssertionError(
+                f"the service still ran {timeout} s after signal {number}\n{self.log_text()[-4000:]}"
+            ) from None
 
     def kill(self) -> None:
-        """SIGKILL for the arbiter and its workers, as a machine that loses power."""
+        """Send SIGKILL to the arbiter and its workers, as if the machine lost its power."""
         self.close_clients()
         process, self.process = self.process, None
         if process is None:
@@ -160,9 +167,7 @@ class Server:
     def workers(self) -> list[int]:
         """The process ids of the workers."""
         assert self.process is not None
-        listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
-        rows = (line.split(None, 2) for line in listing.stdout.splitlines())
-        return [int(row[0]) for row in rows if row[1] == str(self.process.pid) and "gunicorn" in row[2]]
+        return [pid for pid, command in children(self.process.pid).items() if "gunicorn" in command]
 
     def __enter__(self) -> Server:
         return self.start()
@@ -174,15 +179,16 @@ class Server:
 
     @property
     def key(self) -> str:
-        """A key without a limit that matters, made once."""
+        """A key whose limits no test reaches. It is made at the first use."""
         if self._key is None:
             self._key = self.create_key(name="tests", rpm=HIGH_RPM).text
         return self._key
 
     def create_key(self, name: str = "test", **options: Any) -> keys.Issued:
-        """A key with the options of ``store.keys.issue``; ``.text`` is what a caller sends, ``.stored.id`` its id.
+        """Make a key with the options of ``store.keys.issue``. ``.text`` is the key itself, ``.stored.id`` its id.
 
-        Straight into the database: the command line, with its second and a half, has tests of its own.
+        The key is written directly into the database, because a command would take a second and a half. The command has
+        its own tests.
         """
         if self._app is None:
             self._app = Flask("tests")
@@ -194,7 +200,7 @@ class Server:
                 db.engine.dispose()
 
     def openai(self, key: str | None = None, **options: Any) -> openai.OpenAI:
-        """An official client of this service, without retries; closed with the server."""
+        """The official client of this service, without retries. It is closed when the server stops."""
         values: dict[str, Any] = {"max_retries": 0, "timeout": 30, **options}
         return self._keep(openai.OpenAI(base_url=f"{self.url}/v1", api_key=key or self.key, **values))
 
@@ -203,13 +209,13 @@ class Server:
         return self._keep(anthropic.Anthropic(base_url=self.url, api_key=key or self.key, **values))
 
     def http(self, key: str | None = None, **options: Any) -> httpx2.Client:
-        """A plain client with the key in place; ``key=""`` is none."""
+        """A plain HTTP client that sends the key. ``key=""`` sends no key."""
         key = self.key if key is None else key
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         return self._keep(httpx2.Client(base_url=self.url, headers=headers, timeout=30, **options))
 
     def raw(self, timeout: float = 10.0, receive_buffer: int | None = None) -> Raw:
-        """A connection of its own; close it."""
+        """A new raw connection. The caller closes it."""
         return Raw(self.url, timeout, receive_buffer)
 
     def _keep(self, client: Any) -> Any:
@@ -221,7 +227,7 @@ class Server:
             self._clients.pop().close()
 
     def cli(self, *arguments: str, timeout: float = 30.0, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """``flask --app wsgi ARGUMENTS`` with the service's settings."""
+        """Run ``flask --app wsgi ARGUMENTS`` with the service's settings."""
         return subprocess.run(
             [sys.executable, "-m", "flask", "--app", "wsgi", *arguments],
             cwd=ROOT,
@@ -235,27 +241,27 @@ class Server:
     def cli_json(self, *arguments: str) -> Any:
         return json.loads(self.cli(*arguments, "--json").stdout)
 
-    # ---- what it left
+    # ---- what the service wrote
 
     def log_text(self) -> str:
         path = self.folder / "stderr.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
     def log_lines(self, **fields: Any) -> list[dict[str, Any]]:
-        """The log's JSON lines, those with these fields."""
+        """The JSON lines of the log that have all these field values."""
         lines = [json.loads(line) for line in self.log_text().splitlines() if line.startswith("{")]
         return [line for line in lines if all(line.get(name) == value for name, value in fields.items())]
 
     def stray_lines(self) -> list[str]:
-        """What is on stderr and is no JSON line."""
+        """The lines on stderr that are not JSON."""
         return [line for line in self.log_text().splitlines() if line.strip() and not line.startswith("{")]
 
     def output(self) -> str:
-        """What it wrote to stdout, the first key and the welcome."""
+        """The text on stdout: the first key and the welcome."""
         return (self.folder / "stdout.log").read_text(errors="replace")
 
     def rows(self, **columns: Any) -> list[dict[str, Any]]:
-        """The request log, oldest first: the rows with these values."""
+        """The rows of the request log that have all these column values, oldest first."""
         table = RequestRow.metadata.tables[RequestRow.__tablename__]
         statement = select(table).order_by(table.c.created_at, table.c.id)
         for name, value in columns.items():
@@ -265,10 +271,10 @@ class Server:
             return [dict(row) for row in connection.execute(statement).mappings()]
 
     def wait_rows(self, count: int = 1, timeout: float = 5.0, **columns: Any) -> list[dict[str, Any]]:
-        """Rows are written behind the answers: wait for them.
+        """Wait until the log has ``count`` rows with these values, because rows are written after the answers are sent.
 
         Raises:
-            TimeoutError.
+            TimeoutError: the rows did not appear in time.
         """
 
         def enough() -> list[dict[str, Any]]:
@@ -278,13 +284,13 @@ class Server:
         return wait_until(enough, timeout, f"{count} rows with {columns}", 0.02)
 
     def row(self, request_id: str, timeout: float = 5.0) -> dict[str, Any]:
-        """The one row of a call, by what its reply's X-Request-Id said."""
+        """The only row of a call. ``request_id`` is the reply's X-Request-Id."""
         rows = self.wait_rows(1, timeout, request_id=request_id)
         assert len(rows) == 1, rows
         return rows[0]
 
     def places_with(self, marker: str) -> list[str]:
-        """Where ``marker`` was left: files of the instance folder, logs, tables of an external database, /metrics."""
+        """Where ``marker`` is found: files of the service's folder, logs, tables of an external database, /metrics."""
         wanted = marker.encode()
         files = [path for path in self.folder.rglob("*") if path.is_file()]
         found = [str(path.relative_to(self.folder)) for path in files if wanted in path.read_bytes()]

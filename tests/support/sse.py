@@ -1,4 +1,4 @@
-"""Server-sent events as they arrive, with the time of each."""
+"""Server-sent events with the time when each one arrived."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Frame:
-    """One block of a stream. ``at`` is ``time.monotonic()`` when its last byte was read.
+    """One block of a stream. ``at`` is the value of ``time.monotonic()`` when its last byte was read.
 
-    A block of comments only has ``data`` None and the comment's text; ``raw`` is the block without its blank line.
+    A block that has only comments has the comment's text, and ``data`` is None. ``raw`` is the block without the blank
+    line at its end.
     """
 
     at: float
@@ -24,7 +25,7 @@ class Frame:
 
     @property
     def json(self) -> Any:
-        """Raises ValueError when the data is none, as ``[DONE]``."""
+        """The parsed data. Raises ValueError if the data is not JSON, for example ``[DONE]``."""
         return json.loads(self.data or "")
 
     @property
@@ -33,9 +34,10 @@ class Frame:
 
 
 def read_sse(source: Any) -> Iterator[Frame]:
-    """The frames of a response: of httpx2 or requests in streaming mode, of ``Raw``, or of any iterable of bytes.
+    """The frames of a stream.
 
-    What is left after the last blank line is a frame too, so that a cut is seen.
+    ``source`` is a streamed response of httpx2 or requests, a ``Raw`` connection, or any iterable of bytes. Bytes after
+    the last blank line are a frame too, so that a test sees a stream that was cut.
     """
     if hasattr(source, "iter_raw"):
         source = source.iter_bytes()

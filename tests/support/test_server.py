@@ -1,4 +1,4 @@
-"""The parts the other tests stand on."""
+"""The servers and clients that the other tests use work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.sse import read_sse
 from tests.upstream import Step, Upstream
 
 
-def test_a_service_answers_keeps_rows_and_ends_cleanly(make_service: Callable[..., Server]) -> None:
+def test_a_service_answers_writes_rows_and_ends_cleanly(make_service: Callable[..., Server]) -> None:
     service = make_service()
     reply = service.http().post("/v1/complete", json={"model": "echo", "prompt": "marker-7f3a"})
     assert reply.status_code == 200
@@ -36,12 +36,12 @@ def test_a_killed_service_starts_again_with_its_keys(make_service: Callable[...,
     assert "acme" in [row["org"] for row in service.cli_json("keys", "list")]
 
 
-def test_a_start_that_fails_says_why(make_service: Callable[..., Server]) -> None:
+def test_a_failed_start_reports_its_reason(make_service: Callable[..., Server]) -> None:
     with pytest.raises(StartFailed, match="WEB_CONCURRENCY"):
         make_service(WEB_CONCURRENCY="none")
 
 
-def test_both_databases_serve(any_service: Server, upstream: Upstream) -> None:
+def test_the_service_works_with_both_databases(any_service: Server, upstream: Upstream) -> None:
     body = {"model": "gpt-4o-mini", "prompt": "Hello"}
     reply = any_service.http().post("/v1/complete", json=body)
     assert reply.status_code == 200, reply.text
@@ -64,7 +64,7 @@ def test_the_official_clients_reach_the_vendor(
     assert [seen.path for seen in upstream.requests] == ["/v1/chat/completions", "/v1/messages"]
 
 
-def test_frames_come_with_the_time_of_their_arrival(service: Server, upstream: Upstream) -> None:
+def test_frames_have_the_time_of_their_arrival(service: Server, upstream: Upstream) -> None:
     upstream.script(Step(pieces=["a", "b", "c"], between=0.1))
     with service.raw() as raw:
         raw.request("POST", "/v1/stream", {"model": "gpt-4o", "prompt": "Hi"}, service.key)
@@ -76,13 +76,13 @@ def test_frames_come_with_the_time_of_their_arrival(service: Server, upstream: U
     assert deltas[2].at - deltas[0].at > 0.15
 
 
-def test_a_client_that_hangs_up_is_seen_by_the_vendor(service: Server, upstream: Upstream) -> None:
+def test_the_vendor_notices_a_client_that_disconnects(service: Server, upstream: Upstream) -> None:
     upstream.script(Step(fault="hang", after=-1))
     raw = Raw(service.url)
     raw.request("POST", "/v1/stream", {"model": "gpt-4o", "prompt": "Hi"}, service.key)
     upstream.wait_requests(1)
-    left = time.monotonic()
+    disconnected_at = time.monotonic()
     raw.close()
     gone = upstream.wait_closed(1, timeout=3)[0].gone_at
     assert gone is not None
-    assert gone - left < 1
+    assert gone - disconnected_at < 1

@@ -1,4 +1,4 @@
-"""A real server that speaks Redis: valkey-server of the wheel the service itself embeds."""
+"""A real Redis-compatible server: valkey-server from the same wheel that the service embeds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ DATABASES = 512
 
 
 class Valkey:
-    """On TCP, so that something can be put between; can be stopped, frozen and started again on its port."""
+    """The server. It can be stopped, frozen, and started again on its port.
+
+    It listens on TCP, so that a test can put a proxy in between.
+    """
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -31,7 +34,7 @@ class Valkey:
         return f"redis://127.0.0.1:{self.port}"
 
     def fresh_url(self) -> str:
-        """A database of one's own. After the last one, the first comes again, emptied."""
+        """The URL of an empty database. After the last number the first database is emptied and used again."""
         number = next(self._numbers) % DATABASES
         self.command("SELECT", str(number), then=("FLUSHDB",))
         return f"{self.url}/{number}"
@@ -61,7 +64,7 @@ class Valkey:
         return False
 
     def command(self, *words: str, then: tuple[str, ...] = ()) -> bytes:
-        """One or two inline commands on a connection of their own; what came back last."""
+        """Send one or two inline commands on a new connection. Returns the last reply."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
             reply = b""
             for line in (words, then):
@@ -71,7 +74,7 @@ class Valkey:
             return reply
 
     def freeze(self) -> None:
-        """Connections stay open and nothing answers: a black hole."""
+        """Suspend the process: connections stay open, but nothing is answered."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 

@@ -1,4 +1,4 @@
-"""Waiting, always with an end."""
+"""Waiting with a time limit."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 def wait_until(condition: Callable[[], T], timeout: float = 5.0, what: str = "", pause: float = 0.01) -> T:
-    """Call ``condition`` until it is true; returns what it returned.
+    """Call ``condition`` until it returns a true value, and return that value.
 
     Raises:
-        TimeoutError: with its last value.
+        TimeoutError: with the last value of ``condition``.
     """
     deadline = time.monotonic() + timeout
     while True:
@@ -21,5 +21,5 @@ def wait_until(condition: Callable[[], T], timeout: float = 5.0, what: str = "",
         if value:
             return value
         if time.monotonic() > deadline:
-            raise TimeoutError(f"after {timeout} s: {what or condition}: {value!r}")
+            raise TimeoutError(f"not within {timeout} s: {what or condition}; the last value was {value!r}")
         time.sleep(pause)

@@ -1,10 +1,11 @@
-"""A scripted stand-in for api.anthropic.com and api.openai.com: faithful to what was recorded, hostile when told so.
+"""A scripted stand-in for api.anthropic.com and api.openai.com.
 
-``Upstream`` is the server, ``Step`` says what it does next, ``Seen`` is one request in its ledger.
+It answers as the vendors' recorded answers do, and misbehaves when a test scripts it to. ``Upstream`` is the server,
+``Step`` says what it does next, and ``SeenRequest`` is one request in its ledger.
 """
 
-from tests.upstream.ledger import Bill, Seen
+from tests.upstream.ledger import Bill, SeenRequest
 from tests.upstream.server import ANTHROPIC_KEY, OPENAI_KEY, Upstream
 from tests.upstream.steps import PRESETS, Step, redirect
 
-__all__ = ["ANTHROPIC_KEY", "OPENAI_KEY", "PRESETS", "Bill", "Seen", "Step", "Upstream", "redirect"]
+__all__ = ["ANTHROPIC_KEY", "OPENAI_KEY", "PRESETS", "Bill", "SeenRequest", "Step", "Upstream", "redirect"]

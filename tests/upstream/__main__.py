@@ -1,6 +1,6 @@
-"""``python -m tests.upstream --port 9100``: the scripted vendor on its own.
+"""``python -m tests.upstream --port 9100``: the scripted vendor as a process of its own.
 
-Any key is accepted unless --key names the ones that are. Script it over HTTP:
+It accepts any key, unless --key names the keys to accept. Script it over HTTP:
 
     curl -d '[{"text": "Hello"}, {"status": 529}]' http://127.0.0.1:9100/_script
     curl http://127.0.0.1:9100/_ledger
@@ -18,9 +18,9 @@ from tests.upstream.server import Upstream
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.upstream", description="A scripted vendor.")
-    parser.add_argument("--port", type=int, default=9100, help="0 for a free one")
+    parser.add_argument("--port", type=int, default=9100, help="the port to listen on; 0 picks a free one")
     parser.add_argument("--key", action="append", default=[], help="a key to accept (repeatable; default: any)")
-    parser.add_argument("--ledger", type=int, default=1000, help="how many requests to remember")
+    parser.add_argument("--ledger", type=int, default=1000, help="how many requests the ledger keeps")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with Upstream(options.port, options.key, options.ledger) as upstream:

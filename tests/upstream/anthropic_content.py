@@ -1,11 +1,11 @@
-"""What api.anthropic.com refuses in blocks, tools and formats, in its own words."""
+"""Content blocks, tools and output formats that api.anthropic.com rejects, with its own messages."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from tests.upstream.refusal import Refused
+from tests.upstream.rejection import Rejected
 
 IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 SOURCES = {
@@ -18,7 +18,7 @@ SOURCES = {
         "file": ("file_id",),
     },
 }
-NEEDED = {
+REQUIRED_FIELDS = {
     "tool_use": ("id", "name", "input"),
     "tool_result": ("tool_use_id",),
     "thinking": ("thinking", "signature"),
@@ -27,17 +27,17 @@ NEEDED = {
     "document": ("source",),
     "text": ("text",),
 }
-CONSTRAINTS = ("minLength", "maxLength", "minimum", "maximum", "pattern", "maxItems", "oneOf")
+UNSUPPORTED_KEYWORDS = ("minLength", "maxLength", "minimum", "maximum", "pattern", "maxItems", "oneOf")
 
 
-def invalid(message: str) -> Refused:
-    return Refused(400, "invalid_request_error", message)
+def invalid(message: str) -> Rejected:
+    return Rejected(400, "invalid_request_error", message)
 
 
 def check_content(body: dict[str, Any]) -> None:
     _blocks(body)
-    _pairs(body["messages"])
-    _hints(body)
+    _tool_calls_and_results(body["messages"])
+    _cache_controls(body)
     _tools(body)
     _output(body)
 
@@ -47,35 +47,35 @@ def _blocks(body: dict[str, Any]) -> None:
         if not isinstance(message.get("content"), list):
             continue
         for number, block in enumerate(message["content"]):
-            where = f"messages.{index}.content.{number}"
-            _block(block, where)
+            path = f"messages.{index}.content.{number}"
+            _block(block, path)
             if block["type"] == "tool_use" and message["role"] != "assistant":
-                raise invalid(f"{where}: `tool_use` blocks can only be in `assistant` messages")
+                raise invalid(f"{path}: `tool_use` blocks can only be in `assistant` messages")
             if block["type"] == "document" and message["role"] == "assistant":
-                raise invalid(f"{where}: `document` blocks can only be in `user` messages")
+                raise invalid(f"{path}: `document` blocks can only be in `user` messages")
 
 
-def _block(block: dict[str, Any], where: str) -> None:
+def _block(block: dict[str, Any], path: str) -> None:
     kind = block["type"]
-    for name in NEEDED.get(kind, ()):
+    for name in REQUIRED_FIELDS.get(kind, ()):
         if name not in block:
-            raise invalid(f"{where}.{kind}.{name}: Field required")
+            raise invalid(f"{path}.{kind}.{name}: Field required")
     if kind in SOURCES:
         source = block["source"]
-        needed = SOURCES[kind].get(source.get("type"))
-        if needed is None or any(name not in source for name in needed):
-            raise invalid(f"{where}.{kind}.source: Input should be a valid source")
+        required = SOURCES[kind].get(source.get("type"))
+        if required is None or any(name not in source for name in required):
+            raise invalid(f"{path}.{kind}.source: Input should be a valid source")
         if kind == "image" and source["type"] == "base64" and source["media_type"] not in IMAGES:
-            raise invalid(f"{where}.image.source.base64.media_type: Input should be 'image/jpeg', 'image/png', ...")
+            raise invalid(f"{path}.image.source.base64.media_type: Input should be 'image/jpeg', 'image/png', ...")
     if kind == "tool_use" and not isinstance(block["input"], dict):
-        raise invalid(f"{where}.tool_use.input: Input should be a valid dictionary")
+        raise invalid(f"{path}.tool_use.input: Input should be a valid dictionary")
     if kind == "tool_result" and isinstance(block.get("content"), list):
         for number, inner in enumerate(block["content"]):
-            _block(inner, f"{where}.tool_result.content.{number}")
+            _block(inner, f"{path}.tool_result.content.{number}")
 
 
-def _pairs(messages: list[dict[str, Any]]) -> None:
-    """As the API sees them: turns of one role in a row are one turn."""
+def _tool_calls_and_results(messages: list[dict[str, Any]]) -> None:
+    """Check that tool calls and results match. The API treats consecutive turns of one role as one turn."""
     turns: list[tuple[str, list[dict[str, Any]]]] = []
     for message in messages:
         content = message["content"]
@@ -96,23 +96,23 @@ def _pairs(messages: list[dict[str, Any]]) -> None:
         open_calls = [block["id"] for block in blocks if block["type"] == "tool_use"]
 
 
-def _hints(value: Any) -> None:
-    if sum(1 for _ in _hinted(value)) > 4:
+def _cache_controls(value: Any) -> None:
+    if sum(1 for _ in _find_cache_controls(value)) > 4:
         raise invalid("A maximum of 4 blocks with cache_control may be provided.")
 
 
-def _hinted(value: Any) -> Iterator[Any]:
+def _find_cache_controls(value: Any) -> Iterator[Any]:
     if isinstance(value, dict):
         if "cache_control" in value:
-            hint = value["cache_control"]
-            if hint.get("type") != "ephemeral" or hint.get("ttl", "5m") not in ("5m", "1h"):
+            cache_control = value["cache_control"]
+            if cache_control.get("type") != "ephemeral" or cache_control.get("ttl", "5m") not in ("5m", "1h"):
                 raise invalid("cache_control: Input should be a valid cache control")
-            yield hint
+            yield cache_control
         for inner in value.values():
-            yield from _hinted(inner)
+            yield from _find_cache_controls(inner)
     elif isinstance(value, list):
         for inner in value:
-            yield from _hinted(inner)
+            yield from _find_cache_controls(inner)
 
 
 def _tools(body: dict[str, Any]) -> None:
@@ -129,16 +129,16 @@ def _tools(body: dict[str, Any]) -> None:
         raise invalid("tool_choice: Input tag does not match any of the expected tags")
     if choice is not None and choice["type"] == "none" and "disable_parallel_tool_use" in choice:
         raise invalid("tool_choice.none.disable_parallel_tool_use: Extra inputs are not permitted")
-    thinks = isinstance(body.get("thinking"), dict) and body["thinking"].get("type") == "enabled"
-    if thinks and choice is not None and choice["type"] in ("any", "tool"):
+    is_thinking = isinstance(body.get("thinking"), dict) and body["thinking"].get("type") == "enabled"
+    if is_thinking and choice is not None and choice["type"] in ("any", "tool"):
         raise invalid("Thinking may not be enabled when tool_choice forces tool use.")
-    if thinks:
-        _begins_with_thoughts(body["messages"])
+    if is_thinking:
+        _begins_with_thinking(body["messages"])
         if any(name in body for name in ("temperature", "top_k")):
             raise invalid("`temperature` may only be set to 1 when thinking is enabled.")
 
 
-def _begins_with_thoughts(messages: list[dict[str, Any]]) -> None:
+def _begins_with_thinking(messages: list[dict[str, Any]]) -> None:
     for message in reversed(messages):
         if message["role"] == "assistant" and isinstance(message["content"], list):
             kinds = [block["type"] for block in message["content"]]
@@ -162,18 +162,18 @@ def _output(body: dict[str, Any]) -> None:
         _schema(format["schema"], "output_config.format.schema")
 
 
-def _schema(schema: Any, where: str) -> None:
+def _schema(schema: Any, path: str) -> None:
     if isinstance(schema, list):
         for item in schema:
-            _schema(item, where)
+            _schema(item, path)
     elif isinstance(schema, dict):
         if schema.get("type") == "object" and schema.get("additionalProperties") is not False:
-            raise invalid(f"{where}: For 'object' type, 'additionalProperties' must be explicitly set to false")
-        for name in CONSTRAINTS:
+            raise invalid(f"{path}: For 'object' type, 'additionalProperties' must be explicitly set to false")
+        for name in UNSUPPORTED_KEYWORDS:
             if name in schema:
-                raise invalid(f"{where}: For '{schema.get('type')}' type, property '{name}' is not supported")
+                raise invalid(f"{path}: For '{schema.get('type')}' type, property '{name}' is not supported")
         for name, inner in schema.items():
             if name in ("properties", "$defs"):
-                _schema(list(inner.values()), where)
+                _schema(list(inner.values()), path)
             elif name in ("items", "anyOf", "allOf"):
-                _schema(inner, where)
+                _schema(inner, path)

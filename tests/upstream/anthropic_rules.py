@@ -1,7 +1,7 @@
-"""What api.anthropic.com refuses, in its own words.
+"""Requests that api.anthropic.com rejects, with its own messages.
 
-Sources: the recordings and pages behind the fixtures, and error bodies quoted in public issue trackers.
-Model generations are read from the name (``claude-opus-4-7`` is (4, 7)).
+Sources: the recordings and pages that the fixtures come from, and error bodies quoted in public issue trackers.
+The generation of a model is read from its name (``claude-opus-4-7`` is (4, 7)).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.upstream.anthropic_content import check_content
 from tests.upstream.http1 import Request
-from tests.upstream.refusal import House, Refused, bearer, is_int, parse
+from tests.upstream.rejection import Account, Rejected, bearer, is_int, parse
 
 OLD_VERSION, NEW_VERSION = "2023-06-01", "2026-10-21"
 SAMPLING = ("temperature", "top_p", "top_k")
@@ -39,7 +39,7 @@ BETA_FIELDS = frozenset(
         "thread",
     }
 )
-MAX_OUTPUT = {  # the first part found in the model's name counts
+MAX_OUTPUT = {  # the first entry whose name is a part of the model's name applies
     "claude-3-5": 8_192,
     "claude-3-7": 64_000,
     "claude-3": 4_096,
@@ -51,36 +51,36 @@ MAX_OUTPUT = {  # the first part found in the model's name counts
 }
 
 
-def check_access(request: Request, house: House) -> None:
-    """The key and the version header."""
-    # When both are sent, x-api-key is the one that counts.
+def check_access(request: Request, account: Account) -> None:
+    """Check the key and the version header."""
+    # If both headers are sent, x-api-key is used.
     key = request.headers.get("x-api-key") or bearer(request)
     if not key:
-        raise Refused(401, "authentication_error", "x-api-key header is required")
-    if not house.admits(key):
-        raise Refused(401, "authentication_error", "invalid x-api-key")
+        raise Rejected(401, "authentication_error", "x-api-key header is required")
+    if not account.admits(key):
+        raise Rejected(401, "authentication_error", "invalid x-api-key")
     version = request.headers.get("anthropic-version")
     if version is None:
-        raise Refused(400, "invalid_request_error", "anthropic-version: header is required")
+        raise Rejected(400, "invalid_request_error", "anthropic-version: header is required")
     if version not in (OLD_VERSION, NEW_VERSION):
-        raise Refused(400, "invalid_request_error", f'anthropic-version: "{version}" is not a valid version')
+        raise Rejected(400, "invalid_request_error", f'anthropic-version: "{version}" is not a valid version')
 
 
 def read_body(request: Request) -> dict[str, Any]:
     body = parse(request.body)
     if body is None:
-        raise Refused(400, "invalid_request_error", "The request body is not valid JSON")
+        raise Rejected(400, "invalid_request_error", "The request body is not valid JSON")
     if not isinstance(body, dict):
-        raise Refused(400, "invalid_request_error", "Input should be a valid dictionary")
+        raise Rejected(400, "invalid_request_error", "Input should be a valid dictionary")
     return body
 
 
-def check_body(request: Request, body: dict[str, Any], house: House, counting: bool = False) -> None:
-    """Fields, types and the model's own limits."""
-    _fields(request, body, house, counting)
+def check_body(request: Request, body: dict[str, Any], account: Account, counting: bool = False) -> None:
+    """Check the fields, their types and the model's own limits."""
+    _fields(request, body, account, counting)
     model = body["model"]
-    if not model.startswith("claude-") and model not in house.models:
-        raise Refused(404, "not_found_error", f"model: {model}")
+    if not model.startswith("claude-") and model not in account.models:
+        raise Rejected(404, "not_found_error", f"model: {model}")
     if not counting:
         _max_tokens(body)
     _messages(body)
@@ -95,16 +95,16 @@ def generation(model: str) -> tuple[int, int]:
     return (int(match[1]), int(match[2] or 0)) if match else (0, 0)
 
 
-def _invalid(message: str) -> Refused:
-    return Refused(400, "invalid_request_error", message)
+def _invalid(message: str) -> Rejected:
+    return Rejected(400, "invalid_request_error", message)
 
 
-def _fields(request: Request, body: dict[str, Any], house: House, counting: bool) -> None:
+def _fields(request: Request, body: dict[str, Any], account: Account, counting: bool) -> None:
     for name in ("max_tokens", "messages", "model"):
         if name not in body and not (counting and name == "max_tokens"):
             raise _invalid(f"{name}: Field required")
     known = SHARED_FIELDS if counting else MESSAGES_FIELDS
-    allowed = known | house.fields
+    allowed = known | account.fields
     if "anthropic-beta" in request.headers:
         allowed |= BETA_FIELDS
     if request.headers["anthropic-version"] == OLD_VERSION and not counting:

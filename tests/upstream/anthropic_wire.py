@@ -1,4 +1,4 @@
-"""api.anthropic.com's formats, as recorded (tests/fixtures/upstream/anthropic)."""
+"""Answers, streams and errors in Anthropic's Messages format, as recorded (tests/fixtures/upstream/anthropic)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from tests.upstream.answer import Answer, Asked, Block, Event, text_of
+from tests.upstream.answer import Answer, Block, CommonRequest, Event, text_of
 from tests.upstream.ledger import Bill
-from tests.upstream.refusal import Refused
+from tests.upstream.rejection import Rejected
 from tests.upstream.steps import Step
 from tests.upstream.wire import DATED, identifier, overlay
 
@@ -19,7 +19,7 @@ STOP_REASONS = {
     "tool_calls": "tool_use",
     "content_filter": "refusal",
 }
-KINDS = {
+ERRORS = {
     400: ("invalid_request_error", "The request was invalid."),
     401: ("authentication_error", "invalid x-api-key"),
     402: ("billing_error", "Your credit balance is too low to access the Anthropic API."),
@@ -54,11 +54,11 @@ class Anthropic:
     def answer_id(self, serial: int) -> str:
         return identifier("msg_01", serial, 22)
 
-    def asked(self, body: dict[str, Any]) -> Asked:
+    def common_request(self, body: dict[str, Any]) -> CommonRequest:
         choice = body.get("tool_choice") or {}
         forced = {"any": "", "tool": choice.get("name", "")}.get(choice.get("type", "auto"))
         users = [message for message in body["messages"] if message.get("role") == "user"]
-        return Asked(
+        return CommonRequest(
             model=body["model"],
             max_tokens=body.get("max_tokens"),
             stop=body.get("stop_sequences") or (),
@@ -84,7 +84,7 @@ class Anthropic:
 
     def reply(self, body: dict[str, Any], step: Step, answer: Answer, answer_id: str) -> dict[str, Any]:
         message = _message(body, step, answer, answer_id)
-        message["content"] = [_block(block, step, answer_id, number) for number, block in _shown(answer)]
+        message["content"] = [_block(block, step, answer_id, number) for number, block in _visible_blocks(answer)]
         message["stop_reason"], message["stop_sequence"] = _stop(answer), answer.stop_sequence
         if answer.stop == "refusal":
             message["stop_details"] = {"type": "refusal", "category": None, "explanation": step.refusal}
@@ -97,11 +97,11 @@ class Anthropic:
         if step.usage is not None:
             message["usage"] = _usage(step, answer, min(1, answer.bill.output_tokens))
         events = [_event({"type": "message_start", "message": message}, 0)]
-        for number, block in _shown(answer):
+        for number, block in _visible_blocks(answer):
             for value, piece, text in _block_events(block, step, answer_id, number):
                 events.append(_event(value, len(events), 1 if piece else 0, text))
                 if len(events) == 2:
-                    # In every recording the ping comes after the first content_block_start.
+                    # In every recording the ping follows the first content_block_start.
                     events.append(Event(b'event: ping\ndata: {"type": "ping"}\n\n'))
         if step.finish:
             events.append(_event(_message_delta(step, answer), len(events)))
@@ -112,24 +112,24 @@ class Anthropic:
     def terminal(self, event: bytes) -> bool:
         return event.startswith(b"event: message_stop")
 
-    def error(self, refused: Refused, request_id: str) -> bytes:
-        error: dict[str, Any] = {"type": refused.kind, "message": refused.message}
-        if refused.code:
-            error["details"] = {"error_code": refused.code}
+    def error(self, rejected: Rejected, request_id: str) -> bytes:
+        error: dict[str, Any] = {"type": rejected.kind, "message": rejected.message}
+        if rejected.code:
+            error["details"] = {"error_code": rejected.code}
         return compact({"type": "error", "error": error, "request_id": request_id})
 
-    def error_event(self, refused: Refused, request_id: str) -> bytes:
-        return self.event("error", self.error(refused, request_id))
+    def error_event(self, rejected: Rejected, request_id: str) -> bytes:
+        return self.event("error", self.error(rejected, request_id))
 
     def event(self, kind: str, data: bytes) -> bytes:
         return b"event: %b\ndata: %b\n\n" % (kind.encode(), data)
 
-    def kind_of(self, status: int) -> tuple[str, str, str | None]:
-        kind, message = KINDS.get(status, ("api_error" if status >= 500 else "invalid_request_error", "Error"))
+    def error_of(self, status: int) -> tuple[str, str, str | None]:
+        kind, message = ERRORS.get(status, ("api_error" if status >= 500 else "invalid_request_error", "Error"))
         return kind, message, None
 
     def bill(self, reply: dict[str, Any]) -> Bill:
-        """What a recorded reply (or the events of a recorded stream, merged) says it cost."""
+        """The usage that a recorded reply reports. For a stream, ``reply`` has the merged usage of its events."""
         usage = reply.get("usage") or {}
         written = usage.get("cache_creation_input_tokens") or 0
         cached = usage.get("cache_read_input_tokens") or 0
@@ -142,8 +142,8 @@ class Anthropic:
         )
 
 
-def _shown(answer: Answer) -> Iterator[tuple[int, Block]]:
-    """A refusal has no block of its own here."""
+def _visible_blocks(answer: Answer) -> Iterator[tuple[int, Block]]:
+    """The numbered blocks that the message has. A refusal has no block in this format."""
     return enumerate(block for block in answer.blocks if block.kind != "refusal")
 
 
@@ -165,7 +165,7 @@ def _message(body: dict[str, Any], step: Step, answer: Answer, answer_id: str) -
 
 
 def _usage(step: Step, answer: Answer, output_tokens: int) -> dict[str, Any]:
-    """Anthropic's input_tokens leaves the cached and the written ones out."""
+    """Anthropic's usage object. Its input_tokens does not include cached tokens and cache-write tokens."""
     bill = answer.bill
     usage: dict[str, Any] = {
         "input_tokens": bill.input_tokens - bill.cached_tokens - bill.cache_write_tokens,
@@ -191,7 +191,7 @@ def _message_delta(step: Step, answer: Answer) -> dict[str, Any]:
     value: dict[str, Any] = {"type": "message_delta", "delta": delta}
     if step.usage is not None:
         usage = _usage(step, answer, answer.bill.output_tokens)
-        for name in ("cache_creation", "service_tier", "inference_geo"):  # only message_start carries them
+        for name in ("cache_creation", "service_tier", "inference_geo"):  # only message_start has these
             if name not in step.usage:
                 usage.pop(name, None)
         value["usage"] = usage
@@ -209,14 +209,14 @@ def _block(block: Block, step: Step, answer_id: str, number: int) -> dict[str, A
         try:
             arguments = json.loads(block.whole or "{}")
         except ValueError:
-            arguments = {}  # what max_tokens cut, Anthropic leaves out of a plain answer
+            arguments = {}  # a plain answer of Anthropic's leaves out arguments that max_tokens cut
         head = {"type": "tool_use", "id": _tool_id(answer_id, number), "name": block.name, "input": arguments}
         return {**head, "caller": {"type": "direct"}}
     return {"type": "text", "text": block.whole}
 
 
 def _block_events(block: Block, step: Step, answer_id: str, number: int) -> Iterator[tuple[dict[str, Any], bool, str]]:
-    """(event, whether it is an output token, its text)"""
+    """(event, whether it is an output token, its text) for each event of the block."""
     start: dict[str, Any] = {"type": "text", "text": ""}
     if block.kind == "thinking":
         start = {"type": "thinking", "thinking": "", "signature": ""}
@@ -243,7 +243,7 @@ def _block_events(block: Block, step: Step, answer_id: str, number: int) -> Iter
 
 
 def _event(value: dict[str, Any], position: int, tokens: int = 0, text: str = "") -> Event:
-    """Real data lines are padded with spaces before the last brace."""
+    """An event as bytes. Real data lines are padded with spaces before the last brace."""
     data = compact(value)
     padded = data[:-1] + b" " * (position * 5 % 15) + data[-1:]
     return Event(b"event: %b\ndata: %b\n\n" % (value["type"].encode(), padded), tokens, text)

@@ -1,4 +1,4 @@
-"""``POST /v1/completions`` of the scripted vendor: chat's answers in the older shape."""
+"""``POST /v1/completions`` of the scripted vendor: chat completions rewritten in the older format."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from tests.upstream import openai_rules
-from tests.upstream.answer import Answer, Asked, Event
+from tests.upstream.answer import Answer, CommonRequest, Event
 from tests.upstream.anthropic_wire import compact
 from tests.upstream.openai_wire import OpenAI
-from tests.upstream.refusal import House, Refused
+from tests.upstream.rejection import Account, Rejected
 from tests.upstream.steps import Step
 from tests.upstream.wire import identifier
 
@@ -40,25 +40,25 @@ FIELDS = frozenset(
 MODELS = re.compile(r"(ft:)?(gpt-3\.5-turbo-instruct|davinci-002|babbage-002)")
 
 
-def check(body: dict[str, Any], house: House) -> None:
+def check(body: dict[str, Any], account: Account) -> None:
     if "model" not in body:
-        raise Refused(400, openai_rules.INVALID, "you must provide a model parameter")
+        raise Rejected(400, openai_rules.INVALID, "you must provide a model parameter")
     for name in body:
-        if name not in FIELDS | house.fields:
-            raise Refused(400, openai_rules.INVALID, f"Unrecognized request argument supplied: {name}")
-    if not MODELS.match(body["model"]) and body["model"] not in house.models:
+        if name not in FIELDS | account.fields:
+            raise Rejected(400, openai_rules.INVALID, f"Unrecognized request argument supplied: {name}")
+    if not MODELS.match(body["model"]) and body["model"] not in account.models:
         message = "This is a chat model and not supported in the v1/completions endpoint."
-        raise Refused(404, openai_rules.INVALID, message, "model")
+        raise Rejected(404, openai_rules.INVALID, message, "model")
 
 
 class Completions(OpenAI):
     def answer_id(self, serial: int) -> str:
         return identifier("cmpl-", serial, 29)
 
-    def asked(self, body: dict[str, Any]) -> Asked:
+    def common_request(self, body: dict[str, Any]) -> CommonRequest:
         stop = body.get("stop") or ()
         prompt = body.get("prompt")
-        return Asked(
+        return CommonRequest(
             model=body["model"],
             max_tokens=body.get("max_tokens", 16),
             stop=[stop] if isinstance(stop, str) else stop,
@@ -78,14 +78,14 @@ class Completions(OpenAI):
                 continue
             chunk = json.loads(event.data[6:])
             if any("role" in choice["delta"] for choice in chunk["choices"]):
-                continue  # chat's opening
+                continue  # the first chunk of a chat stream, which has only the role
             choices = [_choice(choice, choice["delta"].get("content", "")) for choice in chunk["choices"]]
             chunk |= {"object": "text_completion", "choices": choices}
             chunk.pop("obfuscation", None)
             events.append(replace(event, data=b"data: %b\n\n" % compact(chunk)))
         return events
 
-    def _foot(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _last_fields(self, body: dict[str, Any]) -> dict[str, Any]:
         return {}
 
 

@@ -1,4 +1,4 @@
-"""Clients of the scripted vendor alone."""
+"""The scripted vendor and the official SDKs as its clients, without the service between them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""HTTP/1.1 on a blocking socket: just enough to be a vendor, and to be a bad one.
+"""HTTP/1.1 on a blocking socket: as much as a vendor needs, correct or hostile.
 
-Everything that may wait, waits in ``Connection.wait`` or ``Connection.send``,
-which notice within milliseconds that the client has left.
+All waiting happens in ``Connection.wait`` and ``Connection.send``, which notice within milliseconds that the client
+has disconnected.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from urllib.parse import unquote, urlsplit
 
 GONE_EVENTS = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 MAX_HEAD = 256 * 1024
-LOOK_EVERY = 0.02  # seconds between two looks at the socket where POLLRDHUP does not exist
+POLL_INTERVAL = 0.02  # seconds between two checks of the socket, on systems without POLLRDHUP
 
 
 class ClientGone(Exception):
-    """The client closed its side while it was being answered."""
+    """The client closed its side of the connection before the answer was complete."""
 
 
 class Malformed(Exception):
-    """The client did not send an HTTP request."""
+    """The client sent bytes that are not a valid HTTP request."""
 
 
 @dataclass
 class Request:
-    """One request as received. Header names are lower-case; a repeated header is joined with a comma."""
+    """One request as received. Header names are in lower case; values of a repeated header are joined with commas."""
 
     method: str
     path: str
@@ -60,15 +60,15 @@ class Connection:
     # ---- reading
 
     def read_request(self) -> Request | None:
-        """The next request, or None when the client closed between two requests.
+        """The next request, or None if the client closed the connection between two requests.
 
         Raises:
-            Malformed: the bytes are no request.
-            OSError: the connection broke.
+            Malformed: the bytes are not a valid request.
+            OSError: the connection failed.
         """
         while b"\r\n\r\n" not in self._buffer:
             if len(self._buffer) > MAX_HEAD:
-                raise Malformed("head too long")
+                raise Malformed("the header block is too long")
             data = self.sock.recv(65536)
             if not data:
                 return None
@@ -98,7 +98,7 @@ class Connection:
         while missing > 0:
             data = self.sock.recv(min(missing, 1 << 20))
             if not data:
-                raise Malformed("the body ended early")
+                raise Malformed("the connection ended inside the body")
             pieces.append(data)
             missing -= len(data)
         return b"".join(pieces)
@@ -107,7 +107,7 @@ class Connection:
         while b"\r\n" not in self._buffer:
             data = self.sock.recv(65536)
             if not data:
-                raise Malformed("the body ended early")
+                raise Malformed("the connection ended inside the body")
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\r\n")
         return line
@@ -118,7 +118,7 @@ class Connection:
             body += self._read_exactly(size)
             self._read_line()
             if len(body) > self.max_body:
-                raise Malformed("body too long")
+                raise Malformed("the body is too long")
         while self._read_line():
             pass
         return body
@@ -126,10 +126,10 @@ class Connection:
     # ---- writing
 
     def send(self, data: bytes, split: int = 0) -> None:
-        """Send all of ``data``; with ``split``, that many bytes at a time, each in a packet of its own.
+        """Send all of ``data``. ``split`` is the number of bytes per packet; 0 sends all bytes at once.
 
         Raises:
-            ClientGone: nobody reads any more.
+            ClientGone: the client has disconnected.
         """
         self.check()
         try:
@@ -142,17 +142,17 @@ class Connection:
             raise ClientGone from None
 
     def wait(self, seconds: float) -> None:
-        """Sleep, but raise ClientGone as soon as the client leaves."""
+        """Sleep. Raises ClientGone as soon as the client disconnects."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             if not hasattr(select, "POLLRDHUP"):
-                time.sleep(min(left, LOOK_EVERY))
+                time.sleep(min(left, POLL_INTERVAL))
                 self.check()
             elif self._poll.poll(left * 1000):
                 raise ClientGone
 
     def check(self) -> None:
-        """Raise ClientGone if the client has closed (or half-closed) the connection."""
+        """Raise ClientGone if the client has closed or half-closed the connection."""
         for _, events in self._poll.poll(0):
             if events & GONE_EVENTS:
                 raise ClientGone
@@ -166,14 +166,14 @@ class Connection:
             return b""
 
     def reset(self) -> None:
-        """Close so that the client sees ECONNRESET."""
+        """Close the connection with RST, so that the client sees ECONNRESET."""
         self.closing = True
         with contextlib.suppress(OSError):
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.sock.close()
 
     def close(self) -> None:
-        """Close with FIN. What the client still sends is read first, or the kernel would send RST instead."""
+        """Close with FIN. Reads what the client still sends, because the kernel would send RST for unread bytes."""
         self.closing = True
         with contextlib.suppress(OSError):
             self.sock.shutdown(socket.SHUT_WR)
@@ -193,7 +193,7 @@ def head(status: int, headers: Mapping[str, str] | Iterable[tuple[str, str]]) ->
 
 
 def chunk(data: bytes) -> bytes:
-    """One piece of a chunked body; the last one for no data."""
+    """One chunk of a chunked body. Empty data makes the last chunk."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
@@ -202,12 +202,12 @@ def _parse_head(head: bytes) -> Request:
     try:
         method, target, version = lines[0].split(" ")
     except ValueError:
-        raise Malformed("no request line") from None
+        raise Malformed("the request line is malformed") from None
     headers: dict[str, str] = {}
     for line in lines[1:]:
         name, colon, value = line.partition(":")
         if not colon:
-            raise Malformed("no header")
+            raise Malformed("a header line has no colon")
         name, value = name.strip().lower(), value.strip()
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     url = urlsplit(target)

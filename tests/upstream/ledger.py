@@ -1,4 +1,4 @@
-"""What the vendor saw and what it would put on the bill."""
+"""The requests that the vendor saw, and the tokens that it would bill for each."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from typing import Any
 
 @dataclass
 class Bill:
-    """Tokens the vendor would charge for. ``input_tokens`` is the whole prompt, cached and cache-write
-    tokens included, and ``output_tokens`` includes reasoning: on both vendors, whatever their wire says."""
+    """The tokens that the vendor would charge for.
+
+    The counts mean the same for every vendor, whatever its format says: ``input_tokens`` is the whole prompt, which
+    includes cached tokens and cache-write tokens, and ``output_tokens`` includes reasoning tokens.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -23,12 +26,13 @@ class Bill:
 
 
 @dataclass
-class Seen:
-    """One request. Times are ``time.monotonic()``, which processes of one machine share.
+class SeenRequest:
+    """One request. Times are values of ``time.monotonic()``, which is the same clock in all processes of a machine.
 
-    ``outcome``: ``open`` while it is being answered, then ``answered``, ``refused`` (an HTTP error),
-    ``client_gone`` (the client left first), or the fault that ended it: ``hang``, ``reset``, ``close``,
-    ``end``, ``error``. ``billed`` is None when nothing would be charged.
+    ``outcome`` is ``open`` while the request is being answered. Afterwards it is ``answered``, ``rejected`` (an HTTP
+    error), ``client_gone`` (the client disconnected first), the fault that ended the answer (``hang``, ``reset``,
+    ``close``, ``end``, ``error``), or ``defect`` (the scripted vendor itself failed). ``billed`` is None when nothing
+    would be charged.
     """
 
     id: int
@@ -64,14 +68,14 @@ class Seen:
 
 
 class Ledger:
-    """Every request, in order of arrival; thread-safe. ``limit`` forgets the oldest."""
+    """Every request, in order of arrival. Thread-safe. ``limit`` is the number of newest requests to keep."""
 
     def __init__(self, limit: int | None = None) -> None:
         self._changed = threading.Condition()
-        self._seen: deque[Seen] = deque(maxlen=limit)
+        self._seen: deque[SeenRequest] = deque(maxlen=limit)
         self._count = 0
 
-    def open(self, seen: Callable[[int], Seen]) -> Seen:
+    def open(self, seen: Callable[[int], SeenRequest]) -> SeenRequest:
         with self._changed:
             self._count += 1
             entry = seen(self._count)
@@ -79,8 +83,8 @@ class Ledger:
             self._changed.notify_all()
             return entry
 
-    def end(self, seen: Seen, outcome: str) -> None:
-        """The answer is over; the first outcome stays."""
+    def end(self, seen: SeenRequest, outcome: str) -> None:
+        """Record that the answer is over. The first recorded outcome stays."""
         with self._changed:
             if seen.outcome == "open":
                 seen.outcome = outcome
@@ -89,7 +93,7 @@ class Ledger:
                     seen.gone_at = seen.ended_at
             self._changed.notify_all()
 
-    def all(self) -> list[Seen]:
+    def all(self) -> list[SeenRequest]:
         with self._changed:
             return list(self._seen)
 
@@ -97,11 +101,13 @@ class Ledger:
         with self._changed:
             self._seen.clear()
 
-    def wait(self, ready: Callable[[list[Seen]], list[Seen]], count: int, timeout: float, what: str) -> list[Seen]:
-        """Wait until ``ready`` picks at least ``count`` requests; returns them.
+    def wait(
+        self, ready: Callable[[list[SeenRequest]], list[SeenRequest]], count: int, timeout: float, what: str
+    ) -> list[SeenRequest]:
+        """Wait until ``ready`` returns at least ``count`` of the requests, and return these.
 
         Raises:
-            TimeoutError: saying what was seen instead.
+            TimeoutError: with what was seen instead.
         """
         deadline = time.monotonic() + timeout
         with self._changed:
@@ -109,6 +115,6 @@ class Ledger:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     seen = [f"{entry.path} {entry.outcome} {entry.events_sent} events" for entry in self._seen]
-                    raise TimeoutError(f"after {timeout} s: wanted {count} {what}, saw {seen}")
+                    raise TimeoutError(f"expected {count} {what} within {timeout} s, saw {seen}")
                 self._changed.wait(left)
             return picked

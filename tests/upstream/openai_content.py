@@ -1,4 +1,4 @@
-"""What api.openai.com refuses in parts, tools and formats, in its own words."""
+"""Content parts, tools and response formats that api.openai.com rejects, with its own messages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from tests.upstream.refusal import Refused
+from tests.upstream.rejection import Rejected
 
 PARTS = {
     "user": ("text", "image_url", "input_audio", "file"),
@@ -21,44 +21,46 @@ MESSAGE_FIELDS = frozenset(
 )
 
 
-def refuse(message: str, param: str | None, code: str | None = "invalid_value") -> Refused:
-    return Refused(400, "invalid_request_error", message, param, code)
+def rejection(message: str, param: str | None, code: str | None = "invalid_value") -> Rejected:
+    return Rejected(400, "invalid_request_error", message, param, code)
 
 
 def check_content(body: dict[str, Any]) -> None:
     _parts(body["messages"])
-    _pairs(body["messages"])
+    _tool_calls_and_results(body["messages"])
     _tools(body)
     _format(body.get("response_format"))
 
 
 def _parts(messages: list[dict[str, Any]]) -> None:
     for index, message in enumerate(messages):
-        where = f"messages[{index}]"
+        path = f"messages[{index}]"
         for name in message:
             if name not in MESSAGE_FIELDS:
-                raise refuse(f"Unknown parameter: '{where}.{name}'.", f"{where}.{name}", "unknown_parameter")
+                raise rejection(f"Unknown parameter: '{path}.{name}'.", f"{path}.{name}", "unknown_parameter")
         content = message.get("content")
         if not isinstance(content, list):
             continue
         for number, part in enumerate(content):
-            place = f"{where}.content[{number}]"
+            part_path = f"{path}.content[{number}]"
             if part.get("type") not in PARTS.get(message["role"], ()):
-                raise refuse(f"Invalid value: '{part.get('type')}'.", f"{place}.type")
+                raise rejection(f"Invalid value: '{part.get('type')}'.", f"{part_path}.type")
             if part["type"] == "image_url":
                 url = part["image_url"]["url"]
                 if not re.match(r"https?://|data:image/(png|jpeg|gif|webp);base64,", url):
-                    raise refuse("Invalid image URL.", f"{place}.image_url.url", "invalid_image_url")
+                    raise rejection("Invalid image URL.", f"{part_path}.image_url.url", "invalid_image_url")
             if part["type"] == "file" and not {"file_data", "filename"} <= set(part["file"]):
-                raise refuse(f"Missing required parameter: '{place}.file.filename'.", f"{place}.file.filename")
+                raise rejection(
+                    f"Missing required parameter: '{part_path}.file.filename'.", f"{part_path}.file.filename"
+                )
 
 
-def _pairs(messages: list[dict[str, Any]]) -> None:
+def _tool_calls_and_results(messages: list[dict[str, Any]]) -> None:
     open_calls: list[str] = []
     for index, message in enumerate(messages):
         if message["role"] == "tool":
             if message["tool_call_id"] not in open_calls:
-                raise refuse(
+                raise rejection(
                     "Invalid parameter: messages with role 'tool' must be a response to a preceeding message with "
                     "'tool_calls'.",
                     f"messages.[{index}].role",
@@ -67,17 +69,17 @@ def _pairs(messages: list[dict[str, Any]]) -> None:
             open_calls.remove(message["tool_call_id"])
             continue
         if open_calls:
-            raise _dangling(index, open_calls)
+            raise _unanswered_calls(index, open_calls)
         for call in message.get("tool_calls") or ():
             if call["type"] == "function":
                 json.loads(call["function"]["arguments"])
             open_calls.append(call["id"])
     if open_calls:
-        raise _dangling(len(messages), open_calls)
+        raise _unanswered_calls(len(messages), open_calls)
 
 
-def _dangling(index: int, ids: list[str]) -> Refused:
-    return refuse(
+def _unanswered_calls(index: int, ids: list[str]) -> Rejected:
+    return rejection(
         "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'. "
         f"The following tool_call_ids did not have response messages: {', '.join(ids)}",
         f"messages.[{index}].role",
@@ -89,33 +91,33 @@ def _tools(body: dict[str, Any]) -> None:
     tools = body.get("tools")
     for name in ("tool_choice", "parallel_tool_calls"):
         if body.get(name) is not None and not tools:
-            raise refuse(
+            raise rejection(
                 f"Invalid value for '{name}': '{name}' is only allowed when 'tools' are specified.", name, None
             )
     for index, tool in enumerate(tools or ()):
         if tool.get("type") != "function":
             continue
-        function, where = tool["function"], f"tools[{index}].function"
+        function, path = tool["function"], f"tools[{index}].function"
         if not NAME.match(function.get("name", "")):
-            raise refuse(f"Invalid '{where}.name'.", f"{where}.name")
+            raise rejection(f"Invalid '{path}.name'.", f"{path}.name")
         if function.get("parameters", {"type": "object"}).get("type") != "object":
-            raise refuse(
-                "Invalid schema for function: must be object.", f"{where}.parameters", "invalid_function_parameters"
+            raise rejection(
+                "Invalid schema for function: must be object.", f"{path}.parameters", "invalid_function_parameters"
             )
         if function.get("strict"):
-            _strict(function.get("parameters", {}), f"{where}.parameters", "invalid_function_parameters")
+            _strict(function.get("parameters", {}), f"{path}.parameters", "invalid_function_parameters")
 
 
 def _format(format: Any) -> None:
     if format is None or format.get("type") != "json_schema":
         return
-    told = format["json_schema"]
-    if not NAME.match(told.get("name", "")):
-        raise refuse(
+    json_schema = format["json_schema"]
+    if not NAME.match(json_schema.get("name", "")):
+        raise rejection(
             "Missing required parameter: 'response_format.json_schema.name'.", "response_format.json_schema.name"
         )
-    if told.get("strict"):
-        _strict(told["schema"], "response_format", None)
+    if json_schema.get("strict"):
+        _strict(json_schema["schema"], "response_format", None)
 
 
 def _strict(schema: Any, param: str, code: str | None) -> None:
@@ -125,9 +127,9 @@ def _strict(schema: Any, param: str, code: str | None) -> None:
     elif isinstance(schema, dict):
         if schema.get("type") == "object":
             if schema.get("additionalProperties") is not False:
-                raise refuse("'additionalProperties' is required to be supplied and to be false.", param, code)
+                raise rejection("'additionalProperties' is required to be supplied and to be false.", param, code)
             if set(schema.get("required", ())) != set(schema.get("properties", {})):
-                raise refuse(
+                raise rejection(
                     "'required' is required to be supplied and to be an array including every key.", param, code
                 )
         for name, inner in schema.items():

@@ -1,4 +1,4 @@
-"""api.openai.com's chat completion formats, as recorded (tests/fixtures/upstream/openai)."""
+"""Answers, streams and errors in OpenAI's chat format, as recorded (tests/fixtures/upstream/openai)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from tests.upstream.answer import Answer, Asked, Event, text_of
+from tests.upstream.answer import Answer, CommonRequest, Event, text_of
 from tests.upstream.anthropic_wire import compact
 from tests.upstream.ledger import Bill
 from tests.upstream.openai_rules import REASONING_MODELS
-from tests.upstream.refusal import Refused
+from tests.upstream.rejection import Rejected
 from tests.upstream.steps import Step
 from tests.upstream.wire import DATED, identifier, overlay
 
@@ -21,9 +21,9 @@ STOP_REASONS = {
     "stop_sequence": "stop",
     "max_tokens": "length",
     "tool_use": "tool_calls",
-    "refusal": "stop",  # a refusal of the model is a plain stop with message.refusal
+    "refusal": "stop",  # when the model refuses, OpenAI sends a plain stop with message.refusal
 }
-KINDS: dict[int, tuple[str, str, str | None]] = {
+ERRORS: dict[int, tuple[str, str, str | None]] = {
     400: ("invalid_request_error", "Invalid request.", None),
     401: ("invalid_request_error", "Incorrect API key provided.", "invalid_api_key"),
     403: (
@@ -43,7 +43,7 @@ KINDS: dict[int, tuple[str, str, str | None]] = {
 
 
 class OpenAI:
-    """``plain``: an OpenAI-compatible server without the vendor's extras (obfuscation, rate-limit headers)."""
+    """With ``plain``, an OpenAI-compatible server without OpenAI's own extras (obfuscation, rate-limit headers)."""
 
     name = "openai"
 
@@ -56,7 +56,7 @@ class OpenAI:
     def answer_id(self, serial: int) -> str:
         return identifier("chatcmpl-", serial, 29)
 
-    def asked(self, body: dict[str, Any]) -> Asked:
+    def common_request(self, body: dict[str, Any]) -> CommonRequest:
         choice = body.get("tool_choice")
         forced = "" if choice == "required" else None
         if isinstance(choice, dict) and choice.get("type") == "function":
@@ -64,7 +64,7 @@ class OpenAI:
         users = [message for message in body["messages"] if message.get("role") == "user"]
         stop = body.get("stop") or ()
         limit = body.get("max_completion_tokens")
-        return Asked(
+        return CommonRequest(
             model=body["model"],
             max_tokens=limit if limit is not None else body.get("max_tokens"),
             stop=[stop] if isinstance(stop, str) else stop,
@@ -96,7 +96,7 @@ class OpenAI:
         }
 
     def reply(self, body: dict[str, Any], step: Step, answer: Answer, answer_id: str) -> dict[str, Any]:
-        document = self._head("chat.completion", body, step, answer_id)
+        document = self._first_fields("chat.completion", body, step, answer_id)
         document["choices"] = [_choice(number, step, answer, answer_id) for number in range(body.get("n") or 1)]
         if body.get("logprobs") is True:
             pieces = [piece for block in answer.blocks if block.kind == "text" for piece in block.pieces]
@@ -104,14 +104,14 @@ class OpenAI:
                 choice["logprobs"] = logprobs(pieces, body)
         if step.usage is not None:
             document["usage"] = _usage(step, answer)
-        document.update(self._foot(body))
+        document.update(self._last_fields(body))
         return document
 
     def events(self, body: dict[str, Any], step: Step, answer: Answer, answer_id: str) -> list[Event]:
         options = body.get("stream_options") or {}
         wants_usage = bool(options.get("include_usage"))
         obfuscated = not self.plain and options.get("include_obfuscation", True)
-        head = self._head("chat.completion.chunk", body, step, answer_id) | self._foot(body)
+        head = self._first_fields("chat.completion.chunk", body, step, answer_id) | self._last_fields(body)
         events: list[Event] = []
 
         def add(
@@ -129,7 +129,7 @@ class OpenAI:
         finish = STOP_REASONS.get(answer.stop, answer.stop)
         usage = _usage(step, answer) if step.usage is not None else None
         for delta, piece, text in deltas:
-            for number in range(count):  # the choices of n > 1 are interleaved
+            for number in range(count):  # with n > 1 the chunks of the choices are interleaved
                 choice = _delta(number, delta)
                 if body.get("logprobs") is True:
                     choice["logprobs"] = logprobs([text] if text else [], body)
@@ -146,23 +146,23 @@ class OpenAI:
     def terminal(self, event: bytes) -> bool:
         return event.startswith(b"data: [DONE]")
 
-    def error(self, refused: Refused, request_id: str) -> bytes:
-        error = {"message": refused.message, "type": refused.kind, "param": refused.param, "code": refused.code}
+    def error(self, rejected: Rejected, request_id: str) -> bytes:
+        error = {"message": rejected.message, "type": rejected.kind, "param": rejected.param, "code": rejected.code}
         return json.dumps({"error": error}, indent=2, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
-    def error_event(self, refused: Refused, request_id: str) -> bytes:
-        error = {"message": refused.message, "type": refused.kind, "param": refused.param, "code": refused.code}
+    def error_event(self, rejected: Rejected, request_id: str) -> bytes:
+        error = {"message": rejected.message, "type": rejected.kind, "param": rejected.param, "code": rejected.code}
         return self.event("", compact({"error": error}))
 
     def event(self, kind: str, data: bytes) -> bytes:
         return b"data: %b\n\n" % data
 
-    def kind_of(self, status: int) -> tuple[str, str, str | None]:
+    def error_of(self, status: int) -> tuple[str, str, str | None]:
         default = ("server_error" if status >= 500 else "invalid_request_error", "Error", None)
-        return KINDS.get(status, default)
+        return ERRORS.get(status, default)
 
     def bill(self, reply: dict[str, Any]) -> Bill:
-        """What a recorded reply (or the last chunk with usage) says it cost."""
+        """The usage that a recorded reply reports. For a stream, ``reply`` has the last usage that it sent."""
         usage = reply.get("usage") or {}
         details = usage.get("prompt_tokens_details") or {}
         return Bill(
@@ -173,11 +173,11 @@ class OpenAI:
             reasoning_tokens=(usage.get("completion_tokens_details") or {}).get("reasoning_tokens") or 0,
         )
 
-    def _head(self, kind: str, body: dict[str, Any], step: Step, answer_id: str) -> dict[str, Any]:
+    def _first_fields(self, kind: str, body: dict[str, Any], step: Step, answer_id: str) -> dict[str, Any]:
         model = step.served_model or (body["model"] if self.plain else DATED.get(body["model"], body["model"]))
         return {"id": answer_id, "object": kind, "created": int(time.time()), "model": model}
 
-    def _foot(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _last_fields(self, body: dict[str, Any]) -> dict[str, Any]:
         if self.plain:
             return {"system_fingerprint": "fp_compatible"}
         fingerprint = None if REASONING_MODELS.match(body["model"]) else "fp_5050236cbd"
@@ -226,7 +226,7 @@ def logprobs(pieces: Iterable[str], body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _deltas(answer: Answer, answer_id: str) -> list[tuple[dict[str, Any], bool, str]]:
-    """(delta, whether it is an output token, its text). Reasoning is never shown, only counted."""
+    """(delta, whether it is an output token, its text) for each delta. Reasoning is counted but never sent."""
     shown = [block for block in answer.blocks if block.kind != "thinking"]
     deltas: list[tuple[dict[str, Any], bool, str]] = []
     first: dict[str, Any] = {"role": "assistant", "content": "", "refusal": None}
@@ -249,7 +249,7 @@ def _deltas(answer: Answer, answer_id: str) -> list[tuple[dict[str, Any], bool, 
             name = "refusal" if block.kind == "refusal" else "content"
             deltas += [({name: piece}, True, piece if name == "content" else "") for piece in block.pieces]
     if calls == 1 and shown[0].kind == "tool":
-        # A single call comes in the same chunk as the role.
+        # The start of a single call comes in the same chunk as the role.
         merged = {**first, **deltas[0][0], "refusal": None}
         return [(merged, False, ""), *deltas[1:]]
     return [(first, False, ""), *deltas]

@@ -1,7 +1,7 @@
-"""Recordings, sent as they were recorded.
+"""Recorded answers, which are sent as they were recorded.
 
-``Step(replay="anthropic/streaming/tool_use_response.sse")`` or, for a file of request and response pairs,
-``"anthropic/recorded/NAME.json#1"`` for the second response.
+Use ``Step(replay="anthropic/streaming/tool_use_response.sse")``. A file of request and response pairs needs the
+number of the pair: ``"anthropic/recorded/NAME.json#1"`` is the second response.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FIXTURES = Path(__file__).parent.parent / "fixtures" / "upstream"
 
 @dataclass(frozen=True)
 class Recording:
-    """``events`` for a stream, else ``body``. ``reply`` is a JSON object that holds the last known usage."""
+    """``events`` of a stream, or ``body`` of a plain answer. ``reply`` is a JSON object with the last known usage."""
 
     status: int
     events: list[Event] | None
@@ -27,11 +27,11 @@ class Recording:
 
 
 def load(name: str) -> Recording:
-    """Raises FileNotFoundError; ValueError for a name outside the fixtures."""
+    """The recording in a file. Raises FileNotFoundError, and ValueError for a path outside the fixtures folder."""
     name, _, number = name.partition("#")
     path = (FIXTURES / name).resolve()
     if FIXTURES.resolve() not in path.parents:
-        raise ValueError("not a fixture")
+        raise ValueError(f"{name} is outside {FIXTURES}")
     status, content = 200, path.read_bytes()
     if path.suffix == ".json":
         document = json.loads(content)
@@ -71,7 +71,7 @@ def _data(block: bytes) -> dict[str, Any]:
 
 
 def _text(value: dict[str, Any]) -> str:
-    """The text of one event, either vendor's."""
+    """The text of one event of any format."""
     delta = value.get("delta")
     if isinstance(delta, dict):
         return delta.get("text") or ""

@@ -1,6 +1,6 @@
-"""``POST /v1/responses`` of the scripted vendor: what api.openai.com refuses, and its ladder of events.
+"""``POST /v1/responses`` of the scripted vendor: which requests it rejects, and the events of its streams.
 
-From the recordings and examples behind the fixtures, and from the types of openai 3.52.
+Sources: the recordings and examples that the fixtures come from, and the types of openai 3.52.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from typing import Any
 from openai.types.responses import response_create_params
 
 from tests.upstream import openai_rules
-from tests.upstream.answer import Answer, Asked, Block, Event, count_prompt, strings
+from tests.upstream.answer import Answer, Block, CommonRequest, Event, count_prompt, strings
 from tests.upstream.anthropic_wire import compact
 from tests.upstream.ledger import Bill
 from tests.upstream.openai_wire import OpenAI
-from tests.upstream.refusal import House, Refused, is_int
+from tests.upstream.rejection import Account, Rejected, is_int
 from tests.upstream.steps import Step
 from tests.upstream.wire import DATED, identifier, overlay
 
 FIELDS = frozenset(typing.get_type_hints(response_create_params.ResponseCreateParamsStreaming))
 COUNT_FIELDS = FIELDS - {"stream", "stream_options", "store", "max_output_tokens", "temperature", "top_p", "include"}
-LEAST_TOKENS = 16
-# What this vendor encrypted itself, and takes back.
+MIN_OUTPUT_TOKENS = 16
+# The first characters of the reasoning that this vendor encrypted itself. It accepts no other encrypted content.
 ENCRYPTED = "gAAAAABscripted"
+# The request fields that a response repeats, with their defaults.
 _ECHOED: dict[str, Any] = {
     "instructions": None,
     "max_output_tokens": None,
@@ -44,73 +45,77 @@ _ECHOED: dict[str, Any] = {
 }
 
 
-def check(body: dict[str, Any], house: House, *, counting: bool = False) -> None:
+def check(body: dict[str, Any], account: Account, *, counting: bool = False) -> None:
     for name in ("model", "input"):
         if name not in body and not body.get("previous_response_id"):
-            raise _refuse(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
+            raise _rejection(f"Missing required parameter: '{name}'.", name, "missing_required_parameter")
     for name in body:
-        if name not in (COUNT_FIELDS if counting else FIELDS) | house.fields:
-            raise _refuse(f"Unknown parameter: '{name}'.", name, "unknown_parameter")
+        if name not in (COUNT_FIELDS if counting else FIELDS) | account.fields:
+            raise _rejection(f"Unknown parameter: '{name}'.", name, "unknown_parameter")
     model = body["model"]
-    if not openai_rules.KNOWN_MODELS.match(model) and model not in house.models:
-        raise Refused(
+    if not openai_rules.KNOWN_MODELS.match(model) and model not in account.models:
+        raise Rejected(
             400, openai_rules.INVALID, f"The requested model '{model}' does not exist.", "model", "model_not_found"
         )
-    most = body.get("max_output_tokens")
-    if most is not None and (not is_int(most) or most < LEAST_TOKENS):
-        raise _refuse(
+    limit = body.get("max_output_tokens")
+    if limit is not None and (not is_int(limit) or limit < MIN_OUTPUT_TOKENS):
+        raise _rejection(
             "Invalid 'max_output_tokens': integer below minimum value. "
-            f"Expected a value >= {LEAST_TOKENS}, but got {most} instead.",
+            f"Expected a value >= {MIN_OUTPUT_TOKENS}, but got {limit} instead.",
             "max_output_tokens",
             "integer_below_min_value",
         )
     if openai_rules.REASONING_MODELS.match(model):
         for name in ("temperature", "top_p"):
             if body.get(name) not in (None, 1):
-                raise _refuse(f"Unsupported parameter: '{name}' is not supported with this model.", name, None)
+                raise _rejection(f"Unsupported parameter: '{name}' is not supported with this model.", name, None)
     elif (body.get("reasoning") or {}).get("effort"):
-        raise _refuse("Unsupported parameter: 'reasoning.effort' is not supported with this model.", "reasoning", None)
+        raise _rejection(
+            "Unsupported parameter: 'reasoning.effort' is not supported with this model.", "reasoning", None
+        )
     for index, tool in enumerate(body.get("tools") or []):
         if tool.get("type") == "function" and "name" not in tool:
-            raise _refuse(f"Missing required parameter: 'tools[{index}].name'.", f"tools[{index}].name", None)
+            raise _rejection(f"Missing required parameter: 'tools[{index}].name'.", f"tools[{index}].name", None)
     _check_items(body.get("input"))
 
 
-def _check_items(given: Any) -> None:
-    if isinstance(given, str) or given is None:
+def _check_items(value: Any) -> None:
+    if isinstance(value, str) or value is None:
         return
     calls: set[str] = set()
-    for index, item in enumerate(given):
-        where = f"input[{index}]"
+    for index, item in enumerate(value):
+        path = f"input[{index}]"
         kind = item.get("type", "message")
         if kind == "message":
-            _check_content(item, where)
+            _check_content(item, path)
         elif kind == "function_call":
             calls.add(item["call_id"])
         elif kind == "function_call_output" and item["call_id"] not in calls:
-            raise _refuse(f"No tool call found for function call output with call_id {item['call_id']}.", "input", None)
+            raise _rejection(
+                f"No tool call found for function call output with call_id {item['call_id']}.", "input", None
+            )
         elif kind == "reasoning" and not (item.get("encrypted_content") or ENCRYPTED).startswith(ENCRYPTED):
-            raise _refuse("The encrypted content could not be verified.", where, "invalid_encrypted_content")
+            raise _rejection("The encrypted content could not be verified.", path, "invalid_encrypted_content")
 
 
-def _check_content(item: dict[str, Any], where: str) -> None:
+def _check_content(item: dict[str, Any], path: str) -> None:
     if item.get("role") not in ("user", "assistant", "system", "developer"):
-        raise _refuse(f"Invalid value: '{item.get('role')}'.", f"{where}.role", "invalid_value")
+        raise _rejection(f"Invalid value: '{item.get('role')}'.", f"{path}.role", "invalid_value")
     content = item.get("content")
     if content is None:
-        raise _refuse(f"Missing required parameter: '{where}.content'.", where, "missing_required_parameter")
+        raise _rejection(f"Missing required parameter: '{path}.content'.", path, "missing_required_parameter")
     known = ("output_text", "refusal") if item["role"] == "assistant" else ("input_text", "input_image", "input_file")
     for number, part in enumerate([] if isinstance(content, str) else content):
         if part.get("type") not in known:
-            raise _refuse(f"Invalid value: '{part.get('type')}'.", f"{where}.content[{number}]", "invalid_value")
+            raise _rejection(f"Invalid value: '{part.get('type')}'.", f"{path}.content[{number}]", "invalid_value")
 
 
-def _refuse(message: str, param: str | None, code: str | None) -> Refused:
-    return Refused(400, openai_rules.INVALID, message, param, code)
+def _rejection(message: str, param: str | None, code: str | None) -> Rejected:
+    return Rejected(400, openai_rules.INVALID, message, param, code)
 
 
 def count(body: dict[str, Any]) -> int:
-    """Input tokens of a request: the same for the same prompt, more for a longer one."""
+    """The input tokens of a request: the same for the same prompt, more for a longer one."""
     return count_prompt({"messages": [body.get(name) for name in ("input", "instructions", "tools")]})
 
 
@@ -118,13 +123,13 @@ class Responses(OpenAI):
     def answer_id(self, serial: int) -> str:
         return identifier("resp_", serial, 48).lower()
 
-    def asked(self, body: dict[str, Any]) -> Asked:
+    def common_request(self, body: dict[str, Any]) -> CommonRequest:
         choice = body.get("tool_choice")
         forced = "" if choice == "required" else None
         if isinstance(choice, dict) and choice.get("type") == "function":
             forced = choice["name"]
         tools = [tool for tool in body.get("tools") or [] if tool.get("type") == "function"]
-        return Asked(
+        return CommonRequest(
             model=body["model"],
             max_tokens=body.get("max_output_tokens"),
             forced=forced,
@@ -137,7 +142,7 @@ class Responses(OpenAI):
         return {
             **_head(body, step, answer_id, status),
             **facts,
-            "output": [_item(block, answer_id, at) for at, block in enumerate(_shown(body, answer))],
+            "output": [_item(block, answer_id, index) for index, block in enumerate(_visible_blocks(body, answer))],
             "usage": None if step.usage is None else _usage(body, step, answer),
         }
 
@@ -158,8 +163,8 @@ class Responses(OpenAI):
         opening = {**_head(body, step, answer_id, "in_progress"), "output": [], "usage": None}
         add("response.created", response=opening)
         add("response.in_progress", response=opening)
-        for at, block in enumerate(_shown(body, answer)):
-            _climb(add, block, _item(block, answer_id, at), at)
+        for index, block in enumerate(_visible_blocks(body, answer)):
+            _item_events(add, block, _item(block, answer_id, index), index)
         if step.done:
             final = self.reply(body, step, answer, answer_id)
             add(f"response.{final['status']}", response=final)
@@ -168,8 +173,8 @@ class Responses(OpenAI):
     def terminal(self, event: bytes) -> bool:
         return event.startswith((b"event: response.completed", b"event: response.incomplete"))
 
-    def error_event(self, refused: Refused, request_id: str) -> bytes:
-        error = {"code": refused.code, "message": refused.message, "param": refused.param}
+    def error_event(self, rejected: Rejected, request_id: str) -> bytes:
+        error = {"code": rejected.code, "message": rejected.message, "param": rejected.param}
         return self.event("error", compact({"type": "error", **error, "sequence_number": 99}))
 
     def event(self, kind: str, data: bytes) -> bytes:
@@ -180,15 +185,15 @@ class Responses(OpenAI):
         return Bill(input_tokens=usage.get("input_tokens") or 0, output_tokens=usage.get("output_tokens") or 0)
 
 
-def _last_user(given: Any) -> str:
-    if isinstance(given, str):
-        return given
-    users = [item for item in given or [] if item.get("role") == "user"]
+def _last_user(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    users = [item for item in value or [] if item.get("role") == "user"]
     return " ".join(strings(users[-1].get("content"))) if users else ""
 
 
-def _shown(body: dict[str, Any], answer: Answer) -> list[Block]:
-    """What has an item: reasoning only of a model that reasons."""
+def _visible_blocks(body: dict[str, Any], answer: Answer) -> list[Block]:
+    """The blocks that get an output item. Only a reasoning model has items for reasoning."""
     reasons = bool(openai_rules.REASONING_MODELS.match(body["model"]))
     return [block for block in answer.blocks if reasons or block.kind != "thinking"]
 
@@ -205,7 +210,7 @@ def _head(body: dict[str, Any], step: Step, answer_id: str, status: str) -> dict
         "model": step.served_model or DATED.get(body["model"], body["model"]),
         "previous_response_id": body.get("previous_response_id"),
         "service_tier": "default",
-        **{name: body[name] if body.get(name) is not None else told for name, told in _ECHOED.items()},
+        **{name: body[name] if body.get(name) is not None else default for name, default in _ECHOED.items()},
     }
 
 
@@ -215,18 +220,18 @@ def _ending(stop: str) -> tuple[str, dict[str, Any]]:
     return "completed", {"completed_at": int(time.time())}
 
 
-def _item(block: Block, answer_id: str, at: int, *, begun: bool = False) -> dict[str, Any]:
-    """An output item, whole or just ``begun``."""
-    tail = f"{answer_id[5:]}{at}"
-    status = "in_progress" if begun else "completed"
+def _item(block: Block, answer_id: str, index: int, *, started: bool = False) -> dict[str, Any]:
+    """An output item, either complete or as it is when it has just ``started``."""
+    tail = f"{answer_id[5:]}{index}"
+    status = "in_progress" if started else "completed"
     if block.kind == "thinking":
-        summary = [] if begun else [{"type": "summary_text", "text": block.whole}]
-        return {"id": f"rs_{tail}", "type": "reasoning", "encrypted_content": f"{ENCRYPTED}{at}", "summary": summary}
+        summary = [] if started else [{"type": "summary_text", "text": block.whole}]
+        return {"id": f"rs_{tail}", "type": "reasoning", "encrypted_content": f"{ENCRYPTED}{index}", "summary": summary}
     if block.kind == "tool":
-        arguments = "" if begun else block.whole
+        arguments = "" if started else block.whole
         named = {"call_id": f"call_{tail[-24:]}", "name": block.name}
         return {"id": f"fc_{tail}", "type": "function_call", "status": status, "arguments": arguments, **named}
-    content = [] if begun else [_part(block.kind, block.whole)]
+    content = [] if started else [_part(block.kind, block.whole)]
     return {"id": f"msg_{tail}", "type": "message", "status": status, "role": "assistant", "content": content}
 
 
@@ -236,30 +241,34 @@ def _part(kind: str, text: str) -> dict[str, Any]:
     return {"type": "output_text", "annotations": [], "logprobs": [], "text": text}
 
 
-def _climb(add: Any, block: Block, item: dict[str, Any], at: int) -> None:
-    place = {"item_id": item["id"], "output_index": at}
-    begun = {**item, "status": "in_progress", "content": [], "summary": [], "arguments": ""}
-    add("response.output_item.added", output_index=at, item={name: begun[name] for name in item})
+def _item_events(add: Any, block: Block, item: dict[str, Any], index: int) -> None:
+    """Add the events of one output item: added, its deltas, done."""
+    position = {"item_id": item["id"], "output_index": index}
+    started = {**item, "status": "in_progress", "content": [], "summary": [], "arguments": ""}
+    add("response.output_item.added", output_index=index, item={name: started[name] for name in item})
     if block.kind == "tool":
         for piece in block.pieces:
-            add("response.function_call_arguments.delta", piece, **place)
-        add("response.function_call_arguments.done", **place, arguments=block.whole)
+            add("response.function_call_arguments.delta", piece, **position)
+        add("response.function_call_arguments.done", **position, arguments=block.whole)
     elif block.kind == "thinking":
-        _climb_part(add, block, place | {"summary_index": 0}, "reasoning_summary", {"type": "summary_text", "text": ""})
+        _part_events(
+            add, block, position | {"summary_index": 0}, "reasoning_summary", {"type": "summary_text", "text": ""}
+        )
     else:
-        _climb_part(add, block, place | {"content_index": 0}, "content", _part(block.kind, ""))
-    add("response.output_item.done", output_index=at, item=item)
+        _part_events(add, block, position | {"content_index": 0}, "content", _part(block.kind, ""))
+    add("response.output_item.done", output_index=index, item=item)
 
 
-def _climb_part(add: Any, block: Block, place: dict[str, Any], rung: str, empty: dict[str, Any]) -> None:
-    said = "refusal" if block.kind == "refusal" else "text"
+def _part_events(add: Any, block: Block, position: dict[str, Any], event_part: str, empty: dict[str, Any]) -> None:
+    """Add the events of an item's only part: added, its deltas, done."""
+    text_field = "refusal" if block.kind == "refusal" else "text"
     kind = {"text": "output_text", "refusal": "refusal", "thinking": "reasoning_summary_text"}[block.kind]
     logprobs: dict[str, Any] = {"logprobs": []} if block.kind == "text" else {}
-    add(f"response.{rung}_part.added", **place, part=empty)
+    add(f"response.{event_part}_part.added", **position, part=empty)
     for piece in block.pieces:
-        add(f"response.{kind}.delta", piece, **place, **logprobs)
-    add(f"response.{kind}.done", **place, **{said: block.whole}, **logprobs)
-    add(f"response.{rung}_part.done", **place, part={**empty, said: block.whole})
+        add(f"response.{kind}.delta", piece, **position, **logprobs)
+    add(f"response.{kind}.done", **position, **{text_field: block.whole}, **logprobs)
+    add(f"response.{event_part}_part.done", **position, part={**empty, text_field: block.whole})
 
 
 def _usage(body: dict[str, Any], step: Step, answer: Answer) -> dict[str, Any]:

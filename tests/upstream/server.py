@@ -1,7 +1,7 @@
 """The scripted vendor: a threaded HTTP/1.1 server that answers as api.anthropic.com and api.openai.com do.
 
-One thread per connection; it works beside the tests in their process (``with Upstream() as upstream``) or on its own
-(``python -m tests.upstream``). ``Upstream`` is what tests hold.
+It has one thread per connection. It runs inside the test process (``with Upstream() as upstream``) or as a process of
+its own (``python -m tests.upstream``).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 
 from tests.upstream import routes
 from tests.upstream.http1 import ClientGone, Connection, Malformed, Request, head
-from tests.upstream.ledger import Bill, Ledger, Seen
-from tests.upstream.refusal import House, parse
+from tests.upstream.ledger import Bill, Ledger, SeenRequest
+from tests.upstream.rejection import Account, parse
 from tests.upstream.steps import Step, for_model
 
 ANTHROPIC_KEY = "sk-ant-scripted-vendor-key"
@@ -25,12 +25,12 @@ MAX_BODY = 64 * 1024 * 1024
 
 
 class Upstream:
-    """Thread-safe. ``keys`` None accepts the two keys above; an empty set accepts any key."""
+    """The server. Thread-safe. ``keys`` None accepts the two keys above; an empty set accepts any key."""
 
     def __init__(self, port: int = 0, keys: Iterable[str] | None = None, ledger_limit: int | None = None) -> None:
         self.keys = {ANTHROPIC_KEY, OPENAI_KEY} if keys is None else set(keys)
         self.ledger = Ledger(ledger_limit)
-        self.house = House(keys=set(self.keys))
+        self.account = Account(keys=set(self.keys))
         self.connections_seen = 0
         self._lock = threading.Lock()
         self._steps: list[list[Any]] = []  # [step, requests left]
@@ -41,7 +41,7 @@ class Upstream:
         self._listener: socket.socket | None = None
         self._port = port
 
-    # ---- life
+    # ---- start and stop
 
     def start(self) -> Upstream:
         listener = socket.socket()
@@ -54,7 +54,7 @@ class Upstream:
         return self
 
     def stop(self) -> None:
-        """Refuse connections and reset the open ones; ``start`` listens on the same port again."""
+        """Refuse new connections and end the open ones. ``start`` listens on the same port again."""
         listener, self._listener = self._listener, None
         if listener is not None:
             with contextlib.suppress(OSError):
@@ -74,50 +74,50 @@ class Upstream:
 
     @property
     def url(self) -> str:
-        """As ANTHROPIC_BASE_URL wants it."""
+        """The value for ANTHROPIC_BASE_URL."""
         return f"http://127.0.0.1:{self._port}"
 
     @property
     def openai_url(self) -> str:
-        """As OPENAI_BASE_URL wants it."""
+        """The value for OPENAI_BASE_URL."""
         return f"{self.url}/v1"
 
     @property
     def compatible_url(self) -> str:
-        """The base URL of an OpenAI-compatible server: any model, any key or none, none of the vendor's extras."""
+        """The base URL of an OpenAI-compatible server: any model, any key or none, without OpenAI's extra fields."""
         return f"{self.url}/compatible/v1"
 
     # ---- script
 
     def script(self, *steps: Step) -> None:
-        """Queue steps; each serves the first request it fits, in order."""
+        """Queue steps. A request gets the first step in the queue that serves its model and path."""
         with self._lock:
             self._steps += [[step, step.times or -1] for step in steps]
 
     def always(self, step: Step) -> None:
-        """What requests get that no script and no model name says anything about."""
+        """Set the step for requests that neither a queued step nor their model's name decides."""
         self._default = step
 
     def allow(self, *fields: str) -> None:
-        """Accept these body fields too, as a vendor does the day after a release."""
-        self.house.fields |= set(fields)
+        """Accept these body fields too, as if the vendor had added them with a release."""
+        self.account.fields |= set(fields)
 
     def serve(self, *models: str) -> None:
-        """Models with unusual names that exist here."""
-        self.house.models |= set(models)
+        """Make these models exist, whatever their names are."""
+        self.account.models |= set(models)
 
     def drop_connections(self, count: int) -> None:
-        """Reset the next ``count`` connections as soon as they are made."""
+        """Reset the next ``count`` connections as soon as they are accepted."""
         with self._lock:
             self._drop = count
 
     def close_connections(self, idle_only: bool = True) -> None:
-        """Close kept-alive connections, as vendors do whenever they like."""
+        """Close kept-alive connections, as a vendor may do at any time."""
         with self._lock:
-            victims = [
+            to_close = [
                 connection for number, connection in self._open.items() if not idle_only or number not in self._busy
             ]
-        for connection in victims:
+        for connection in to_close:
             connection.closing = True
             with contextlib.suppress(OSError):
                 connection.sock.shutdown(socket.SHUT_RDWR)
@@ -128,10 +128,10 @@ class Upstream:
             self._default, self._drop = Step(), 0
 
     def reset(self) -> None:
-        """As new, but for the connections."""
+        """Restore the initial state. Open connections stay."""
         self.clear_script()
         self.ledger.clear()
-        self.house = House(keys=set(self.keys))
+        self.account = Account(keys=set(self.keys))
 
     @property
     def unused_steps(self) -> list[Step]:
@@ -141,12 +141,12 @@ class Upstream:
     # ---- ledger
 
     @property
-    def requests(self) -> list[Seen]:
+    def requests(self) -> list[SeenRequest]:
         """Every request so far, in order of arrival."""
         return self.ledger.all()
 
     @property
-    def last(self) -> Seen:
+    def last(self) -> SeenRequest:
         return self.ledger.all()[-1]
 
     @property
@@ -154,12 +154,12 @@ class Upstream:
         with self._lock:
             return len(self._open)
 
-    def wait_requests(self, count: int, timeout: float = 5.0) -> list[Seen]:
-        """Until ``count`` requests have arrived. Raises TimeoutError, as all of these."""
+    def wait_requests(self, count: int, timeout: float = 5.0) -> list[SeenRequest]:
+        """Wait until ``count`` requests have arrived. Raises TimeoutError, as the other waiting methods do."""
         return self.ledger.wait(lambda seen: seen, count, timeout, "requests")
 
-    def wait_closed(self, count: int = 1, timeout: float = 5.0) -> list[Seen]:
-        """Until ``count`` requests have ended because the client left; their ``gone_at`` says when."""
+    def wait_closed(self, count: int = 1, timeout: float = 5.0) -> list[SeenRequest]:
+        """Wait until ``count`` requests have ended because the client disconnected. ``gone_at`` is the time of that."""
         return self.ledger.wait(
             lambda seen: [entry for entry in seen if entry.outcome == "client_gone"],
             count,
@@ -167,14 +167,14 @@ class Upstream:
             "abandoned requests",
         )
 
-    def wait_ended(self, count: int, timeout: float = 5.0) -> list[Seen]:
-        """Until ``count`` requests are over, however."""
+    def wait_ended(self, count: int, timeout: float = 5.0) -> list[SeenRequest]:
+        """Wait until ``count`` requests have ended in any way."""
         return self.ledger.wait(
             lambda seen: [entry for entry in seen if entry.outcome != "open"], count, timeout, "ended requests"
         )
 
     def billed(self) -> Bill:
-        """The sum of everything that would be on the vendor's bill."""
+        """The sum of all tokens that the vendor would bill."""
         total = Bill()
         for seen in self.requests:
             for name, value in vars(seen.billed or Bill()).items():
@@ -229,7 +229,7 @@ class Upstream:
             self._control(connection, request)
             return
         seen = self.ledger.open(
-            lambda number: Seen(
+            lambda number: SeenRequest(
                 id=number,
                 connection=connection.number,
                 method=request.method,
@@ -252,10 +252,10 @@ class Upstream:
         finally:
             self.ledger.end(seen, "defect")
 
-    # ---- for routes
+    # ---- called by the routes
 
     def take(self, model: str | None, path: str) -> Step:
-        """The step for this request. Raises ValueError when the model's name asks for nonsense."""
+        """The step for this request. Raises ValueError if the model's name has an unknown modifier."""
         with self._lock:
             for item in self._steps:
                 step, left = item
@@ -267,22 +267,23 @@ class Upstream:
         return for_model(model) or self._default
 
     def give_back(self, step: Step) -> None:
-        """The vendor refused the request itself: the step waits for the next one."""
+        """Put the step back for the next request, because the vendor itself rejected this one."""
         if step is not self._default and step.times:
             with self._lock:
                 self._steps.insert(0, [step, 1])
 
     def _control(self, connection: Connection, request: Request) -> None:
+        """Answer a request to the script or the ledger over HTTP."""
         status, document = 200, {}  # type: tuple[int, Any]
-        where = (request.method, request.path)
+        route = (request.method, request.path)
         try:
-            if where == ("POST", "/_script"):
+            if route == ("POST", "/_script"):
                 self.script(*[Step.from_json(item) for item in json.loads(request.body)])
-            elif where == ("DELETE", "/_script"):
+            elif route == ("DELETE", "/_script"):
                 self.clear_script()
-            elif where == ("GET", "/_ledger"):
+            elif route == ("GET", "/_ledger"):
                 document = [seen.to_json() for seen in self.requests]
-            elif where == ("DELETE", "/_ledger"):
+            elif route == ("DELETE", "/_ledger"):
                 self.ledger.clear()
             else:
                 status = 404

@@ -1,7 +1,7 @@
-"""What the vendor does next: ``Step``.
+"""``Step``: what the vendor does with one request.
 
-One step serves one request. A step says what is answered, how slowly, what goes
-wrong and how the bytes are laid on the wire; every field has a harmless default.
+A step says what the vendor answers, how slowly, what goes wrong, and how the bytes are sent. Every field has a
+harmless default. There are three ways to script steps, and short names for common ones:
 
     upstream.script(Step(text="Hello"), Step(status=529), Step(fault="reset", after=3))
     POST /_script  [{"text": "Hello"}, {"status": 529}, {"fault": "reset", "after": 3}]
@@ -19,36 +19,35 @@ from typing import Any
 
 FAULTS = frozenset(
     {
-        "hang",  # say nothing more until the client leaves
-        "stall",  # say nothing for `pause` seconds, then go on
-        "reset",  # RST
-        "close",  # FIN in the middle of the body: no last chunk, or fewer bytes than Content-Length
-        "end",  # a proper end of the body, but no terminal event (a plain answer: cut JSON, right length)
-        "error",  # an error event, then a proper end (a plain answer: a 500)
-        "malformed",  # an event that is no JSON, then go on
-        "huge",  # the answer has a word of `size` characters
-        "unknown",  # an event of a kind nobody knows, then go on
-        "inject",  # `data` as it is, then go on
-        "disorder",  # event number `after` comes two places later
-        "duplicate",  # event number `after` comes twice
+        "hang",  # send nothing more until the client disconnects
+        "stall",  # send nothing for `pause` seconds, then continue
+        "reset",  # end the connection with RST
+        "close",  # send FIN inside the body: the last chunk, or a part of Content-Length's bytes, is missing
+        "end",  # end the body properly, but without a terminal event (a plain answer: cut JSON, correct length)
+        "error",  # send an error event, then end properly (a plain answer: a 500)
+        "malformed",  # send an event that is not valid JSON, then continue
+        "huge",  # put a word of `size` characters into the answer
+        "unknown",  # send an event of an unknown type, then continue
+        "inject",  # send `data` unchanged, then continue
+        "disorder",  # send event number `after` two positions later
+        "duplicate",  # send event number `after` twice
     }
 )
 
 
 @dataclass(frozen=True)
 class Step:
-    """See the groups below. ``after`` places the fault: -1 before the headers, 0 right after them, n after
-    n events (a plain answer: after n bytes of its body)."""
+    """What the vendor does with one request. The comments below explain each group of fields."""
 
-    # which request it serves; `times` 0 serves for ever
+    # The requests that the step serves. With `times` 0 it is never used up.
     model: str | None = None
     path: str | None = None
     times: int = 1
 
-    # the answer: `pieces` are the deltas, else `text` by words, else `words` numbered words, else a default text.
-    # `echo` answers the last user text. `tools` are {"name", "input"} or {"name", "arguments": "raw JSON text"};
-    # `call_tools` n calls the first n tools the request offers. A stop reason of either vendor is understood;
-    # any other word is sent as it is.
+    # The answer. Its deltas are `pieces`, or else the words of `text`, or else `words` numbered words, or else a
+    # default text. `echo` answers with the last user text. `tools` are {"name", "input"} or
+    # {"name", "arguments": "raw JSON text"}; `call_tools` n calls the first n tools that the request offers.
+    # `stop_reason` may be a stop reason of either vendor, which is translated; any other word is sent unchanged.
     text: str | None = None
     pieces: Sequence[str] | None = None
     words: int | None = None
@@ -60,11 +59,11 @@ class Step:
     stop_reason: str | None = None
     id: str | None = None
     served_model: str | None = None
-    replay: str | None = None  # a file under tests/fixtures/upstream, sent as recorded
+    replay: str | None = None  # a file under tests/fixtures/upstream, which is sent as recorded
 
-    # tokens as billed (the whole prompt, whatever the wire says); `usage` is laid over the vendor's own usage object
-    # as it is (a value "absent" takes a key away), None leaves the object out; `usage_in_finish` puts OpenAI's into
-    # the last content chunk
+    # Tokens as they are billed: `input_tokens` is the whole prompt, whatever the vendor's format says. The values of
+    # `usage` overwrite those of the usage object that is sent; the value "absent" removes a key, and `usage` None
+    # removes the object. `usage_in_finish` puts OpenAI's usage into the last content chunk.
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_tokens: int = 0
@@ -73,56 +72,57 @@ class Step:
     reasoning_tokens: int | None = None
     usage: Mapping[str, Any] | None = field(default_factory=dict)
     usage_in_finish: bool = False
-    finish: bool = True  # send the finish_reason / message_delta
-    done: bool = True  # send [DONE] / message_stop
+    finish: bool = True  # whether to send the finish_reason or message_delta
+    done: bool = True  # whether to send [DONE] or message_stop
 
-    # an HTTP error (or a redirect) instead. `message` may hold {prompt}, {completion} and {key}: a hostile vendor
-    # echoes what it was sent. It is used for error events too.
+    # An HTTP error (or a redirect) instead of the answer. `message` may contain {prompt}, {completion} and {key},
+    # because a hostile vendor may echo what it was sent. Error events use `message` too.
     status: int | None = None
     message: str | None = None
     error_type: str | None = None
     error_code: str | None = None
     error_param: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: str | None = None  # instead of JSON, whatever the status
+    body: str | None = None  # replaces the JSON body, whatever the status is
 
-    # time, in seconds
+    # Delays in seconds.
     before_headers: float = 0.0
     before_first: float = 0.0
-    between: float = 0.0  # two events; a plain answer's body comes in 8 pieces
-    slow_headers: float = 0.0  # how long the header block takes, in 100 packets
+    between: float = 0.0  # between two events; a plain answer's body is sent in 8 pieces
+    slow_headers: float = 0.0  # the time to send the header block, which is sent in 100 packets
 
-    # what goes wrong
+    # What goes wrong. `after` says where: -1 before the headers, 0 right after them, n after n events (a plain answer:
+    # after n bytes of its body).
     fault: str | None = None
     after: int = 0
     pause: float = 1.0
     size: int = 1 << 20
     data: str = ""
 
-    # the wire
-    split: int = 0  # bytes per packet
+    # How the bytes are sent.
+    split: int = 0  # bytes per packet; 0 sends all bytes at once
     newline: str = "\n"
-    gzip: bool = False  # compressed, asked or not
-    chunked: bool = False  # a plain answer without Content-Length
+    gzip: bool = False  # compress, whether the client accepts it or not
+    chunked: bool = False  # send a plain answer without Content-Length
     content_type: str | None = None
-    duplicate_length: bool = False  # two Content-Length headers that disagree
-    interim: Sequence[int] = ()  # 100, 103 before the answer
-    then: str = ""  # "close" the idle connection right away; "close_on_next": when the next request comes
+    duplicate_length: bool = False  # send two different Content-Length headers
+    interim: Sequence[int] = ()  # interim statuses before the answer: 100, 103
+    then: str = ""  # "close" closes the idle connection right away, "close_on_next" when the next request comes
 
-    lenient: bool = False  # skip the vendor's checks of the body
+    lenient: bool = False  # skip the vendor's checks of the request body
 
     def __post_init__(self) -> None:
         if self.fault is not None and self.fault not in FAULTS:
-            raise ValueError(f"no such fault: {self.fault}")
+            raise ValueError(f"unknown fault {self.fault!r}; the faults are {sorted(FAULTS)}")
         if self.then not in ("", "close", "close_on_next"):
-            raise ValueError(f"no such then: {self.then}")
+            raise ValueError(f"unknown value {self.then!r} of `then`; use 'close' or 'close_on_next'")
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Step:
-        """Raises ValueError for a field that does not exist."""
+        """Raises ValueError if the document has an unknown field."""
         unknown = set(document) - {item.name for item in fields(cls)}
         if unknown:
-            raise ValueError(f"no such field of a step: {sorted(unknown)[0]}")
+            raise ValueError(f"a step has no field {sorted(unknown)[0]!r}")
         return cls(**document)
 
     def serves(self, model: str | None, path: str) -> bool:
@@ -132,12 +132,12 @@ class Step:
 
 
 def redirect(location: str, status: int = 307) -> Step:
-    """A redirect; vendors send none, so whoever follows one leaks a prompt and a key."""
+    """A redirect. Vendors send none, so a client that follows one leaks a prompt and a key."""
     return Step(status=status, headers={"location": location}, body="")
 
 
-#: Behaviours by the end of the model's name: ``gpt-slow``, ``claude-haiku-4-5-reset``. They may be refined:
-#: ``gpt-slow+words=5``.
+#: Steps by the last part of the model's name: ``gpt-slow``, ``claude-haiku-4-5-reset``. Modifiers change single
+#: fields: ``gpt-slow+words=5``.
 PRESETS: dict[str, Step] = {
     "slow": Step(words=20, between=0.1),
     "long": Step(words=200, between=0.01),
@@ -163,7 +163,7 @@ PRESETS: dict[str, Step] = {
 
 
 def for_model(name: str | None) -> Step | None:
-    """The behaviour a model's name asks for, or None. Raises ValueError for a modifier that does not exist."""
+    """The step that a model's name asks for, or None. Raises ValueError for an unknown modifier."""
     if not name:
         return None
     base, *modifiers = name.split("+")
@@ -179,5 +179,5 @@ def for_model(name: str | None) -> Step | None:
             values[key] = value
     unknown = set(values) - {item.name for item in fields(Step)}
     if unknown:
-        raise ValueError(f"no such field of a step: {sorted(unknown)[0]}")
+        raise ValueError(f"a step has no field {sorted(unknown)[0]!r}")
     return replace(step or Step(), **values)

@@ -1,4 +1,4 @@
-"""The scripted vendor misbehaves exactly as told."""
+"""The scripted vendor misbehaves exactly as it is scripted to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.upstream.conftest import CLAUDE, GPT, HELLO, claude_headers
 
 
 def post(vendor: Upstream, body: dict[str, Any], path: str = "/v1/chat/completions", **headers: str) -> socket.socket:
-    """A raw request; the answer is read from the socket."""
+    """Send a raw request. The caller reads the answer from the returned socket."""
     data = json.dumps(body).encode()
     sock = socket.create_connection(("127.0.0.1", int(vendor.url.rpartition(":")[2])), timeout=5)
     lines = [f"POST {path} HTTP/1.1", "host: x", f"authorization: Bearer {OPENAI_KEY}", f"content-length: {len(data)}"]
@@ -35,7 +35,9 @@ def read_all(sock: socket.socket) -> bytes:
     return data
 
 
-def test_an_error_event_comes_in_band(vendor: Upstream, claude: anthropic.Anthropic, gpt: openai.OpenAI) -> None:
+def test_an_error_event_is_sent_inside_the_stream(
+    vendor: Upstream, claude: anthropic.Anthropic, gpt: openai.OpenAI
+) -> None:
     step = Step(words=9, fault="error", after=5, status=529, message="Overloaded: {completion}")
     vendor.script(step, step)
     with pytest.raises(anthropic.APIStatusError, match="Overloaded: word1 word2") as caught:
@@ -59,7 +61,9 @@ FAULTS: list[tuple[Step, Any]] = [
 
 
 @pytest.mark.parametrize(("step", "error"), FAULTS)
-def test_faults_are_what_they_say(vendor: Upstream, gpt: openai.OpenAI, step: Step, error: Any) -> None:
+def test_the_sdk_sees_each_fault_as_the_expected_error(
+    vendor: Upstream, gpt: openai.OpenAI, step: Step, error: Any
+) -> None:
     vendor.script(step)
     with pytest.raises(error):
         list(gpt.with_options(timeout=0.3).chat.completions.create(model=GPT, messages=HELLO, stream=True))
@@ -79,7 +83,7 @@ HARMLESS = [
 
 
 @pytest.mark.parametrize("step", HARMLESS)
-def test_what_http_allows_is_understood(
+def test_variations_that_http_allows_do_not_disturb_the_sdks(
     vendor: Upstream, claude: anthropic.Anthropic, gpt: openai.OpenAI, step: Step
 ) -> None:
     vendor.script(step, step, step)
@@ -91,7 +95,7 @@ def test_what_http_allows_is_understood(
     assert [seen.outcome for seen in vendor.requests] == ["answered"] * 3
 
 
-def test_a_stream_may_end_without_its_end(vendor: Upstream) -> None:
+def test_a_stream_can_end_without_its_terminal_event(vendor: Upstream) -> None:
     body = {"model": GPT, "messages": HELLO, "stream": True}
     for step, end in [
         (Step(fault="end", after=2), b"}\n\n\r\n0\r\n\r\n"),
@@ -103,7 +107,7 @@ def test_a_stream_may_end_without_its_end(vendor: Upstream) -> None:
     assert [seen.outcome for seen in vendor.requests] == ["end", "answered", "answered"]
 
 
-def test_usage_can_be_anything(vendor: Upstream) -> None:
+def test_a_step_can_set_any_usage_value_while_the_bill_stays_true(vendor: Upstream) -> None:
     def usage(step: Step) -> Any:
         vendor.script(step)
         body = {"model": CLAUDE, "max_tokens": 99, "messages": HELLO}
@@ -119,20 +123,20 @@ def test_usage_can_be_anything(vendor: Upstream) -> None:
 @pytest.mark.parametrize(
     "step", [Step(fault="hang", after=-1), Step(fault="hang", after=0), Step(between=0.05, words=999)]
 )
-def test_a_client_that_leaves_is_noticed_at_once(vendor: Upstream, step: Step) -> None:
+def test_a_client_that_disconnects_is_noticed_at_once(vendor: Upstream, step: Step) -> None:
     vendor.script(step)
     sock = post(vendor, {"model": GPT, "messages": HELLO, "stream": True})
     vendor.wait_requests(1)
     time.sleep(0.1)
-    left = time.monotonic()
+    disconnected_at = time.monotonic()
     sock.close()
     seen = vendor.wait_closed(1, timeout=1)[0]
     assert seen.gone_at
-    assert seen.gone_at - left < 0.06
+    assert seen.gone_at - disconnected_at < 0.06
     assert vendor.wait_ended(1) == [seen]
 
 
-def test_connections_are_kept_and_told_apart(vendor: Upstream, claude: anthropic.Anthropic) -> None:
+def test_connections_are_kept_alive_and_numbered(vendor: Upstream, claude: anthropic.Anthropic) -> None:
     for _ in range(3):
         claude.messages.create(model=CLAUDE, max_tokens=9, messages=HELLO)
     assert len({seen.connection for seen in vendor.requests}) == 1
@@ -141,13 +145,13 @@ def test_connections_are_kept_and_told_apart(vendor: Upstream, claude: anthropic
     with pytest.raises(anthropic.APIConnectionError):
         claude.messages.create(model=CLAUDE, max_tokens=9, messages=HELLO)
     vendor.script(Step(then="close"))
-    for _ in range(2):  # an idle connection that was closed in time is simply replaced
+    for _ in range(2):  # the client replaces an idle connection that was closed before the next request
         claude.messages.create(model=CLAUDE, max_tokens=9, messages=HELLO)
         time.sleep(0.05)
     assert len({seen.connection for seen in vendor.requests}) == 3
 
 
-def test_a_vendor_that_is_down_refuses_connections_and_comes_back(vendor: Upstream, gpt: openai.OpenAI) -> None:
+def test_a_stopped_vendor_refuses_connections_until_it_is_started_again(vendor: Upstream, gpt: openai.OpenAI) -> None:
     def ask() -> Any:
         return gpt.chat.completions.create(model=GPT, messages=HELLO)
 

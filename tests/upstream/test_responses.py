@@ -1,4 +1,4 @@
-"""The scripted vendor's ``/v1/responses`` satisfies the official SDK, and refuses what the real one refuses."""
+"""The scripted vendor's ``/v1/responses`` works with the official SDK and rejects what the real vendor rejects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_an_answer_is_typed_and_its_usage_is_in_the_ledger(vendor: Upstream, gpt
     assert response.usage.input_tokens_details.cached_tokens == 3
 
 
-def test_a_stream_climbs_every_rung(vendor: Upstream, gpt: openai.OpenAI) -> None:
+def test_a_stream_has_numbered_events_and_every_kind_of_item(vendor: Upstream, gpt: openai.OpenAI) -> None:
     vendor.script(Step(thinking="Let me see", text="It is so", tools=[{"name": "look", "input": {"q": 1}}]))
     with gpt.responses.stream(model="gpt-5", input="Hello", tools=TOOLS) as stream:
         numbers = [event.sequence_number for event in stream]
@@ -33,7 +33,7 @@ def test_a_stream_climbs_every_rung(vendor: Upstream, gpt: openai.OpenAI) -> Non
     assert final.output_text == "It is so"
 
 
-def test_a_cut_answer_is_incomplete(vendor: Upstream, gpt: openai.OpenAI) -> None:
+def test_an_answer_cut_by_the_limit_is_incomplete(vendor: Upstream, gpt: openai.OpenAI) -> None:
     vendor.script(Step(words=50))
     response = gpt.responses.create(model=GPT, input="Hello", max_output_tokens=16)
     assert response.incomplete_details is not None
@@ -53,12 +53,12 @@ def test_a_cut_answer_is_incomplete(vendor: Upstream, gpt: openai.OpenAI) -> Non
         {"input": [{"type": "reasoning", "id": "rs", "summary": [], "encrypted_content": "carried:messages:x"}]},
     ],
 )
-def test_what_openai_refuses_is_refused(gpt: openai.OpenAI, wrong: dict[str, Any]) -> None:
+def test_requests_that_openai_rejects_are_rejected(gpt: openai.OpenAI, wrong: dict[str, Any]) -> None:
     with pytest.raises(openai.BadRequestError):
         gpt.responses.create(**{"model": GPT, "input": "Hello", **wrong})
 
 
-def test_a_failing_stream_ends_with_an_error(vendor: Upstream, gpt: openai.OpenAI) -> None:
+def test_a_failing_stream_ends_with_an_error_event(vendor: Upstream, gpt: openai.OpenAI) -> None:
     vendor.script(Step(words=9, fault="error", after=6))
     kinds = [event.type for event in gpt.responses.create(model=GPT, input="Hello", stream=True)]
     assert kinds[-1] == "error" and "response.completed" not in kinds

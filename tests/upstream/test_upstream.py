@@ -1,4 +1,4 @@
-"""The scripted vendor satisfies the official SDKs, and refuses what the real ones refuse."""
+"""The scripted vendor works with the official SDKs and rejects what the real vendors reject."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_an_openai_stream_accumulates_to_the_same_completion(vendor: Upstream, g
     assert streamed.choices[0].finish_reason == "tool_calls"
 
 
-def test_openai_chunks_are_as_recorded(vendor: Upstream, gpt: openai.OpenAI) -> None:
+def test_openai_chunks_have_the_recorded_form(vendor: Upstream, gpt: openai.OpenAI) -> None:
     options: Any = {"include_usage": True}
     chunks = list(gpt.chat.completions.create(model=GPT, messages=HELLO, stream=True, stream_options=options))
     assert chunks[0].choices[0].delta.role == "assistant"
@@ -101,7 +101,7 @@ def test_openai_chunks_are_as_recorded(vendor: Upstream, gpt: openai.OpenAI) -> 
     assert "usage" not in bare[-1].to_dict()
 
 
-def test_the_answer_obeys_max_tokens_and_stop_sequences(vendor: Upstream, gpt: openai.OpenAI) -> None:
+def test_the_answer_is_cut_at_max_tokens_and_stop_sequences(vendor: Upstream, gpt: openai.OpenAI) -> None:
     completion = gpt.chat.completions.create(model=GPT, messages=HELLO, max_tokens=3)
     assert (completion.choices[0].message.content, completion.choices[0].finish_reason) == ("The quick brown", "length")
     body = {"model": CLAUDE, "max_tokens": 99, "messages": HELLO, "stop_sequences": ["fox j"]}
@@ -120,7 +120,9 @@ def test_the_answer_obeys_max_tokens_and_stop_sequences(vendor: Upstream, gpt: o
         ({"messages": []}, "messages: at least one message is required"),
     ],
 )
-def test_anthropic_refuses_in_its_own_words(claude: anthropic.Anthropic, extra: dict[str, Any], message: str) -> None:
+def test_anthropic_rejects_with_its_own_messages(
+    claude: anthropic.Anthropic, extra: dict[str, Any], message: str
+) -> None:
     with pytest.raises(anthropic.BadRequestError, match=message) as caught:
         claude.messages.create(model=CLAUDE, max_tokens=9, messages=HELLO, extra_body=extra)
     assert caught.value.type == "invalid_request_error"
@@ -137,18 +139,20 @@ def test_anthropic_refuses_in_its_own_words(claude: anthropic.Anthropic, extra: 
         ({"model": GPT, "temperature": 9}, "decimal_above_max_value", "temperature"),
     ],
 )
-def test_openai_refuses_in_its_own_words(gpt: openai.OpenAI, arguments: Any, code: str, param: str) -> None:
+def test_openai_rejects_with_its_own_codes(gpt: openai.OpenAI, arguments: Any, code: str, param: str) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         gpt.chat.completions.create(**{"messages": HELLO, **arguments})
     assert (caught.value.code, caught.value.param, caught.value.type) == (code, param, "invalid_request_error")
 
 
-def test_a_step_waits_when_the_vendor_refuses_the_request_itself(vendor: Upstream, gpt: openai.OpenAI) -> None:
+def test_a_step_is_kept_for_the_next_request_when_the_vendor_rejects_this_one(
+    vendor: Upstream, gpt: openai.OpenAI
+) -> None:
     vendor.script(Step(text="Patience"))
     with pytest.raises(openai.NotFoundError):
         gpt.chat.completions.create(model="llama3", messages=HELLO)
     assert gpt.chat.completions.create(model=GPT, messages=HELLO).choices[0].message.content == "Patience"
-    assert [seen.outcome for seen in vendor.requests] == ["refused", "answered"]
+    assert [seen.outcome for seen in vendor.requests] == ["rejected", "answered"]
 
 
 def test_keys_and_versions_are_checked(vendor: Upstream, claude: anthropic.Anthropic, gpt: openai.OpenAI) -> None:
@@ -159,14 +163,14 @@ def test_keys_and_versions_are_checked(vendor: Upstream, claude: anthropic.Anthr
     assert caught.value.code == "invalid_api_key"
     headers = {"authorization": f"Bearer {ANTHROPIC_KEY}"}
     body = {"model": CLAUDE, "max_tokens": 9, "messages": HELLO}
-    refused = httpx2.post(f"{vendor.url}/v1/messages", json=body, headers=headers)
-    assert refused.status_code == 400
-    assert "anthropic-version" in refused.json()["error"]["message"]
+    rejected = httpx2.post(f"{vendor.url}/v1/messages", json=body, headers=headers)
+    assert rejected.status_code == 400
+    assert "anthropic-version" in rejected.json()["error"]["message"]
     old = httpx2.post(f"{vendor.url}/v1/messages", json=body | {"temperature": 0.2}, headers=claude_headers())
     assert old.status_code == 200
 
 
-def test_models_and_token_counts(claude: anthropic.Anthropic, gpt: openai.OpenAI) -> None:
+def test_models_and_token_counts_are_served(claude: anthropic.Anthropic, gpt: openai.OpenAI) -> None:
     assert claude.messages.count_tokens(model=CLAUDE, messages=HELLO).input_tokens > 0
     assert claude.models.list().data[0].type == "model"
     assert gpt.models.retrieve("gpt-4o").owned_by == "system"
@@ -177,7 +181,7 @@ def test_models_and_token_counts(claude: anthropic.Anthropic, gpt: openai.OpenAI
 
 
 @pytest.mark.parametrize(
-    ("status", "theirs", "ours"),
+    ("status", "anthropic_error", "openai_error"),
     [
         (429, anthropic.RateLimitError, openai.RateLimitError),
         (500, anthropic.InternalServerError, openai.InternalServerError),
@@ -185,15 +189,20 @@ def test_models_and_token_counts(claude: anthropic.Anthropic, gpt: openai.OpenAI
         (403, anthropic.PermissionDeniedError, openai.PermissionDeniedError),
     ],
 )
-def test_scripted_errors_raise_the_sdks_classes(
-    vendor: Upstream, claude: anthropic.Anthropic, gpt: openai.OpenAI, status: int, theirs: Any, ours: Any
+def test_scripted_errors_raise_the_sdks_own_classes(
+    vendor: Upstream,
+    claude: anthropic.Anthropic,
+    gpt: openai.OpenAI,
+    status: int,
+    anthropic_error: Any,
+    openai_error: Any,
 ) -> None:
     step = Step(status=status, headers={"retry-after": "7"}, message="You said: {prompt} with {key}")
     vendor.script(step, step)
-    with pytest.raises(theirs, match="You said: Hello there with sk-ant") as caught:
+    with pytest.raises(anthropic_error, match="You said: Hello there with sk-ant") as caught:
         claude.messages.create(model=CLAUDE, max_tokens=9, messages=HELLO)
     assert caught.value.response.headers["retry-after"] == "7"
-    with pytest.raises(ours, match="You said: Hello there"):
+    with pytest.raises(openai_error, match="You said: Hello there"):
         gpt.chat.completions.create(model=GPT, messages=HELLO)
 
 
@@ -206,7 +215,7 @@ def test_a_models_name_can_be_the_script(vendor: Upstream, gpt: openai.OpenAI) -
     assert ask("gpt-4o+words=2+stop_reason=max_tokens").finish_reason == "length"
     with pytest.raises(openai.InternalServerError):
         ask("gpt-4o-overloaded")
-    with pytest.raises(openai.BadRequestError, match="no such field"):
+    with pytest.raises(openai.BadRequestError, match="a step has no field"):
         ask("gpt-4o+nonsense=1")
 
 
@@ -217,20 +226,20 @@ RECORDED: list[tuple[str, Callable[[Any], bool]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "holds"), RECORDED)
-def test_recordings_are_replayed_as_they_are(vendor: Upstream, name: str, holds: Callable[[Any], bool]) -> None:
+@pytest.mark.parametrize(("name", "check"), RECORDED)
+def test_recordings_are_replayed_unchanged(vendor: Upstream, name: str, check: Callable[[Any], bool]) -> None:
     vendor.script(Step(replay=name))
     path = "/v1/messages" if name.startswith("anthropic") else "/v1/chat/completions"
     body = {"model": CLAUDE if path == "/v1/messages" else GPT, "messages": HELLO, "max_tokens": 9, "stream": True}
     headers = claude_headers() if path == "/v1/messages" else {"authorization": f"Bearer {OPENAI_KEY}"}
     response = httpx2.post(vendor.url + path, json=body, headers=headers)
     assert response.headers["content-type"].startswith("text/event-stream")
-    assert holds(response.content)
+    assert check(response.content)
     assert vendor.last.billed
     assert vendor.last.billed.output_tokens > 1
 
 
-def test_a_redirect_is_one(vendor: Upstream) -> None:
+def test_a_redirect_is_sent_as_a_redirect(vendor: Upstream) -> None:
     vendor.script(redirect("http://127.0.0.1:1/elsewhere"))
     headers = {"authorization": f"Bearer {OPENAI_KEY}"}
     body = {"model": GPT, "messages": HELLO}
@@ -238,7 +247,7 @@ def test_a_redirect_is_one(vendor: Upstream) -> None:
     assert (response.status_code, response.headers["location"]) == (307, "http://127.0.0.1:1/elsewhere")
 
 
-def test_it_is_scripted_over_http_too(vendor: Upstream, gpt: openai.OpenAI) -> None:
+def test_the_vendor_can_be_scripted_over_http(vendor: Upstream, gpt: openai.OpenAI) -> None:
     def control(method: str, path: str, document: Any = None) -> Any:
         data = None if document is None else json.dumps(document).encode()
         request = urllib.request.Request(f"{vendor.url}{path}", data=data, method=method)

@@ -1,18 +1,18 @@
-"""What the server needs from a vendor: one object per vendor, no state."""
+"""What the server needs from a vendor's format. There is one object per format, without state."""
 
 from __future__ import annotations
 
 import string
 from typing import Any, Protocol
 
-from tests.upstream.answer import Answer, Asked, Event
+from tests.upstream.answer import Answer, CommonRequest, Event
 from tests.upstream.ledger import Bill
-from tests.upstream.refusal import Refused
+from tests.upstream.rejection import Rejected
 from tests.upstream.steps import Step
 
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 
-#: The dated names under which vendors serve these aliases.
+#: Model aliases and the dated names under which the vendors serve them.
 DATED = {
     "gpt-4o": "gpt-4o-2024-08-06",
     "gpt-4o-mini": "gpt-4o-mini-2024-07-18",
@@ -28,7 +28,7 @@ DATED = {
 class Vendor(Protocol):
     name: str
 
-    def asked(self, body: dict[str, Any]) -> Asked: ...
+    def common_request(self, body: dict[str, Any]) -> CommonRequest: ...
 
     def headers(self, request_id: str, serial: int) -> dict[str, str]: ...
 
@@ -42,19 +42,19 @@ class Vendor(Protocol):
 
     def terminal(self, event: bytes) -> bool: ...
 
-    def error(self, refused: Refused, request_id: str) -> bytes: ...
+    def error(self, rejected: Rejected, request_id: str) -> bytes: ...
 
-    def error_event(self, refused: Refused, request_id: str) -> bytes: ...
+    def error_event(self, rejected: Rejected, request_id: str) -> bytes: ...
 
     def event(self, kind: str, data: bytes) -> bytes: ...
 
-    def kind_of(self, status: int) -> tuple[str, str, str | None]: ...
+    def error_of(self, status: int) -> tuple[str, str, str | None]: ...
 
     def bill(self, reply: dict[str, Any]) -> Bill: ...
 
 
 def identifier(prefix: str, serial: int, length: int) -> str:
-    """``prefix`` and ``length`` characters that look random, differ for every serial and are always the same."""
+    """``prefix`` and ``length`` characters that look random. They depend on ``serial`` only and differ for each."""
     number = serial * 0x9E3779B97F4A7C15 % 2**64 * 0xD1B54A32D192ED03 + serial
     characters = []
     for _ in range(length - 5):
@@ -68,6 +68,6 @@ def identifier(prefix: str, serial: int, length: int) -> str:
 
 
 def overlay(usage: dict[str, Any], step: Step) -> dict[str, Any]:
-    """The step's own usage values over the honest ones; the value "absent" takes the key away."""
+    """``usage`` with the step's values instead of the true ones. The value "absent" removes a key."""
     merged = {**usage, **(step.usage or {})}
     return {name: value for name, value in merged.items() if value != "absent"}

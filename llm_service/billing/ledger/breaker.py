@@ -1,5 +1,5 @@
-"""The way to Redis: one script over one connection of the process (``redis_pipe``), short time-outs, and a breaker
-so that a dead one is not waited for."""
+"""How the ledger reaches Redis: one script, one connection per process (``redis_pipe``), short time-outs, and a
+circuit breaker, so that calls do not wait for a dead server."""
 
 from __future__ import annotations
 
@@ -22,14 +22,12 @@ SCRIPT: Final = Path(__file__).with_name("ledger.lua").read_text(encoding="utf-8
 log = logging.getLogger(__name__)
 _SHA: Final = sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
-
-# Seconds that a busy server may take, and that are waited for one which did not answer when it was asked last.
-PATIENCE: Final = 1.0
-LOOK: Final = 0.1
+REDIS_TIMEOUT: Final = 1.0  # seconds; a busy server may take this long
+PROBE_TIMEOUT: Final = 0.1  # seconds; for a server that did not answer the last time
 
 
-def client(url: str, timeout: float = PATIENCE) -> Redis:
-    """A client as ``Ledger`` needs it: no wait beyond ``timeout`` seconds, and nothing is sent twice by itself."""
+def client(url: str, timeout: float = REDIS_TIMEOUT) -> Redis:
+    """Return a client as ``Ledger`` needs it: it waits at most ``timeout`` seconds and never retries a command."""
     made: Redis = Redis.from_url(
         url,
         socket_timeout=timeout,
@@ -41,7 +39,7 @@ def client(url: str, timeout: float = PATIENCE) -> Redis:
 
 
 class RedisAway(Exception):
-    """Redis did not answer. ``asked`` False: nothing was sent, so nothing can have happened there."""
+    """Redis did not answer. If ``asked`` is False, nothing was sent, so Redis cannot have changed anything."""
 
     def __init__(self, asked: bool) -> None:
         super().__init__("Redis did not answer")
@@ -49,16 +47,17 @@ class RedisAway(Exception):
 
 
 class Gate:
-    """Runs the script. After a failure one call per ``pause`` seconds looks for Redis, for at most ``LOOK`` seconds,
-    and tries again if it is there; all others fail at once.
+    """Runs the script, with a circuit breaker.
 
-    A command is never sent twice by itself, and every operation of the script bears being repeated by its caller.
+    After a failure one call per ``pause`` seconds probes Redis for at most ``PROBE_TIMEOUT`` seconds, and runs if
+    Redis answers. All other calls fail at once. The gate never repeats a command. Callers may: every operation of
+    the script can be repeated without harm.
     """
 
     def __init__(self, redis: Redis, prefix: str, now_ms: Callable[[], int] | None = None, pause: float = 1.0) -> None:
         self.prefix = prefix
         pool = getattr(redis, "connection_pool", None)
-        # A cluster's client has many: its commands go their own ways.
+        # The client of a cluster has several pools and must send its commands itself.
         self._send: Callable[..., Any] = redis.execute_command if pool is None else Pipe(pool).ask
         self._pool = pool
         self._key = f"{prefix}:leases"
@@ -69,24 +68,24 @@ class Gate:
 
     @property
     def available(self) -> bool:
-        """Whether Redis answered when it was asked last."""
+        """Whether Redis answered the last command."""
         return self._try_at is None
 
     def run(self, operation: str, *arguments: str | bytes | int) -> Any:
-        """The script's reply. Raises RedisAway."""
+        """Run an operation of the script and return its reply. Raises RedisAway."""
         now = "" if self._now_ms is None else self._now_ms()
         return self.ask("EVALSHA", _SHA, 1, self._key, self.prefix, operation, now, *arguments)
 
     def ask(self, *command: str | bytes | int) -> Any:
-        """Redis' answer, unless it is known to be away. Raises RedisAway."""
+        """Return Redis' answer. If Redis is known to be unavailable, it is not asked. Raises RedisAway."""
         if self._try_at is not None and not self._may_try():
             raise RedisAway(asked=False)
         sent = False
         try:
             if self._try_at is not None:
-                self._look()
+                self._probe()
             sent = True
-            reply = self._asked(command)
+            reply = self._send_with_script(command)
         except (RedisError, OSError) as error:
             self.failures += 1
             if self._try_at is None:
@@ -98,21 +97,21 @@ class Gate:
             self._try_at = None
         return reply
 
-    def _asked(self, command: tuple[str | bytes | int, ...]) -> Any:
+    def _send_with_script(self, command: tuple[str | bytes | int, ...]) -> Any:
         try:
             return self._send(*command)
-        except NoScriptError:  # a server that has started since: before anything else it looks at what it remembers
+        except NoScriptError:  # the server was restarted: it must first check which counters it still has
             self._send("EVAL", SCRIPT, 1, self._key, self.prefix, "wake", "")
             return self._send(*command)
 
-    def _look(self) -> None:
-        """Raises RedisError, OSError: nobody is there."""
+    def _probe(self) -> None:
+        """Raises RedisError or OSError if the server does not answer."""
         if not isinstance(self._pool, ConnectionPool):
             return
-        limits = {"socket_timeout": LOOK, "socket_connect_timeout": LOOK}
+        limits = {"socket_timeout": PROBE_TIMEOUT, "socket_connect_timeout": PROBE_TIMEOUT}
         connection = self._pool.connection_class(**{**self._pool.connection_kwargs, **limits})
         try:
-            connection.connect()  # greets the server: an answer is waited for
+            connection.connect()  # includes a greeting, so it waits for an answer
             connection.send_command("PING")
             connection.read_response()
         finally:

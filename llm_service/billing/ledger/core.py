@@ -1,4 +1,4 @@
-"""The ledger as one worker uses it. What it promises: the package's docstring."""
+"""The ledger as one worker uses it. Its invariants are in the package's docstring."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from llm_service.billing.ledger.values import (
     Settlement,
     bounded,
     encode,
-    money_place,
-    refusal,
+    money_key,
+    rejection,
 )
 from llm_service.core.errors import Rejected, Unavailable
 from llm_service.core.ids import new_id
 
 TICK: Final = 2.0  # seconds between two renewals
-_BATCH: Final = 100  # calls in one script call: Redis serves nobody else meanwhile
+_BATCH: Final = 100  # calls in one run of the script; Redis serves no other client meanwhile
 
 
 @dataclass(slots=True, eq=False)
 class _Live:
-    """A call of this worker: enough to hold it again should Redis forget it."""
+    """A call of this worker, with what is needed to hold it again if Redis loses the hold."""
 
     checks: tuple[Check, ...]
     encoded: bytes
     record: bytes
-    held: bool = False  # Redis has said so
-    maybe_held: bool = False  # Redis was asked, and did not answer
+    held: bool = False  # Redis has confirmed the hold
+    maybe_held: bool = False  # Redis was asked but did not answer
 
     @property
     def money(self) -> bool:
@@ -47,13 +47,14 @@ class _Live:
 
 
 class Ledger:
-    """Give each worker its own, with a ``worker_id`` never used before; greenlets and threads may share it.
-    One that was made before a fork is another worker's in each process, under an id and on a connection of its own.
+    """Each worker has one, with a ``worker_id`` that was never used before. Greenlets and threads may share it.
 
-    ``redis``: as ``ledger.client`` makes it (bytes, short time-outs, no retries). ``workers``: how many share a
-    quota while Redis is away. ``without_redis``: whether a call that has a budget is then refused (``closed``) or
-    made (``open``), counted when Redis is back. ``retry_seconds``: how often a dead Redis is tried. ``now_ms`` is
-    for tests: None is Redis' own clock.
+    A ledger that was created before a fork acts as another worker in each process, with another id and connection.
+
+    ``redis``: from ``ledger.client`` (bytes, short time-outs, no retries). ``workers``: how many workers share a
+    quota while Redis is unavailable. ``without_redis``: whether a call with a budget is then rejected (``closed``)
+    or sent (``open``) and counted when Redis is back. ``retry_seconds``: how often a dead Redis is probed.
+    ``now_ms`` is for tests; None means Redis' own clock.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Ledger:
 
     @property
     def worker_id(self) -> str:
-        """Who owns this process' claims."""
+        """The owner of this process' claims. It changes after a fork."""
         process = os.getpid()
         if process != self._process:
             self._worker_id, self._process = new_id(), process
@@ -90,7 +91,7 @@ class Ledger:
 
     @property
     def available(self) -> bool:
-        """Whether Redis answered when it was asked last."""
+        """Whether Redis answered the last command."""
         return self._gate.available
 
     @property
@@ -101,14 +102,14 @@ class Ledger:
     # -- a call --
 
     def hold(self, call_id: str, checks: Iterable[Check], record: bytes) -> Held:
-        """Take what the call may need of every limit, or of none. One round trip; a repeat is harmless.
+        """Take what the call may need of every limit, or take nothing. One round trip; a repeat is harmless.
 
-        ``record`` comes back from ``reap`` should this worker die: what its row needs, free of content.
+        ``record`` is what the call's row needs, without content. If this worker dies, ``reap`` returns it.
 
         Raises:
-            BudgetExceeded, RateLimited: the first check that does not admit it.
-            Unavailable: it has a budget, and Redis is away or its counters are not built yet.
-            ValueError: two checks of one kind, scope and period.
+            BudgetExceeded, RateLimited: a check does not admit the call; the first such check is reported.
+            Unavailable: the call has a budget, and Redis is unavailable or its counters are not built yet.
+            ValueError: two checks have the same kind, scope and period.
         """
         checks = tuple(checks)
         known = self._live.get(call_id)
@@ -120,9 +121,9 @@ class Ledger:
         except RedisAway as away:
             return self._hold_without_redis(call_id, live, away)
         if reply[0] == 0:
-            raise refusal(checks[int(reply[1]) - 1], int(reply[2]), int(reply[3]))
+            raise rejection(checks[int(reply[1]) - 1], int(reply[2]), int(reply[3]))
         if reply[0] == 2:
-            raise self._closed()
+            raise self._budget_unavailable()
         self._share.clear()
         live.held = True
         self._live[call_id] = live
@@ -136,9 +137,9 @@ class Ledger:
         try:
             for check in live.checks:
                 if check.amount > check.quota:
-                    raise refusal(check, check.quota, -1)
+                    raise rejection(check, check.quota, -1)
             if live.money and self.without_redis == "closed":
-                raise self._closed()
+                raise self._budget_unavailable()
             with self._lock:
                 self._share.take(live.checks, self._parallel)
                 self._live[call_id] = live
@@ -150,7 +151,7 @@ class Ledger:
         self.admitted_without_redis += 1
         return Held(call_id, False, live.checks)
 
-    def _closed(self) -> Unavailable:
+    def _budget_unavailable(self) -> Unavailable:
         self.refused_without_redis += 1
         return Unavailable("The budget of this call cannot be checked at the moment.", retry_after=1)
 
@@ -161,28 +162,28 @@ class Ledger:
         )
 
     def settle(self, call_id: str, cost_nanousd: int, tokens: int, record: bytes, *, claimed: bool = False) -> bool:
-        """As ``settle_many``, of one call."""
+        """``settle_many`` for one call."""
         return self.settle_many([Settlement(call_id, cost_nanousd, tokens, record, claimed)])[0]
 
     def settle_many(self, settlements: Sequence[Settlement]) -> list[bool]:
-        """Give back what the calls held and count what they cost. One round trip for each 100; a repeat is harmless.
+        """Release what the calls held and count what they cost. One round trip per 100 calls; a repeat is harmless.
 
-        Of each: True if its row is to be written, with that very cost; False if it was settled before, by
-        whoever writes its row, or is neither held by this worker nor claimed. Redis away: True, and ``lost``
-        remembers it.
+        Returns for each call whether this worker must write its row, with exactly this cost. False means that it was
+        settled before, by a worker that writes its row, or that this worker neither holds nor claimed it. If Redis is
+        unavailable the result is True, and ``lost`` reports the call.
         """
-        told = [False] * len(settlements)
+        results = [False] * len(settlements)
         due: list[tuple[int, Settlement, _Live | None]] = []
         for index, item in enumerate(settlements):
             live = None if item.claimed else self._live.pop(item.call_id, None)
-            # What this worker has settled already it does not send again: Redis may not have heard of it yet.
+            # A call that this worker has already settled is not sent again: Redis may not know of that yet.
             if live is not None or item.claimed:
                 due.append((index, item, live))
         for start in range(0, len(due), _BATCH):
             batch = due[start : start + _BATCH]
-            for (index, _, _), mine in zip(batch, self._settle_batch(batch), strict=True):
-                told[index] = mine
-        return told
+            for (index, _, _), settled in zip(batch, self._settle_batch(batch), strict=True):
+                results[index] = settled
+        return results
 
     def _settle_batch(self, batch: Sequence[tuple[int, Settlement, _Live | None]]) -> list[bool]:
         arguments: list[str | bytes | int] = []
@@ -207,14 +208,15 @@ class Ledger:
     # -- every few seconds --
 
     def lost(self) -> Lost:
-        """What could not be settled so far. Their rows must be durable before ``recover``."""
+        """Return the calls that could not be settled so far. Their rows must be durable before ``recover``."""
         with self._lock:
             return Lost(frozenset(self._lost), self._uncounted)
 
     def recount(self) -> None:
-        """Have the counters built again: the log has a row that says another cost than was settled here.
+        """Request a rebuild, because the log has a row with another cost than the one settled here.
 
-        Before the call is reported as ``written``: should this worker die in between, another finds it out again.
+        Call it before the call is reported as ``written``: if this worker dies in between, another worker finds the
+        difference again.
         """
         try:
             self._gate.run("forget", "1")
@@ -223,13 +225,17 @@ class Ledger:
                 self._uncounted += 1
 
     def recover(self, lost: Lost) -> bool:
-        """Free what lost calls still hold. The log knows what they cost: if that was money, ``is_empty`` is
-        true from now on, in every worker, until a rebuild. False: Redis is (still) away."""
+        """Free what lost calls still hold. Return False while Redis is unavailable.
+
+        The log knows what these calls cost. If they cost money, ``is_empty`` is true from now on, in every worker,
+        until a rebuild.
+        """
         if not lost.ids and not lost.uncounted:
             return True
         ids = sorted(lost.ids)
         try:
-            # An empty batch when only money is missing. Freed and recounted in one step: never is too little held.
+            # The batch is empty if only money is missing. Freeing and recounting happen in one step, so that spent and
+            # held together are never too small.
             for start in range(0, max(1, len(ids)), _BATCH):
                 self._gate.run("forget", "1" if lost.uncounted else "", *ids[start : start + _BATCH])
         except RedisAway:
@@ -240,9 +246,10 @@ class Ledger:
         return True
 
     def renew(self, seen: Mapping[str, int]) -> None:
-        """Keep the leases of this worker's calls, with the output tokens each has had; those not named too.
+        """Renew the leases of all calls of this worker. ``seen``: output tokens so far; calls may be missing in it.
 
-        One round trip for each 100. What Redis has forgotten, or never knew, is held there again, whatever the quotas.
+        One round trip per 100 calls. A call that Redis has lost or never knew is held there again, whatever the
+        quotas are.
         """
         live = list(self._live)
         for start in range(0, len(live), _BATCH):
@@ -260,12 +267,12 @@ class Ledger:
             return
 
     def _hold_again(self, call_id: str, live: _Live) -> None:
-        """Redis has lost it, or a reaper has settled it: then the script does nothing."""
+        """Hold a call that Redis does not know. If a reaper has settled it, the script does nothing."""
         live.maybe_held = True
         try:
             self._hold(call_id, live, "force")
             live.held = True
-            if call_id not in self._live:  # settled in the meantime: this hold would be nobody's
+            if call_id not in self._live:  # it was settled meanwhile, so no worker would release this hold
                 self._gate.run("forget", "", call_id)
         except RedisAway:
             if call_id not in self._live:
@@ -274,10 +281,11 @@ class Ledger:
             raise
 
     def reap(self, limit: int = _BATCH) -> list[Reaped]:
-        """Calls whose lease has ended, claimed by this worker: no other reaper gets them for another lease.
+        """Claim the calls whose lease has ended and return them. No other reaper gets them before the claim ends.
 
-        Settle each with ``claimed=True``: nothing happens if its own worker came back, or was slow and settled it.
-        Of a call whose row the log has already, settle the row's own cost and tokens. Redis away: none.
+        A claim lasts as long as a lease. Settle each call with ``claimed=True``: nothing happens if its own worker
+        came back or settled it late. If the log already has the row of a call, settle the row's own cost and tokens.
+        Returns no calls while Redis is unavailable.
         """
         try:
             flat = self._gate.run("claim", self.worker_id, self._lease_ms, limit)
@@ -289,7 +297,7 @@ class Ledger:
         ]
 
     def unwritten(self, older_than: float, limit: int = 1_000) -> dict[str, bytes]:
-        """Records settled at least ``older_than`` seconds ago and not reported as ``written``, oldest first."""
+        """Return records settled at least ``older_than`` seconds ago and not reported as ``written``, oldest first."""
         try:
             flat = self._gate.run("unwritten", int(older_than * 1000), limit)
         except RedisAway:
@@ -297,7 +305,7 @@ class Ledger:
         return {flat[at].decode(): flat[at + 1] for at in range(0, len(flat), 2)}
 
     def written(self, ids: Iterable[str]) -> bool:
-        """The rows of these calls are durable. False: Redis is away; ``unwritten`` will name them again."""
+        """Report that these calls' rows are durable. False without Redis; ``unwritten`` then returns them again."""
         given = list(ids)
         try:
             for start in range(0, len(given), _BATCH):
@@ -309,23 +317,25 @@ class Ledger:
     # -- counters --
 
     def balances(self, scope: str, period: str) -> tuple[int, int]:
-        """(spent, held) in nano-dollars. Raises Unavailable."""
-        spent, held = self._asked("balance", money_place(scope, period))
+        """Return (spent, held) in nano-dollars. Raises Unavailable."""
+        spent, held = self._run("balance", money_key(scope, period))
         return int(spent), int(held)
 
     def is_empty(self) -> bool:
-        """Whether the counters have to be built: Redis is new, came back empty, or misses costs. Raises Unavailable."""
-        return not self._asked("epoch")
+        """Whether the counters must be built: Redis is new, was emptied, or lacks costs. Raises Unavailable."""
+        return not self._run("epoch")
 
     def begin_rebuild(self, epoch: str, seconds: int = 60) -> bool:
-        """Become the one process that builds the counters, for at most ``seconds``; call it before the log is read.
-        ``epoch`` is a new id. False: another does. Raises Unavailable."""
-        return bool(self._asked("begin", epoch, seconds))
+        """Become the one process that builds the counters, for at most ``seconds``. Call it before the log is read.
+
+        ``epoch`` is a new id. Returns False if another process builds them. Raises Unavailable.
+        """
+        return bool(self._run("begin", epoch, seconds))
 
     def counted(self) -> set[str]:
-        """Calls that are held or cost something here, whose rows a snapshot of the log, begun before, may or may not
-        have. Raises Unavailable."""
-        return {call_id.decode() for call_id in self._asked("counted")}
+        """Return the calls that are held or have a cost in Redis. A snapshot of the log that began before may or may
+        not have their rows. Raises Unavailable."""
+        return {call_id.decode() for call_id in self._run("counted")}
 
     def rebuild(
         self,
@@ -334,30 +344,30 @@ class Ledger:
         included: Collection[str] = (),
         resets_at_ms: Mapping[tuple[str, str], int] | None = None,
     ) -> bool:
-        """Make ``spent`` of (scope, period), as a snapshot of the log has it, the truth; others become 0.
+        """Set the spent amounts to ``spent``, by (scope, period), from a snapshot of the log. All others become 0.
 
-        Untouched: what live calls hold. Costs of calls in ``counted`` but not in ``included`` are added; of those in
-        ``included`` nothing is held any more.
-        ``resets_at_ms``: when a period ends, so that its counter is not kept for ever.
-        False: ``begin_rebuild`` of this epoch has run out, or was never called. Raises Unavailable.
+        What live calls hold does not change. The costs of calls in ``counted`` but not in ``included`` are added.
+        Calls in ``included`` hold nothing any more. ``resets_at_ms`` is the end of each period, so that its counter
+        is not kept for ever.
+        Returns False if ``begin_rebuild`` of this epoch has expired or was never called. Raises Unavailable.
         """
-        places = dict.fromkeys(self._counters(), (0, ""))
+        counters = dict.fromkeys(self._money_keys(), (0, ""))
         for (scope, period), nanodollars in spent.items():
             ends = (resets_at_ms or {}).get((scope, period))
-            places[money_place(scope, period)] = bounded(nanodollars), "" if ends is None else str(ends)
-        rows = [value for place, pair in places.items() for value in (place, *pair)]
-        return bool(self._asked("rebuild", epoch, len(places), *rows, *included))
+            counters[money_key(scope, period)] = bounded(nanodollars), "" if ends is None else str(ends)
+        rows = [value for counter_key, pair in counters.items() for value in (counter_key, *pair)]
+        return bool(self._run("rebuild", epoch, len(counters), *rows, *included))
 
-    def _counters(self) -> Iterator[str]:
-        """Places of money that Redis counts; of some more than once."""
+    def _money_keys(self) -> Iterator[str]:
+        """Yield the counter keys of money that Redis has. Some may be repeated."""
         cursor = b"0"
         while True:
-            cursor, *places = self._asked("places", cursor)
-            yield from map(bytes.decode, places)
+            cursor, *counter_keys = self._run("money_keys", cursor)
+            yield from map(bytes.decode, counter_keys)
             if cursor == b"0":
                 return
 
-    def _asked(self, operation: str, *arguments: str | bytes | int) -> Any:
+    def _run(self, operation: str, *arguments: str | bytes | int) -> Any:
         try:
             return self._gate.run(operation, *arguments)
         except RedisAway as away:

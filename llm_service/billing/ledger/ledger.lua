@@ -1,12 +1,12 @@
--- Every change of the ledger, each one call of this script: nothing else writes its keys.
--- KEYS[1]: any of the ledger's keys, it routes the call on a cluster. All share the hash tag in the prefix.
--- ARGV: prefix, operation, "now" in ms (empty: Redis' own clock), then what the operation takes.
+-- Every change of the ledger is one run of this script. Nothing else writes its keys.
+-- KEYS[1]: any key of the ledger; on a cluster it routes the call. All keys share the hash tag in the prefix.
+-- ARGV: prefix, operation, "now" in ms (empty: Redis' own clock), then the arguments of the operation.
 --
--- Amounts travel as decimal strings. Sums are made by HINCRBY, in 64 bits; what Lua itself adds and compares
--- stays below 2^53, and where a sum of two such numbers does not, rounding cannot make it fit a quota.
+-- Amounts are passed as decimal strings. HINCRBY adds in 64 bits. Numbers that Lua itself adds and compares stay
+-- below 2^53. The sum of two of them may exceed 2^53, but rounding cannot make such a sum fit a quota.
 
 local prefix, operation = ARGV[1], ARGV[2]
-local MOST = 9000000000000000
+local MAX_AMOUNT = 9000000000000000
 local MINUTE = 60000
 local DAY = 86400000
 
@@ -33,21 +33,22 @@ local function hold_key(id) return key('hold:' .. id) end
 local function reaped_key(id) return key('reaped:' .. id) end
 local function minute_key(minute, scope) return key('tokens:' .. whole(minute) .. ':' .. scope) end
 
--- A check is {kind, place, amount, quota, resets_at_ms or ''}; place is "<period>|<scope>" of money, else the scope.
+-- A check is {kind, counter key, amount, quota, resets_at_ms or ''}. The counter key of money is "<period>|<scope>",
+-- that of tokens and slots is the scope.
 
 local function keep_until(name, resets_at)
-  -- A day more than the period: for calls that outlive it, and for clocks that jump.
+  -- One day longer than the period, for calls that last beyond its end and for clocks that jump.
   if resets_at ~= '' then
     redis.call('PEXPIRE', name, whole(math.max(0, tonumber(resets_at) - now) + DAY))
   end
 end
 
--- Two buckets make the window: the minute before counts by the part of it that lies in the last 60 s.
-local function tokens_used(place, room)
+-- The window has two buckets. The previous minute counts in proportion to its part that lies in the last 60 s.
+local function tokens_used(counter_key, room)
   local minute = math.floor(now / MINUTE)
   local passed = (now - minute * MINUTE) / MINUTE
-  local current = tonumber(redis.call('GET', minute_key(minute, place)) or '0')
-  local before = tonumber(redis.call('GET', minute_key(minute - 1, place)) or '0')
+  local current = tonumber(redis.call('GET', minute_key(minute, counter_key)) or '0')
+  local before = tonumber(redis.call('GET', minute_key(minute - 1, counter_key)) or '0')
   local wait
   if current <= room then
     wait = before > 0 and (1 - (room - current) / before - passed) or 0
@@ -57,29 +58,29 @@ local function tokens_used(place, room)
   return current + math.ceil(before * (1 - passed)), math.max(0, math.ceil(wait * MINUTE))
 end
 
--- What is taken of the check's quota, and in how many ms there may be room for its amount (-1: never by time alone).
+-- Returns how much of the check's quota is taken, and in how many ms its amount may fit (-1: time alone never helps).
 local function used(check, room)
-  local kind, place = check[1], check[2]
-  if kind == 'tokens' then return tokens_used(place, math.max(0, room)) end
-  if kind == 'slots' then return redis.call('SCARD', key('slots:' .. place)), 1000 end
-  local money = key('money:' .. place)
+  local kind, counter_key = check[1], check[2]
+  if kind == 'tokens' then return tokens_used(counter_key, math.max(0, room)) end
+  if kind == 'slots' then return redis.call('SCARD', key('slots:' .. counter_key)), 1000 end
+  local money = key('money:' .. counter_key)
   local wait = check[5] == '' and -1 or math.max(0, tonumber(check[5]) - now)
   local values = redis.call('HMGET', money, 'spent', 'held')
   return tonumber(values[1] or '0') + tonumber(values[2] or '0'), wait
 end
 
 local function apply(id, check)
-  local kind, place, amount = check[1], check[2], check[3]
+  local kind, counter_key, amount = check[1], check[2], check[3]
   if kind == 'money' then
-    local money = key('money:' .. place)
+    local money = key('money:' .. counter_key)
     redis.call('HINCRBY', money, 'held', amount)
     keep_until(money, check[5])
   elseif kind == 'tokens' then
-    local bucket = minute_key(math.floor(now / MINUTE), place)
+    local bucket = minute_key(math.floor(now / MINUTE), counter_key)
     redis.call('INCRBY', bucket, amount)
     redis.call('PEXPIRE', bucket, 3 * MINUTE)
   else
-    redis.call('SADD', key('slots:' .. place), id)
+    redis.call('SADD', key('slots:' .. counter_key), id)
   end
 end
 
@@ -88,9 +89,9 @@ local function settled(id)
     or redis.call('EXISTS', reaped_key(id)) == 1
 end
 
--- Renewals and reapers come by every few seconds. If none did for half a lease, or time went backwards, the clock
--- has jumped or Redis was away: the leases say nothing about their owners then, and everyone gets a whole one.
-local function mind_the_clock(lease, regularly)
+-- Renewals and reapers run every few seconds. If none ran for half a lease, or if time went backwards, the clock has
+-- jumped or Redis was unavailable. Then the leases do not show which owners live, so every call gets a full new lease.
+local function handle_clock_jump(lease, regularly)
   local name = key('clock')
   local last = tonumber(redis.call('GET', name) or '0')
   local jumped = now - last > lease / 2 or now - last < -1000
@@ -101,8 +102,10 @@ local function mind_the_clock(lease, regularly)
   if jumped or regularly then redis.call('SET', name, whole(now)) end
 end
 
--- id, worker, lease ms, record, checks, mode: "check"; "open" admits money that cannot be checked; "force" admits all.
--- Returns {1, left of each check} | {0, index of the refusing check, left, wait ms} | {2}: money not known yet.
+-- Arguments: id, worker, lease ms, record, checks, mode. The mode is "check"; "open" admits calls whose money cannot be
+-- checked; "force" admits all.
+-- Returns {1, what is left of each check}, {0, index of the rejecting check, what is left, wait in ms}, or {2} if the
+-- spent money is not known yet.
 local function hold()
   local id, worker, lease, record, mode = ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[9]
   local name = hold_key(id)
@@ -121,69 +124,69 @@ local function hold()
     reply[index + 1] = whole(math.max(0, quota - taken - amount))
   end
   for _, check in ipairs(checks) do apply(id, check) end
-  mind_the_clock(lease, false)  -- else a jump there and back would leave a lease of the time between
+  handle_clock_jump(lease, false)  -- otherwise a jump there and back would leave a lease with a time of the jump
   redis.call('HSET', name, 'worker', worker, 'started', whole(now), 'record', record, 'checks', ARGV[8], 'seen', '0')
   redis.call('ZADD', LEASES, whole(now + lease), id)
   return reply
 end
 
--- tokens nil: what was held stays counted.
+-- If tokens is nil, the held tokens stay counted.
 local function release_tokens(check, started, tokens)
   if not tokens then return end
   local bucket = minute_key(math.floor(started / MINUTE), check[2])
   local held = redis.call('GET', bucket)
   if held then
-    local left = math.max(0, math.min(MOST, tonumber(held) - tonumber(check[3]) + tokens))
+    local left = math.max(0, math.min(MAX_AMOUNT, tonumber(held) - tonumber(check[3]) + tokens))
     redis.call('SET', bucket, whole(left), 'KEEPTTL')
   end
 end
 
--- Nothing of the call is held afterwards.
+-- Releases all that the call holds.
 local function release(id, checks, started, tokens)
   for _, check in ipairs(checks) do
-    local kind, place = check[1], check[2]
+    local kind, counter_key = check[1], check[2]
     if kind == 'money' then
-      local money = key('money:' .. place)
-      local amount = check[3] == '0' and '0' or '-' .. check[3]  -- "-0" is no integer to Redis
+      local money = key('money:' .. counter_key)
+      local amount = check[3] == '0' and '0' or '-' .. check[3]  -- Redis does not accept "-0" as an integer
       if redis.call('HINCRBY', money, 'held', amount) < 0 then redis.call('HSET', money, 'held', '0') end
     elseif kind == 'tokens' then
       release_tokens(check, started, tokens)
     else
-      redis.call('SREM', key('slots:' .. place), id)
+      redis.call('SREM', key('slots:' .. counter_key), id)
     end
   end
   redis.call('DEL', hold_key(id))
   redis.call('ZREM', LEASES, id)
 end
 
--- Its tokens stay counted, and nothing is spent.
+-- Releases a call without settling it: its tokens stay counted, and nothing is spent.
 local function drop(id)
   local hold = redis.call('HMGET', hold_key(id), 'checks', 'started')
   if hold[1] then release(id, cjson.decode(hold[1]), tonumber(hold[2]), nil) end
 end
 
--- exempt: a JSON list of places that the call does not count against, or ''.
+-- exempt: a JSON list of the counter keys that the call does not count against, or ''.
 local function spend(id, checks, cost, exempt)
-  local moneys, none = {}, {}
+  local charged, exempt_keys = {}, {}
   if exempt ~= '' then
-    for _, place in ipairs(cjson.decode(exempt)) do none[place] = true end
+    for _, counter_key in ipairs(cjson.decode(exempt)) do exempt_keys[counter_key] = true end
   end
   for _, check in ipairs(checks) do
-    if check[1] == 'money' and not none[check[2]] then
+    if check[1] == 'money' and not exempt_keys[check[2]] then
       local money = key('money:' .. check[2])
-      if number_at(money, 'spent') + tonumber(cost) >= MOST then
-        redis.call('HSET', money, 'spent', whole(MOST))
+      if number_at(money, 'spent') + tonumber(cost) >= MAX_AMOUNT then
+        redis.call('HSET', money, 'spent', whole(MAX_AMOUNT))
       else
         redis.call('HINCRBY', money, 'spent', cost)
       end
       keep_until(money, check[5])
-      moneys[#moneys + 1] = check[2]
+      charged[#charged + 1] = check[2]
     end
   end
-  if #moneys > 0 and cost ~= '0' then redis.call('HSET', COUNTED, id, cjson.encode({cost, moneys})) end
+  if #charged > 0 and cost ~= '0' then redis.call('HSET', COUNTED, id, cjson.encode({cost, charged})) end
 end
 
--- 1: settled by this; 0: was settled before, or is not this worker's any more.
+-- Returns 1 if this settled the call, 0 if it was settled before or no longer belongs to this worker.
 local function settle_one(worker, id, cost, tokens, record, claimed, known_checks, exempt)
   local hold = redis.call('HMGET', hold_key(id), 'checks', 'started', 'claim')
   local checks
@@ -192,7 +195,8 @@ local function settle_one(worker, id, cost, tokens, record, claimed, known_check
     checks = cjson.decode(hold[1])
     release(id, checks, tonumber(hold[2]), tonumber(tokens))
   else
-    -- Its own worker names the checks, and only once. What nobody settled, Redis never knew of, or has lost.
+    -- Only the call's own worker passes its checks, and only once. If nobody settled the call, Redis never knew of it
+    -- or has lost it.
     if known_checks == '' or settled(id) then return 0 end
     checks = cjson.decode(known_checks)
     for _, check in ipairs(checks) do
@@ -208,7 +212,7 @@ local function settle_one(worker, id, cost, tokens, record, claimed, known_check
   return 1
 end
 
--- worker, then of each: id, cost, tokens, record, claimed or '', checks or '', exempt or ''.
+-- Arguments: worker, then for each call: id, cost, tokens, record, claimed or '', checks or '', exempt or ''.
 local function settle()
   local replies = {}
   for at = 5, #ARGV, 7 do
@@ -219,28 +223,28 @@ local function settle()
   return replies
 end
 
--- A server that has started since may have come back with old counters, or as a replica that missed the last writes:
--- then they have to be built again. Only an append-only file has every write. Who may not ask INFO has to do without.
-local function mind_the_server()
-  local function says(section, pattern)
-    local told = redis.pcall('INFO', section)
-    return type(told) == 'string' and string.match(told, pattern)
+-- A server that was restarted may have old counters, and a replica that took over may lack the last writes. Then the
+-- counters must be rebuilt. Only an append-only file has every write. Without the right to INFO this is skipped.
+local function handle_restart()
+  local function info(section, pattern)
+    local text = redis.pcall('INFO', section)
+    return type(text) == 'string' and string.match(text, pattern)
   end
-  local run = says('server', 'run_id:(%x+)') or ''
+  local run = info('server', 'run_id:(%x+)') or ''
   local known = redis.call('GET', key('run'))
   if known == run then return 1 end
   redis.call('SET', key('run'), run)
-  local never_a_replica = says('replication', 'master_replid2:0+%s')
-  if known and not (never_a_replica and says('persistence', 'aof_enabled:1')) then
+  local never_a_replica = info('replication', 'master_replid2:0+%s')
+  if known and not (never_a_replica and info('persistence', 'aof_enabled:1')) then
     redis.call('DEL', EPOCH, REBUILDING)
   end
   return 1
 end
 
--- worker, lease ms, then id and seen of each. Returns the ids that are not held.
+-- Arguments: worker, lease ms, then id and seen of each call. Returns the ids that are not held.
 local function renew()
   local lease = tonumber(ARGV[5])
-  mind_the_clock(lease, true)
+  handle_clock_jump(lease, true)
   local reply = {}
   for at = 6, #ARGV, 2 do
     local id, name = ARGV[at], hold_key(ARGV[at])
@@ -255,11 +259,11 @@ local function renew()
   return reply
 end
 
--- worker, lease ms, limit. Returns id, record, seen, started of each hold that is the worker's to settle now.
+-- Arguments: worker, lease ms, limit. Returns id, record, seen, started of each hold that this worker must now settle.
 local function claim()
   local worker, lease = ARGV[4], tonumber(ARGV[5])
-  mind_the_server()
-  mind_the_clock(lease, true)
+  handle_restart()
+  handle_clock_jump(lease, true)
   local reply = {}
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', whole(now), 'LIMIT', 0, ARGV[6])) do
     local hold = redis.call('HMGET', hold_key(id), 'record', 'seen', 'started')
@@ -274,17 +278,17 @@ local function claim()
   return reply
 end
 
--- "1" if the log has costs that are not counted here, then ids that hold nothing any more. Counts nothing.
+-- Arguments: "1" if the log has costs that are not counted here, then the ids of calls to release. Counts no cost.
 local function forget()
   for at = 5, #ARGV do drop(ARGV[at]) end
-  -- A rebuild under way may have read the log too early: it starts again.
+  -- A running rebuild may have read the log too early, so it must start again.
   if ARGV[4] == '1' then redis.call('DEL', EPOCH, REBUILDING) end
   return 1
 end
 
--- ids whose rows are durable.
+-- Arguments: the ids of calls whose rows are durable.
 local function written()
-  -- While the counters are being built, which rows the log's snapshot has is not known: COUNTED keeps them.
+  -- While the counters are rebuilt it is unknown which rows the log's snapshot has, so COUNTED keeps the calls.
   local building = redis.call('EXISTS', REBUILDING) == 1
   for at = 4, #ARGV do
     redis.call('HDEL', UNWRITTEN, ARGV[at])
@@ -294,7 +298,7 @@ local function written()
   return 1
 end
 
--- older than ms, limit of each kind. Returns id, record of each, oldest first.
+-- Arguments: minimum age in ms, limit for each of the two kinds. Returns id, record of each, oldest first.
 local function unwritten()
   local reply = {}
   local function find(from, till)
@@ -304,24 +308,25 @@ local function unwritten()
     end
   end
   find('-inf', whole(now - tonumber(ARGV[4])))
-  find(whole(now + 1000), '+inf')  -- settled before the clock went back
+  find(whole(now + 1000), '+inf')  -- settled before the clock was set back
   return reply
 end
 
--- epoch, seconds.
+-- Arguments: epoch, seconds.
 local function begin()
   return redis.call('SET', REBUILDING, ARGV[4], 'NX', 'EX', ARGV[5]) and 1 or 0
 end
 
--- Calls whose rows a snapshot of the log may have: of those that cost something, and of those still held, which end
--- without Redis.
+-- Returns the calls whose rows a snapshot of the log may have: those that have a cost, and those that are still held,
+-- because they may end without Redis.
 local function counted()
   local ids = redis.call('HKEYS', COUNTED)
   for _, id in ipairs(redis.call('ZRANGE', LEASES, 0, -1)) do ids[#ids + 1] = id end
   return ids
 end
 
--- epoch, how many money keys, then key, spent, resets_at_ms or '' of each, then the ids the log's snapshot has.
+-- Arguments: epoch, number of counters, then counter key, spent, resets_at_ms or '' of each, then the ids of the calls
+-- in the log's snapshot.
 local function rebuild()
   if redis.call('GET', REBUILDING) ~= ARGV[4] then return 0 end
   local last = 5 + 3 * tonumber(ARGV[5])
@@ -329,21 +334,23 @@ local function rebuild()
   for at = last + 1, #ARGV do
     local id = ARGV[at]
     included[id] = true
-    -- A call that has its row is over: a reaper must not count it once more.
+    -- A call that has its row is over. A reaper must not count it again.
     drop(id)
   end
   local counted = redis.call('HGETALL', COUNTED)
   for at = 1, #counted, 2 do
     local id, entry = counted[at], cjson.decode(counted[at + 1])
     if not included[id] then
-      for _, place in ipairs(entry[2]) do more[place] = (more[place] or 0) + tonumber(entry[1]) end
+      for _, counter_key in ipairs(entry[2]) do
+        more[counter_key] = (more[counter_key] or 0) + tonumber(entry[1])
+      end
     end
     if redis.call('HEXISTS', UNWRITTEN, id) == 0 then redis.call('HDEL', COUNTED, id) end
   end
   for at = 6, last, 3 do
-    local place = ARGV[at]
-    local money = key('money:' .. place)
-    redis.call('HSET', money, 'spent', whole(math.min(MOST, tonumber(ARGV[at + 1]) + (more[place] or 0))))
+    local counter_key = ARGV[at]
+    local money = key('money:' .. counter_key)
+    redis.call('HSET', money, 'spent', whole(math.min(MAX_AMOUNT, tonumber(ARGV[at + 1]) + (more[counter_key] or 0))))
     keep_until(money, ARGV[at + 2])
   end
   redis.call('SET', EPOCH, ARGV[4])
@@ -356,8 +363,8 @@ local function balance()
   return {values[1] or '0', values[2] or '0'}
 end
 
--- cursor. Returns the next cursor, then places of money.
-local function places()
+-- Arguments: cursor. Returns the next cursor, then counter keys of money.
+local function money_keys()
   local head = key('money:')
   local pattern = string.gsub(head, '[%[%]*?\\]', '\\%0') .. '*'
   local found = redis.call('SCAN', ARGV[4], 'MATCH', pattern, 'COUNT', '1000')
@@ -368,14 +375,14 @@ end
 
 if operation == 'hold' then return hold() end
 if operation == 'settle' then return settle() end
-if operation == 'wake' then return mind_the_server() end
+if operation == 'wake' then return handle_restart() end
 if operation == 'renew' then return renew() end
 if operation == 'claim' then return claim() end
 if operation == 'forget' then return forget() end
 if operation == 'written' then return written() end
 if operation == 'unwritten' then return unwritten() end
 if operation == 'begin' then return begin() end
-if operation == 'places' then return places() end
+if operation == 'money_keys' then return money_keys() end
 if operation == 'rebuild' then return rebuild() end
 if operation == 'balance' then return balance() end
 if operation == 'counted' then return counted() end

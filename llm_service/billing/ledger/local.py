@@ -1,4 +1,4 @@
-"""Limits of this process alone, for when Redis is away: each worker grants its share of a quota."""
+"""Limits of this process alone, used while Redis is unavailable: each worker grants its share of a quota."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ import math
 import time
 from collections.abc import Callable, Iterable
 
-from llm_service.billing.ledger.values import WINDOW, Check, refusal
+from llm_service.billing.ledger.values import WINDOW, Check, rejection
 
 
 class LocalShare:
-    """``workers`` is how many share each quota: together they grant no more than the whole (but each at least 1).
+    """``workers`` is the number of workers that share each quota. Together they grant no more than the quota, but
+    each grants at least 1.
 
-    Whoever calls ``take`` sees to it that nobody else does meanwhile.
+    ``take`` must not be called concurrently; the caller ensures that.
     """
 
     def __init__(self, workers: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._workers, self._clock = max(1, workers), clock
-        self._tokens: dict[str, tuple[int, int, int]] = {}  # scope -> (minute, taken in it, in the one before)
+        self._tokens: dict[str, tuple[int, int, int]] = {}  # scope -> (minute, taken in it, taken in the minute before)
 
     def take(self, checks: Iterable[Check], live: Callable[[str], int]) -> None:
-        """Admit a call, or raise RateLimited. Money is not looked at. ``live(scope)``: parallel calls here now."""
+        """Admit a call, or raise RateLimited. Money is not checked. ``live(scope)``: calls that run in this worker."""
         checks = [check for check in checks if check.kind != "money"]
         for check in checks:
             share = max(1, check.quota // self._workers) if check.quota else 0
             taken = live(check.scope) if check.kind == "slots" else self._taken(check.scope)
             if taken + check.amount > share:
-                raise refusal(check, max(0, share - taken), WINDOW * 1000 if check.kind == "tokens" else 1000)
+                raise rejection(check, max(0, share - taken), WINDOW * 1000 if check.kind == "tokens" else 1000)
         for check in checks:
             if check.kind == "tokens":
                 minute, current, before = self._buckets(check.scope)
@@ -45,5 +46,5 @@ class LocalShare:
         return current + math.ceil(before * (1 - passed))
 
     def clear(self) -> None:
-        """Redis counts again."""
+        """Forget all counts, because Redis counts again."""
         self._tokens.clear()

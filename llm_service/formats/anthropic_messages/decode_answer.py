@@ -1,4 +1,4 @@
-"""Anthropic Messages, the upstream's side: plain answers and errors in."""
+"""Anthropic Messages, the upstream's side: plain answers, usage and errors as values of this service."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from llm_service.core import identifiers
 from llm_service.core.call import Call
 from llm_service.core.content import Part, RedactedThinking, Refusal, Text, Thinking, ToolCall
 from llm_service.core.errors import (
@@ -46,9 +47,10 @@ _IN_BAND: decoding.Kinds = (
 
 
 def read_usage(given: Any, characters: int, call: Call | None) -> Usage:
-    """The vendor's usage object, estimated where it is missing or cannot be believed.
+    """The vendor's usage object. Counts that are missing or impossible are estimated, from ``characters`` of output.
 
-    Anthropic's ``input_tokens`` leaves out the cache; ours is the whole prompt.
+    Anthropic's ``input_tokens`` does not include the tokens that the cache read or wrote; ``Usage.input_tokens`` is
+    the whole prompt.
     """
     counts = Counts(given)
     cached = counts.optional("cache_read_input_tokens", most=decoding.MOST_TOKENS)
@@ -58,7 +60,7 @@ def read_usage(given: Any, characters: int, call: Call | None) -> Usage:
     output = counts.required("output_tokens", decoding.estimated_output(characters))
     thinking = counts.optional("output_tokens_details", "thinking_tokens", most=output)
     searches = counts.optional("server_tool_use", "web_search_requests", most=decoding.MOST_SEARCHES)
-    words = given if isinstance(given, dict) else {}
+    fields = given if isinstance(given, dict) else {}
     return Usage(
         plain + cached + written,
         output,
@@ -68,24 +70,27 @@ def read_usage(given: Any, characters: int, call: Call | None) -> Usage:
         thinking,
         counts.exact,
         web_searches=searches,
-        # Each has a price of its own: https://platform.claude.com/docs/en/about-claude/pricing
-        tier=decoding.tier(words.get("service_tier"), words.get("speed"), words.get("inference_geo")),
+        # Each of the three has its own price: https://platform.claude.com/docs/en/about-claude/pricing
+        tier=decoding.tier(fields.get("service_tier"), fields.get("speed"), fields.get("inference_geo")),
     )
 
 
 def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
-    """A plain answer. Raises UpstreamBroken when it is none, or not one a client of another format can read."""
+    """A plain answer, for a client of another format.
+
+    Raises UpstreamBroken if ``body`` is not an answer, or has content that other formats cannot express.
+    """
     parts = [part for block in content_of(body) if (part := _read_block(block)) is not None]
     decoding.check_calls(call, sum(type(part) is ToolCall for part in parts))
     reason = STOP_REASONS.get(str(body.get("stop_reason")), "other")
-    if reason == "refusal" and (words := explanation(body)):
-        parts.append(Refusal(words))
+    if reason == "refusal" and (text := explanation(body)):
+        parts.append(Refusal(text))
     return Answer(
         usage=read_usage(body.get("usage"), characters_in(body), call),
         stop_reason=reason,
         stop_sequence=stop_sequence(body),
         parts=tuple(parts),
-        model=decoding.model_name(body.get("model")),
+        model=identifiers.model_name(body.get("model")),
     )
 
 
@@ -103,13 +108,14 @@ def _read_block(block: Mapping[str, Any]) -> Part | None:
 
 
 def explanation(given: Mapping[str, Any]) -> str:
-    """Why the model refused, where it says so."""
+    """Why the model refused to answer; "" if it does not say."""
     details = given.get("stop_details")
-    words = details.get("explanation") if isinstance(details, dict) else None
-    return words if isinstance(words, str) else ""
+    text = details.get("explanation") if isinstance(details, dict) else None
+    return text if isinstance(text, str) else ""
 
 
 def content_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The content blocks of a plain answer. Raises UpstreamBroken if ``body`` is not one, and its in-band error."""
     if body.get("type") == "error":
         raise in_band(body)
     content = body.get("content")
@@ -121,11 +127,12 @@ def content_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def characters_in(body: Mapping[str, Any]) -> int:
+    """The number of characters in a plain answer."""
     return sum(characters_of(block) for block in body["content"])
 
 
 def characters_of(delta: Mapping[str, Any]) -> int:
-    """How much text a delta or a block holds, whatever its kind, for an estimate."""
+    """The number of characters in a delta or a block of any type, for an estimate of its tokens."""
     return sum(len(value) for name in ("text", "partial_json", "thinking") if isinstance(value := delta.get(name), str))
 
 
@@ -135,11 +142,12 @@ def stop_sequence(given: Mapping[str, Any]) -> str | None:
 
 
 def in_band(event: Mapping[str, Any]) -> UpstreamError:
+    """The error that an answer with status 200 reports."""
     return decoding.in_band(NAME, read_error(event), _IN_BAND)
 
 
 def read_error(body: object, status: int = 0) -> VendorError:
-    """Anthropic's ``{"type": "error", "error": {...}}``; its code is ``details.error_code``."""
+    """The vendor's error from Anthropic's ``{"type": "error", "error": {...}}``. Its code is ``details.error_code``."""
     error = body.get("error") if isinstance(body, dict) else None
     if not isinstance(error, dict):
         return VendorError()

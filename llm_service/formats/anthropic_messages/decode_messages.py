@@ -1,4 +1,4 @@
-"""Anthropic Messages, the client's side: messages, their blocks, tools and formats, read for crossing."""
+"""Anthropic Messages, the client's side: messages and their content blocks, for a model of another format."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from llm_service.core.content import (
 from llm_service.formats import media, reasoning, rules, tool_calls, validation
 from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
 
+# The names of the fields that are dropped, in their order.
 Dropped: TypeAlias = dict[str, None]
 
 MESSAGE_CROSSING: Mapping[str, FieldRule] = {"role": TRANSLATE, "content": TRANSLATE}
-_DIRECT: FieldRule = drop_unless({"type": "direct"})  # echoed by clients that send an answer's block back as it came
+# Clients send it back when they return a block of an answer unchanged.
+_CALLER: FieldRule = drop_unless({"type": "direct"})
 BLOCK_CROSSING: Mapping[str, Mapping[str, FieldRule]] = {
     "text": {**dict.fromkeys(("type", "text", "cache_control"), TRANSLATE), "citations": reject_unless([])},
     "image": {
@@ -36,7 +38,7 @@ BLOCK_CROSSING: Mapping[str, Mapping[str, FieldRule]] = {
     },
     "tool_use": {
         **dict.fromkeys(("type", "id", "name", "input", "cache_control"), TRANSLATE),
-        "caller": _DIRECT,
+        "caller": _CALLER,
         "toolset_name": REJECT,
     },
     "tool_result": {
@@ -49,7 +51,7 @@ BLOCK_CROSSING: Mapping[str, Mapping[str, FieldRule]] = {
 
 
 def read_messages(given: Iterable[Mapping[str, Any]], dropped: Dropped) -> tuple[Message, ...]:
-    """Raises InvalidRequest and UnsupportedParameter naming the place."""
+    """The turns of a request. Raises InvalidRequest and UnsupportedParameter with the path of what is wrong."""
     messages: list[Message] = []
     for index, message in enumerate(given):
         path = f"messages[{index}]"
@@ -59,15 +61,15 @@ def read_messages(given: Iterable[Mapping[str, Any]], dropped: Dropped) -> tuple
         if isinstance(content, str):
             messages.append(Message(role, (Text(content),), (f"{path}.content",)))
             continue
-        parts, places = read_blocks(content, f"{path}.content", BLOCKS[role], dropped)
-        _check_order(parts, places)
-        messages.append(Message(role, parts, places))
+        parts, paths = read_blocks(content, f"{path}.content", BLOCKS[role], dropped)
+        _check_order(parts, paths)
+        messages.append(Message(role, parts, paths))
     tool_calls.check_pairs(messages, "tool_use_id")
     return tuple(messages)
 
 
 def read_system(given: Any, dropped: Dropped) -> tuple[Text, ...]:
-    """The system prompt's blocks. Raises InvalidRequest and UnsupportedParameter naming the place."""
+    """The system prompt. Raises InvalidRequest and UnsupportedParameter with the path of what is wrong."""
     if not given:
         return ()
     if isinstance(given, str):
@@ -76,84 +78,95 @@ def read_system(given: Any, dropped: Dropped) -> tuple[Text, ...]:
     return tuple(part for part in parts if type(part) is Text)
 
 
-def _check_order(parts: Iterable[Part], places: tuple[str, ...]) -> None:
-    """What tools answered comes before what the user says."""
-    talking = False
-    for part, place in zip(parts, places, strict=True):
+def _check_order(parts: Iterable[Part], paths: tuple[str, ...]) -> None:
+    """Tool results must come before everything else in the user's message."""
+    other_content = False
+    for part, path in zip(parts, paths, strict=True):
         if type(part) is not ToolResult:
-            talking = True
-        elif talking:
-            validation.invalid(place, "must come before all other content of its message")
+            other_content = True
+        elif other_content:
+            validation.invalid(path, "must come before all other content of its message")
 
 
-Blocks: TypeAlias = Mapping[str, Callable[[Mapping[str, Any], str, Dropped, int | None], Part]]
+Readers: TypeAlias = Mapping[str, Callable[[Mapping[str, Any], str, Dropped, int | None], Part]]
 
 
-def read_blocks(content: Any, path: str, known: Blocks, dropped: Dropped) -> tuple[tuple[Part, ...], tuple[str, ...]]:
+def read_blocks(
+    content: Any, path: str, readers: Readers, dropped: Dropped
+) -> tuple[tuple[Part, ...], tuple[str, ...]]:
+    """The parts of ``content`` and their paths. ``path`` is the path of the list, and ``readers`` has a row for each
+    type of block that is allowed in it."""
     parts: list[Part] = []
-    places: list[str] = []
+    paths: list[str] = []
     for index, block in enumerate(content):
-        place = f"{path}[{index}]"
+        block_path = f"{path}[{index}]"
         kind = block["type"]
-        read = known.get(kind)
+        read = readers.get(kind)
         if read is None:
-            validation.unsupported(place)
+            validation.unsupported(block_path)
         if len(block) > 2:
-            lost = rules.cross(block, BLOCK_CROSSING[kind], f"{place}.")
-            dropped.update((f"{kind}.{name}", None) for name in lost if name != "caller")
+            names = rules.cross(block, BLOCK_CROSSING[kind], f"{block_path}.")
+            dropped.update((f"{kind}.{name}", None) for name in names if name != "caller")
         hint = block.get("cache_control")
         cache = None
         if hint is not None:
-            cache = media.read_cache(hint, media.EPHEMERAL, media.ANTHROPIC_TTL, f"{place}.cache_control")
-        parts.append(read(block, place, dropped, cache))
-        places.append(place)
+            cache = media.read_cache(hint, media.EPHEMERAL, media.ANTHROPIC_TTL, f"{block_path}.cache_control")
+        parts.append(read(block, block_path, dropped, cache))
+        paths.append(block_path)
     if not parts:
-        raise errors.UnsupportedParameter(f"{path} has nothing another vendor's model could read.", param=path)
-    return tuple(parts), tuple(places)
+        raise errors.UnsupportedParameter(
+            f"{path} has no content that a model of another vendor can read: add a content block.", param=path
+        )
+    return tuple(parts), tuple(paths)
 
 
-def _read_text(block: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
-    return Text(validation.text_of(block, place), cache)
+def _read_text(block: Mapping[str, Any], path: str, dropped: Dropped, cache: int | None) -> Part:
+    return Text(validation.text_of(block, path), cache)
 
 
-def _read_image(block: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
-    source, path = validation.object_at(block, place, "source"), f"{place}.source"
+def _read_image(block: Mapping[str, Any], path: str, dropped: Dropped, cache: int | None) -> Part:
+    source, source_path = validation.object_at(block, path, "source"), f"{path}.source"
     match source.get("type"):
         case "base64":
-            kind = media.check_image(validation.text_at(source, path, "media_type"), f"{path}.media_type")
-            return Image(data=validation.text_at(source, path, "data"), media_type=kind, cache=cache)
+            kind = media.check_image(validation.text_at(source, source_path, "media_type"), f"{source_path}.media_type")
+            return Image(data=validation.text_at(source, source_path, "data"), media_type=kind, cache=cache)
         case "url":
-            return Image(url=media.check_url(validation.text_at(source, path, "url"), f"{path}.url"), cache=cache)
+            return Image(
+                url=media.check_url(validation.text_at(source, source_path, "url"), f"{source_path}.url"), cache=cache
+            )
         case "file":
-            validation.unsupported(path, "only Anthropic has the file")
-    validation.invalid(f"{path}.type", "must be base64, url or file")
+            validation.unsupported(source_path, "only Anthropic has the file")
+    validation.invalid(f"{source_path}.type", "must be base64, url or file")
 
 
-def _read_document(block: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
-    source, path = validation.object_at(block, place, "source"), f"{place}.source"
+def _read_document(block: Mapping[str, Any], path: str, dropped: Dropped, cache: int | None) -> Part:
+    source, source_path = validation.object_at(block, path, "source"), f"{path}.source"
     title, context = (
-        validation.text_at(block, place, name) if block.get(name) is not None else None for name in ("title", "context")
+        validation.text_at(block, path, name) if block.get(name) is not None else None for name in ("title", "context")
     )
     match source.get("type"):
         case "base64":
-            kind = validation.text_at(source, path, "media_type")
+            kind = validation.text_at(source, source_path, "media_type")
             if kind != media.PDF:
-                validation.invalid(f"{path}.media_type", f"must be {media.PDF}")
-            data = validation.text_at(source, path, "data")
+                validation.invalid(f"{source_path}.media_type", f"must be {media.PDF}")
+            data = validation.text_at(source, source_path, "data")
             return Document(data=data, media_type=kind, title=title, context=context, cache=cache)
         case "url":
-            url = media.check_url(validation.text_at(source, path, "url"), f"{path}.url")
+            url = media.check_url(validation.text_at(source, source_path, "url"), f"{source_path}.url")
             return Document(url=url, title=title, context=context, cache=cache)
         case "text":
-            return Document(text=validation.text_at(source, path, "data"), title=title, context=context, cache=cache)
+            return Document(
+                text=validation.text_at(source, source_path, "data"), title=title, context=context, cache=cache
+            )
         case "content":
-            return Document(text=_content_text(source, path), title=title, context=context, cache=cache)
+            return Document(text=_content_text(source, source_path), title=title, context=context, cache=cache)
         case "file":
-            validation.unsupported(path, "only Anthropic has the file")
-    validation.invalid(f"{path}.type", "must be base64, url, text, content or file")
+            validation.unsupported(source_path, "only Anthropic has the file")
+    validation.invalid(f"{source_path}.type", "must be base64, url, text, content or file")
 
 
 def _content_text(source: Mapping[str, Any], path: str) -> str:
+    """The text of a document that is made of content blocks, one line or more for each."""
     content = source.get("content")
     if isinstance(content, str):
         return content
@@ -161,31 +174,31 @@ def _content_text(source: Mapping[str, Any], path: str) -> str:
         validation.invalid(f"{path}.content", "must be a string or a list of content blocks")
     texts = []
     for index, block in enumerate(content):
-        place = f"{path}.content[{index}]"
+        block_path = f"{path}.content[{index}]"
         if not isinstance(block, dict) or block.get("type") != "text":
-            validation.unsupported(place, "a document made of blocks may only hold text")
-        rules.cross(block, BLOCK_CROSSING["text"], f"{place}.")
-        texts.append(validation.text_of(block, place))
+            validation.unsupported(block_path, "a document made of blocks may only hold text")
+        rules.cross(block, BLOCK_CROSSING["text"], f"{block_path}.")
+        texts.append(validation.text_of(block, block_path))
     return "\n".join(texts)
 
 
-def _read_call(block: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
-    arguments = tool_calls.as_text(block.get("input"), f"{place}.input")
-    return ToolCall(validation.text_at(block, place, "id"), validation.text_at(block, place, "name"), arguments, cache)
+def _read_call(block: Mapping[str, Any], path: str, dropped: Dropped, cache: int | None) -> Part:
+    arguments = tool_calls.as_text(block.get("input"), f"{path}.input")
+    return ToolCall(validation.text_at(block, path, "id"), validation.text_at(block, path, "name"), arguments, cache)
 
 
-def _read_result(block: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
+def _read_result(block: Mapping[str, Any], path: str, dropped: Dropped, cache: int | None) -> Part:
     content = block.get("content")
     parts: tuple[Any, ...] = ()
     if isinstance(content, str):
         parts = (Text(content),) if content else ()
     elif content:
-        _check_blocks(content, f"{place}.content")
-        parts, _ = read_blocks(content, f"{place}.content", _RESULT_BLOCKS, dropped)
+        _check_blocks(content, f"{path}.content")
+        parts, _ = read_blocks(content, f"{path}.content", _RESULT_BLOCKS, dropped)
     is_error = block.get("is_error")
     if not isinstance(is_error, bool | None):
-        validation.invalid(f"{place}.is_error", "must be true or false")
-    return ToolResult(validation.text_at(block, place, "tool_use_id"), parts, bool(is_error), cache)
+        validation.invalid(f"{path}.is_error", "must be true or false")
+    return ToolResult(validation.text_at(block, path, "tool_use_id"), parts, bool(is_error), cache)
 
 
 def _check_blocks(content: Any, path: str) -> None:
@@ -196,19 +209,19 @@ def _check_blocks(content: Any, path: str) -> None:
             validation.invalid(f"{path}[{index}]", "must be an object with a type")
 
 
-def _read_thinking(block: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
-    signature, vendor = reasoning.unsign(validation.text_at(block, place, "signature", filled=False))
-    return Thinking(validation.text_at(block, place, "thinking", filled=False), signature, vendor)
+def _read_thinking(block: Mapping[str, Any], path: str, dropped: Dropped, cache: int | None) -> Part:
+    signature, vendor = reasoning.unsign(validation.text_at(block, path, "signature", filled=False))
+    return Thinking(validation.text_at(block, path, "thinking", filled=False), signature, vendor)
 
 
-def _read_redacted(block: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
-    data, vendor = reasoning.unsign(validation.text_at(block, place, "data"))
+def _read_redacted(block: Mapping[str, Any], path: str, dropped: Dropped, cache: int | None) -> Part:
+    data, vendor = reasoning.unsign(validation.text_at(block, path, "data"))
     return RedactedThinking(data, vendor)
 
 
-# One row per content block that can cross, by who says it.
-_RESULT_BLOCKS: Blocks = {"text": _read_text, "image": _read_image, "document": _read_document}
-BLOCKS: Mapping[str, Blocks] = {
+# One row for each type of content block that other formats can express, by the role of its message.
+_RESULT_BLOCKS: Readers = {"text": _read_text, "image": _read_image, "document": _read_document}
+BLOCKS: Mapping[str, Readers] = {
     "system": {"text": _read_text},
     "user": {**_RESULT_BLOCKS, "tool_result": _read_result},
     "assistant": {

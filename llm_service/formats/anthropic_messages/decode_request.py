@@ -1,7 +1,7 @@
-"""Anthropic Messages, the client's side: requests in.
+"""Anthropic Messages, the client's side: a request as a conversation, for a model of another format.
 
-Field by field this follows the anthropic SDK 2.11; what crosses to another
-vendor follows the table ``CROSSING``.
+``schema`` says which fields become fields of ``Conversation``. The tables here say what happens to the members of
+nested objects.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from llm_service.formats.anthropic_messages import decode_messages, decode_tools
 from llm_service.formats.anthropic_messages.schema import COMMON, EXTRAS, FIELD_NAMES
 from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule
 
-# From this API version on, sampling parameters are refused (Anthropic's migration-2026-10-21).
+# From this API version on, Anthropic rejects sampling parameters (its migration-2026-10-21).
 _NO_SAMPLING_SINCE = "2026-10-21"
 _SAMPLING = ("temperature", "top_p", "top_k")
 _NO_HEADERS: Mapping[str, str] = {}
@@ -31,15 +31,15 @@ _TIERS: Mapping[str, str] = {"auto": "auto", "standard_only": "standard"}
 
 
 def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADERS) -> Conversation:
-    """A checked body as a conversation.
+    """The conversation in a checked body. ``headers`` are the client's.
 
-    Raises InvalidRequest for what is wrong, sampling parameters under an API version
-    without them included, and UnsupportedParameter naming what cannot cross.
+    Raises InvalidRequest naming what is malformed, or a sampling parameter that the API version of the client does not
+    have, and UnsupportedParameter naming what other formats cannot express.
     """
     _check_version(body, headers)
     dropped: decode_messages.Dropped = {}
     if body["max_tokens"] == 0:
-        validation.unsupported("max_tokens", "0 only warms Anthropic's own cache")
+        validation.unsupported("max_tokens", "0 only fills Anthropic's own cache")
     metadata = body.get("metadata") or {}
     rules.cross(metadata, METADATA_CROSSING, "metadata.")
     user, tier = metadata.get("user_id"), body.get("service_tier")
@@ -81,7 +81,7 @@ def _check_version(body: Mapping[str, Any], headers: Mapping[str, str]) -> None:
 
 
 def read_output(given: Any) -> tuple[JsonFormat | None, Effort | None]:
-    """``output_config``: the format of the answer and the effort."""
+    """The format of the answer and the effort, from ``output_config``."""
     if not given:
         return None, None
     rules.cross(given, CONFIG_CROSSING, "output_config.")
@@ -98,7 +98,7 @@ def read_output(given: Any) -> tuple[JsonFormat | None, Effort | None]:
 
 
 def read_thinking(given: Any, effort: Effort | None) -> Reasoning | None:
-    """``thinking`` and the effort beside it."""
+    """The reasoning that ``thinking`` and the effort ask for; None if neither is given."""
     if given is None:
         return None if effort is None else Reasoning(effort)
     rules.cross(given, THINKING_CROSSING, "thinking.")

@@ -1,8 +1,8 @@
-"""Anthropic Messages, the upstream's streams: read for crossing, tapped for relaying.
+"""Anthropic Messages, the upstream's side: a stream as events, for a client of another format.
 
-A stream is whole only with a ``message_stop`` after a ``stop_reason``. Events of
-unknown types are borne anywhere, as Anthropic asks of its clients; known ones
-out of order mean that something between the vendor and us lost a part.
+A stream is complete only if a ``message_stop`` follows a ``stop_reason``. Events of unknown types are accepted
+anywhere, as Anthropic asks of its clients. Known events in a wrong order mean that a part of the stream was lost on its
+way from the vendor.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from llm_service.core import identifiers
 from llm_service.core.call import Call
 from llm_service.core.content import RedactedThinking
 from llm_service.core.events import (
@@ -43,7 +44,7 @@ from llm_service.formats.decoding import broken
 
 
 class Stream(decoding.Stream):
-    """What ``Reader`` and ``Passthrough`` both learn from the events of one stream."""
+    """What ``StreamDecoder`` and ``Passthrough`` both read from the events of one stream: its order, end and usage."""
 
     __slots__ = (
         "_begun",
@@ -62,16 +63,16 @@ class Stream(decoding.Stream):
         self._call = call
         self._begun = False
         self._model = ""
-        self._open = 0  # content blocks begun and not stopped
+        self._open = 0  # the number of content blocks that started and did not stop yet
         self._characters = 0
-        self._opening = Usage()  # as told by message_start
+        self._opening = Usage()  # as reported by message_start
         self._usage: dict[str, Any] = {}
         self._stop_reason: str | None = None
         self._stop_sequence: str | None = None
         self.finished = False
 
-    def _follow(self, event: dict[str, Any]) -> str:
-        """Take note of ``event``; its type."""
+    def _note_event(self, event: dict[str, Any]) -> str:
+        """Note what ``event`` says about the stream, and return its type."""
         kind = event.get("type")
         if kind == "content_block_delta":
             delta = event.get("delta")
@@ -86,7 +87,7 @@ class Stream(decoding.Stream):
         elif kind == "content_block_stop":
             self._open -= 1
             if self._open < 0:
-                broken("a content block ended that had not begun")
+                broken("a content block ended that had not started")
         elif kind == "message_start":
             self._start(event.get("message"))
         elif kind == "message_delta":
@@ -103,12 +104,13 @@ class Stream(decoding.Stream):
 
     def _start(self, message: Any) -> None:
         if self._begun or type(message) is not dict:
-            broken("message_start is not the one first event")
+            broken("message_start is not the first event, or came twice")
         self._begun = True
-        self._model = decoding.model_name(message.get("model"))
+        self._model = identifiers.model_name(message.get("model"))
         self._note_usage(message.get("usage"))
         self._opening = self._counted()
-        # It only counts the first piece: without a message_delta's word the output is estimated.
+        # message_start only counts the first token of the output. If no message_delta reports the whole output, it is
+        # estimated.
         self._usage.pop("output_tokens", None)
 
     def _close(self, event: Mapping[str, Any]) -> None:
@@ -123,7 +125,7 @@ class Stream(decoding.Stream):
             self._stop_reason, self._stop_sequence = reason, stop_sequence(delta)
 
     def _note_usage(self, usage: Any) -> None:
-        """What message_delta tells is cumulative and wins over message_start."""
+        """Counts in message_delta are cumulative and replace those in message_start."""
         if type(usage) is dict:
             self._usage.update((name, value) for name, value in usage.items() if value is not None)
 
@@ -143,19 +145,19 @@ class Stream(decoding.Stream):
 
 
 class StreamDecoder(Stream):
-    """A stream that crosses: its blocks as events."""
+    """A stream for a client of another format: its content blocks as events."""
 
     __slots__ = ("_blocks", "_calls", "_kind", "_signature")
 
     def __init__(self, call: Call | None = None) -> None:
         super().__init__(call)
         self._blocks = 0
-        self._calls = 0  # of tools, so far
-        self._kind = ""  # of the open block
+        self._calls = 0  # the number of tool calls that ended
+        self._kind = ""  # the type of the open block
         self._signature = ""
 
     def _read(self, event: dict[str, Any]) -> Iterator[Event]:
-        match self._follow(event):
+        match self._note_event(event):
             case "content_block_delta":
                 piece = self._piece(event)
                 if piece is not None:
@@ -170,18 +172,18 @@ class StreamDecoder(Stream):
                 yield self._started(verbatim=False)
             case "message_delta":
                 if self._stop_reason is not None and self._open:
-                    # A call that max_tokens cut has no end of its own.
+                    # The vendor does not end a tool call that max_tokens cut off.
                     self._open = 0
                     yield from self._close_block()
-                if self._stop_reason == "refusal" and (words := explanation(event["delta"])):
-                    yield RefusalDelta(words)
+                if self._stop_reason == "refusal" and (text := explanation(event["delta"])):
+                    yield RefusalDelta(text)
             case "message_stop":
                 yield Finished(self._answer())
             case "ping" if self._begun:
-                yield IDLE  # the vendor is alive, and the client should hear so
+                yield IDLE  # the vendor is alive, so the client gets a sign of life too
 
     def _open_block(self, event: Mapping[str, Any]) -> Iterator[Event]:
-        """A block begins: its first piece, usually none."""
+        """The events of a block that starts. Most blocks start without content."""
         block = event.get("content_block")
         if type(block) is not dict or self._open > 1 or event.get("index") != self._blocks:
             broken("its content blocks are out of order")
@@ -197,7 +199,7 @@ class StreamDecoder(Stream):
             case {"type": "tool_use", "id": str(id), "name": str(name)} if id and name:
                 decoding.check_calls(self._call, self._calls + 1)
                 yield ToolCallStart(self._calls, id, name)
-                if given := block.get("input"):  # whole at once, as some servers have it
+                if given := block.get("input"):  # some servers send the whole input at once
                     yield ToolCallDelta(self._calls, orjson.dumps(given).decode())
             case {"type": "thinking"}:
                 signature = block.get("signature")
@@ -220,17 +222,18 @@ class StreamDecoder(Stream):
         self._kind = ""
 
     def _piece(self, event: Mapping[str, Any]) -> Event | None:
+        """The event of a delta; None for an empty one, a signature and a type that is not known."""
         delta = event["delta"]
         if self._stop_reason is not None or event.get("index") != self._blocks - 1:
             broken("its content blocks are out of order")
         kind = delta.get("type")
-        wanted = _PIECES.get(kind) if type(kind) is str else None
-        if wanted is None:
-            return None  # of a kind nobody knows yet
-        block, name = wanted
+        known = _PIECES.get(kind) if type(kind) is str else None
+        if known is None:
+            return None  # a type that this service does not know yet
+        block, name = known
         text = delta.get(name)
         if type(text) is not str or self._kind != block:
-            broken("a piece came outside a block of its kind")
+            broken("a delta came outside a block of its type")
         if kind == "signature_delta":
             self._signature += text
         elif not text:
@@ -244,7 +247,7 @@ class StreamDecoder(Stream):
         return None
 
 
-# The deltas by their type: which block they belong to and where they hold their text.
+# For each type of delta, the type of its block and the field that holds its text.
 _PIECES: Mapping[Any, tuple[str, str]] = {
     "text_delta": ("text", "text"),
     "input_json_delta": ("tool_use", "partial_json"),

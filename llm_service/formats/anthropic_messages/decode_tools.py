@@ -1,4 +1,4 @@
-"""Anthropic Messages, the client's side: tools and the choice among them, read for crossing."""
+"""Anthropic Messages, the client's side: tools and ``tool_choice``, for a model of another format."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ CHOICE_CROSSING: Mapping[str, FieldRule] = dict.fromkeys(("type", "name", "disab
 
 
 def read_tools(given: Any, dropped: Dropped) -> tuple[Tool, ...]:
-    """Raises InvalidRequest and UnsupportedParameter naming the place."""
+    """The tools of a request. Raises InvalidRequest and UnsupportedParameter with the path of what is wrong."""
     read = []
     for index, tool in enumerate(given or ()):
-        place = f"tools[{index}]"
+        path = f"tools[{index}]"
         if not isinstance(tool, dict):
-            validation.invalid(place, "must be an object")
+            validation.invalid(path, "must be an object")
         if tool.get("type", "custom") not in ("custom", None):
-            validation.unsupported(f"{place}.type", "only Anthropic has this tool")
-        dropped.update((f"tools[].{name}", None) for name in rules.cross(tool, TOOL_CROSSING, f"{place}."))
-        about = validation.text_at(tool, place, "description", filled=False) if tool.get("description") else None
+            validation.unsupported(f"{path}.type", "only Anthropic has this tool")
+        dropped.update((f"tools[].{name}", None) for name in rules.cross(tool, TOOL_CROSSING, f"{path}."))
+        description = validation.text_at(tool, path, "description", filled=False) if tool.get("description") else None
         strict = tool.get("strict")
         if not isinstance(strict, bool | None):
-            validation.invalid(f"{place}.strict", "must be true or false")
-        hint, path = tool.get("cache_control"), f"{place}.cache_control"
-        cache = media.read_cache(hint, media.EPHEMERAL, media.ANTHROPIC_TTL, path)
-        schema, name = validation.object_at(tool, place, "input_schema"), validation.text_at(tool, place, "name")
-        read.append(Tool(name, about, schema, strict, cache, place=f"{place}.input_schema"))
+            validation.invalid(f"{path}.strict", "must be true or false")
+        hint = tool.get("cache_control")
+        cache = media.read_cache(hint, media.EPHEMERAL, media.ANTHROPIC_TTL, f"{path}.cache_control")
+        schema, name = validation.object_at(tool, path, "input_schema"), validation.text_at(tool, path, "name")
+        read.append(Tool(name, description, schema, strict, cache, place=f"{path}.input_schema"))
     tool_calls.check_names(read)
     return tuple(read)
 
@@ -50,14 +50,14 @@ _MODES: Mapping[Any, ToolChoice] = {
 
 
 def read_choice(given: Any) -> tuple[ToolChoice | None, bool | None]:
-    """The choice, and whether several tools may be called at once."""
+    """The tool choice, and whether the model may call several tools at once; None where the client does not say."""
     if given is None:
         return None, None
     rules.cross(given, CHOICE_CROSSING, "tool_choice.")
-    alone = given.get("disable_parallel_tool_use")
-    if not isinstance(alone, bool | None):
+    single = given.get("disable_parallel_tool_use")
+    if not isinstance(single, bool | None):
         validation.invalid("tool_choice.disable_parallel_tool_use", "must be true or false")
-    parallel = None if alone is None else not alone
+    parallel = None if single is None else not single
     if given.get("type") == "tool":
         return ToolChoice("tool", validation.text_at(given, "tool_choice", "name")), parallel
     choice = _MODES.get(given.get("type"))

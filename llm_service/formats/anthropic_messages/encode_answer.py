@@ -1,4 +1,4 @@
-"""Anthropic Messages, the client's side: replies and events out."""
+"""Anthropic Messages, the client's side: plain answers for the client."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llm_service.formats import reasoning, tool_calls
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:
-    """Anthropic's counts: ``input_tokens`` leaves out what the cache served or took."""
+    """The usage in Anthropic's counts: ``input_tokens`` does not include the tokens that the cache read or wrote."""
     written: dict[str, Any] = {
         "input_tokens": max(0, usage.input_tokens - usage.cached_tokens - usage.cache_write_tokens),
         "cache_creation_input_tokens": usage.cache_write_tokens,
@@ -31,6 +31,7 @@ def usage_object(usage: Usage) -> dict[str, Any]:
 
 
 def stop_fields(answer: Answer, explanation: str | None) -> dict[str, Any]:
+    """The fields that say why the answer ended. ``explanation`` is the model's reason for a refusal."""
     reason = answer.stop_reason
     stop: dict[str, Any] = {
         "stop_reason": "end_turn" if reason is None or reason == "other" else reason,
@@ -42,7 +43,7 @@ def stop_fields(answer: Answer, explanation: str | None) -> dict[str, Any]:
 
 
 def write_answer(call: Call, answer: Answer) -> dict[str, Any]:
-    """The reply's JSON object; a verbatim one is the vendor's own."""
+    """The JSON object of the answer. A verbatim answer is the vendor's own object."""
     if answer.body is not None:
         return dict(answer.body)
     refusals = [part.text for part in answer.parts if type(part) is Refusal]
@@ -64,7 +65,7 @@ def _block(part: Part, answer: Answer) -> dict[str, Any] | None:
             return {"type": "text", "text": text}
         case ToolCall(id, name, arguments):
             if answer.stop_reason == "max_tokens" and not tool_calls.is_arguments(arguments):
-                return None  # it was cut; half a call cannot be said in this format
+                return None  # max_tokens cut off the arguments, and this format cannot express a part of them
             given = orjson.loads(arguments) if arguments.strip() else {}
             return {"type": "tool_use", "id": id, "name": name, "input": given}
         case Thinking(text, signature, vendor):

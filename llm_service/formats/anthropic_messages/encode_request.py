@@ -26,7 +26,7 @@ from llm_service.formats.anthropic_messages import encode_thinking, native_field
 from llm_service.formats.encoding import RequestWriter
 from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless, translate_to
 
-# Anthropic requires max_tokens; this is for a target whose own limit the catalogue does not know.
+# Anthropic requires max_tokens. This is the limit for a model whose own limit is not in the catalogue.
 DEFAULT_MAX_TOKENS: Final = 4096
 
 _NEEDS_BETA: Final = "it needs a beta header, which only travels with requests in Anthropic's own format (/v1/messages)"
@@ -37,7 +37,7 @@ _NEEDS_SERVER_TOOLS: Final = (
 
 
 def _write_choice(name: str, *allowed: str) -> FieldRule:
-    """A field of Anthropic's own with one of a few words as its value."""
+    """The rule for a field of Anthropic's own API whose value is one of the ``allowed`` words."""
 
     def write(body: dict[str, Any], extra: Extra) -> None:
         if extra.value not in allowed:
@@ -55,7 +55,7 @@ def _write_region(body: dict[str, Any], extra: Extra) -> None:
 
 # What happens to the fields that not all formats know, whichever client sends them. A field without a row is rejected.
 EXTRA_RULES: Mapping[str, FieldRule] = {
-    # Anthropic's own. ``native_fields`` makes most of them a part of the conversation first.
+    # Fields of Anthropic's own API. ``native_fields`` makes most of them a part of the conversation before.
     **dict.fromkeys(native_fields.READERS, TRANSLATE),
     "inference_geo": translate_to("inference_geo", _write_region),
     "speed": _write_choice("speed", "standard", "fast"),
@@ -64,7 +64,7 @@ EXTRA_RULES: Mapping[str, FieldRule] = {
     "mcp_servers": reject_unless([], why=_NEEDS_SERVER_TOOLS),
     "context_management": reject_unless([], why=_NEEDS_BETA),
     "fallbacks": reject_unless([], why=_NEEDS_BETA),
-    # Hints: the answer is of the same kind without them.
+    # Hints: the answer has the same meaning without them.
     "max_tool_calls": drop_unless(),
     "metadata": drop_unless({}),
     "prediction": drop_unless(),
@@ -74,7 +74,7 @@ EXTRA_RULES: Mapping[str, FieldRule] = {
     "seed": drop_unless(),
     "store": drop_unless(False),
     "verbosity": drop_unless("medium"),
-    # Without these the answer would be a different one.
+    # The answer would be another one without these.
     "audio": REJECT,
     "best_of": reject_unless(0, 1),
     "echo": reject_unless(False),
@@ -93,21 +93,19 @@ EXTRA_RULES: Mapping[str, FieldRule] = {
 
 
 def write_request(call: Call, conversation: Conversation, target: Target) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The conversation as a request to ``target``, and the names of the client's fields left out.
+    """The conversation as a request to ``target``, and the client's names of the fields that are left out.
 
-    * The system prompt becomes the top-level ``system``, block by block. A system
-      message further on keeps its place and its rank where the model knows such
-      messages. For others it goes into the user's turn there, marked ``System: ``, and its
-      role is named among the fields left out. Hoisting it would change the order of the
-      conversation without a word.
-    * ``temperature`` above 1 (OpenAI's scale ends at 2) becomes 1, as in
-      Anthropic's own compatibility layer. Beside it ``top_p`` is left out: models
-      from Claude 4 on refuse both together. Models without sampling get neither, and so
-      does a model that is to think.
-    * ``max_tokens`` is required there: the model's own limit when the client gave none.
-    * JSON without a schema, which Anthropic does not know, is asked for in words (``json_mode``).
+    * The system prompt becomes the top-level ``system``, block by block. A later system message stays where it is. It
+      keeps its role if the model accepts system messages between turns. If not, it becomes a user message that starts
+      with ``System: ``, and its role is named among the fields left out. Moving it into the system prompt would change
+      the order of the conversation silently.
+    * A ``temperature`` above 1 (OpenAI's scale ends at 2) becomes 1, as in Anthropic's own compatibility layer. If it
+      is given, ``top_p`` is left out: models since Claude 4 reject the two together. Both are left out for models
+      without sampling, and for a model that is asked to think.
+    * Anthropic requires ``max_tokens``: it is the model's own limit if the client gives none.
+    * Anthropic has no JSON mode without a schema. The model is asked for it in words (``json_mode``).
 
-    Raises InvalidRequest and UnsupportedParameter naming what Anthropic cannot take.
+    Raises InvalidRequest and UnsupportedParameter naming what Anthropic does not accept.
     """
     conversation = native_fields.merge(conversation)
     writer = _Writer(call, conversation, target)
@@ -120,7 +118,7 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
         body["system"] = system
     if conversation.stop:
         if any(not stop.strip() for stop in conversation.stop):
-            validation.unsupported(writer.client_name("stop"), "a stop sequence there needs more than white space")
+            validation.unsupported(writer.client_name("stop"), "Anthropic rejects a stop sequence of white space only")
         body["stop_sequences"] = list(conversation.stop)
     writer.tools(conversation, body)
     if conversation.format is not None and conversation.format.schema is not None:
@@ -143,7 +141,7 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
 
 
 class _Writer(RequestWriter):
-    """One request."""
+    """The parts of one request."""
 
     def system(self, conversation: Conversation) -> list[dict[str, Any]]:
         blocks = [_cached({"type": "text", "text": part.text}, part.cache) for part in conversation.system if part.text]
@@ -152,39 +150,42 @@ class _Writer(RequestWriter):
         return blocks
 
     def messages(self, conversation: Conversation) -> list[dict[str, Any]]:
-        said = conversation.messages
-        if not said:
-            validation.unsupported("messages", "it needs at least one message of the user's")
-        if said[0].role == "assistant":
-            validation.unsupported(f"{said[0].path}.role", "a conversation begins with the user there")
-        if said[-1].role == "assistant":
-            why = "the last message must be the user's, current models refuse a prefill"
-            validation.unsupported(f"{said[-1].path}.role", why)
+        turns = conversation.messages
+        if not turns:
+            validation.unsupported("messages", "Anthropic needs at least one user message")
+        if turns[0].role == "assistant":
+            validation.unsupported(f"{turns[0].path}.role", "Anthropic needs a user message first")
+        if turns[-1].role == "assistant":
+            why = "the last message must be a user message, because current Claude models reject a prefilled answer"
+            validation.unsupported(f"{turns[-1].path}.role", why)
         written: list[dict[str, Any]] = []
-        for message in said:
+        for message in turns:
             role = message.role
             if role == "system" and not (self.target.system_turns and written and written[-1]["role"] == "user"):
                 role = "user"
                 self.dropped[f"{message.path}.role"] = None
             blocks = [block for index, part in enumerate(message.parts) if (block := self._block(part, message, index))]
             if not blocks:
-                validation.unsupported(f"{message.path}.content", "a message must not be empty")
+                validation.unsupported(f"{message.path}.content", "Anthropic rejects an empty message")
             if role != message.role:
                 blocks[0]["text"] = f"System: {blocks[0]['text']}"
-            lone = len(message.parts) == 1 and blocks[0].keys() == {"type", "text"}
-            written.append({"role": role, "content": blocks[0]["text"] if lone else blocks})
+            plain = len(message.parts) == 1 and blocks[0].keys() == {"type", "text"}
+            written.append({"role": role, "content": blocks[0]["text"] if plain else blocks})
         return written
 
     def _block(self, part: Part, message: Message, index: int) -> dict[str, Any] | None:
-        """A part as a block; None for an empty text, which is a 400 there, and for thoughts of another vendor's."""
+        """A part as a content block; None for a part that is left out.
+
+        These are an empty text, which Anthropic rejects, and the reasoning of another vendor's model.
+        """
         match part:
             case Text(text, cache):
                 return _cached({"type": "text", "text": text}, cache) if text else None
             case Refusal(text):
                 return {"type": "text", "text": text} if text else None
             case ToolCall(id, name, arguments, cache):
-                given = {"type": "tool_use", "id": id, "name": name, "input": tool_calls.as_object(arguments)}
-                return _cached(given, cache)
+                block = {"type": "tool_use", "id": id, "name": name, "input": tool_calls.as_object(arguments)}
+                return _cached(block, cache)
             case ToolResult():
                 return self._result(part, message, index)
             case Image():
@@ -223,9 +224,9 @@ class _Writer(RequestWriter):
             if choice.mode == "tool":
                 written["name"] = choice.name
         if conversation.parallel_tool_calls is not None and (choice is None or choice.mode != "none"):
-            alone = not conversation.parallel_tool_calls
-            if alone or written is not None:
-                written = {**(written or {"type": "auto"}), "disable_parallel_tool_use": alone}
+            single = not conversation.parallel_tool_calls
+            if single or written is not None:
+                written = {**(written or {"type": "auto"}), "disable_parallel_tool_use": single}
         if written is not None:
             body["tool_choice"] = written
 
@@ -271,7 +272,7 @@ def _tool(tool: Tool) -> dict[str, Any]:
     schema: dict[str, Any] = dict(tool.schema or {})
     schema.setdefault("type", "object")
     if schema["type"] != "object":
-        validation.invalid(f"{tool.place}.type", "must be object: a tool's arguments are one")
+        validation.invalid(f"{tool.place}.type", "must be object, because the arguments of a tool are an object")
     if tool.strict:
         schema = json_schema.for_anthropic(schema, tool.place)
     else:

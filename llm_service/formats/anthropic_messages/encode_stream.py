@@ -1,4 +1,4 @@
-"""Anthropic Messages, the client's side: events out."""
+"""Anthropic Messages, the client's side: streams for the client."""
 
 from __future__ import annotations
 
@@ -28,35 +28,35 @@ from llm_service.formats.anthropic_messages.encode_answer import stop_fields, us
 from llm_service.formats.anthropic_messages.schema import KEEP_ALIVE
 
 
-def event_frame(kind: str, **facts: Any) -> bytes:
-    """One event; the SDKs drop data without its ``event:`` line."""
-    return sse.json_frame({"type": kind, **facts}, kind.encode())
+def event_frame(kind: str, **fields: Any) -> bytes:
+    """One event. The SDKs ignore data that has no ``event:`` line."""
+    return sse.json_frame({"type": kind, **fields}, kind.encode())
 
 
 _PING = event_frame("ping")
 
 
 class StreamEncoder:
-    """One stream as Anthropic's events: blocks one after the other, numbered from 0."""
+    """One stream as Anthropic's events: content blocks one after the other, with indexes from 0."""
 
     KEEP_ALIVE: ClassVar[bytes] = KEEP_ALIVE
-    __slots__ = ("_before", "_blocks", "_call", "_kind", "_refusal", "_verbatim")
+    __slots__ = ("_before_text", "_blocks", "_call", "_kind", "_refusal", "_verbatim")
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        self._kind = ""  # of the open block
-        self._blocks = 0  # begun so far
-        self._before = b""  # a text delta up to its text
+        self._kind = ""  # the type of the open block
+        self._blocks = 0  # the number of blocks that started
+        self._before_text = b""  # the bytes of a text delta up to its text
         self._refusal: list[str] = []
         self._verbatim = False
 
     def feed(self, event: Event) -> bytes:
-        """The bytes for ``event``; none for those the client does not see."""
+        """The bytes for ``event``; b"" for events that the client does not see."""
         if type(event) is Relay:
             return event.data
-        if type(event) is Delta:  # most events: only the text is new
+        if type(event) is Delta:  # the most frequent event: only its text is encoded
             opening = self._open("text", text="") if self._kind != "text" else b""
-            return opening + self._before + sse.json_text(event.text) + b"}}\n\n"
+            return opening + self._before_text + sse.json_text(event.text) + b"}}\n\n"
         return self._feed_rare(event)
 
     def _feed_rare(self, event: Event) -> bytes:
@@ -69,7 +69,7 @@ class StreamEncoder:
             case ToolCallEnd():
                 return self._close()
             case RefusalDelta(text):
-                self._refusal.append(text)  # told at the end, as the reason to have stopped
+                self._refusal.append(text)  # the closing events report it
                 return b""
             case ThinkingDelta(text):
                 return self._thinking() + self._delta(type="thinking_delta", thinking=text)
@@ -86,7 +86,7 @@ class StreamEncoder:
         return b""
 
     def error(self, failure: ServiceError, request_id: str = "") -> bytes:
-        """The failure as the stream's last event: no ``message_stop`` follows."""
+        """The failure as the last event of the stream. No ``message_stop`` follows it."""
         return sse.json_frame(errors.error(failure, request_id or self._call.request_id), b"error")
 
     def _opening(self, started: Started) -> bytes:
@@ -98,18 +98,18 @@ class StreamEncoder:
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
-            # The helper needs a usage here; OpenAI tells its counts only at the end.
+            # The SDK's stream helper needs a usage here. OpenAI reports its counts only at the end.
             "usage": usage_object(started.usage or Usage()),
         }
         return event_frame("message_start", message=message)
 
-    def _open(self, kind: str, **facts: Any) -> bytes:
+    def _open(self, kind: str, **fields: Any) -> bytes:
         closing = self._close()
         self._kind = kind
         self._blocks += 1
         if kind == "text":
-            self._before = self._delta(type="text_delta", text="").removesuffix(b'""}}\n\n')
-        start = event_frame("content_block_start", index=self._blocks - 1, content_block={"type": kind, **facts})
+            self._before_text = self._delta(type="text_delta", text="").removesuffix(b'""}}\n\n')
+        start = event_frame("content_block_start", index=self._blocks - 1, content_block={"type": kind, **fields})
         return closing + start + (_PING if self._blocks == 1 else b"")
 
     def _thinking(self) -> bytes:

@@ -1,10 +1,12 @@
-"""Anthropic Messages, the upstream's side: how much the model is to think.
+"""Anthropic Messages, the upstream's side: how much the model should think.
 
-| the model's ``thinking`` in the catalogue | an effort | a budget of tokens | ``none`` |
+What is written depends on the model's ``thinking`` in the catalogue and on what the client asks for:
+
+| the model | an effort | a token budget | the effort ``none`` |
 |---|---|---|---|
-| ``adaptive`` | ``adaptive`` with ``output_config.effort`` | its effort | ``disabled`` |
-| ``always`` | the same | the same | the least effort |
-| ``budget`` | the effort's budget | ``enabled`` with it | ``disabled`` |
+| ``adaptive`` | ``adaptive`` with ``output_config.effort`` | the same, with the effort of the budget | ``disabled`` |
+| ``always`` | the same | the same | the lowest effort |
+| ``budget`` | ``enabled`` with the budget of the effort | ``enabled`` with the budget | ``disabled`` |
 | ``none`` | left out and named | left out and named | nothing |
 """
 
@@ -22,7 +24,7 @@ from llm_service.formats import reasoning
 def write(
     call: Call, conversation: Conversation, target: Target, body: dict[str, Any], dropped: dict[str, None]
 ) -> bool:
-    """Add what was asked for to ``body``; whether the model is to think."""
+    """Write into ``body`` how much the model should think. Returns whether ``body`` asks it to think."""
     asked = conversation.reasoning
     if asked is None:
         return False
@@ -57,7 +59,11 @@ def _effort(body: dict[str, Any], effort: str) -> None:
 
 
 def _may_think(conversation: Conversation) -> bool:
-    """With a budget the model refuses to be forced to a tool, and a turn of calls that does not begin with thoughts."""
+    """Whether a model with a token budget may think in this conversation.
+
+    Anthropic rejects thinking together with a forced tool call, and after a turn with tool calls that does not start
+    with signed thinking.
+    """
     choice = conversation.tool_choice
     if choice is not None and choice.mode in ("required", "tool"):
         return False

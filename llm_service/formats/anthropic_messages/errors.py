@@ -1,4 +1,4 @@
-"""Anthropic's errors, as its SDKs expect them."""
+"""Errors in Anthropic's format, as its SDKs expect them."""
 
 from __future__ import annotations
 
@@ -23,30 +23,33 @@ _TYPES: Mapping[int, str] = {
 
 
 def status(failure: errors.ServiceError) -> int:
-    """The HTTP status Anthropic's SDKs expect for it."""
+    """The HTTP status that Anthropic's SDKs expect for ``failure``."""
     return 529 if isinstance(failure, errors.UpstreamOverloaded) else failure.status
 
 
 def error(failure: errors.ServiceError, request_id: str) -> dict[str, Any]:
-    """The error's JSON object; ``details`` names our code and the field. Anthropic's own type and
-    code are kept where Anthropic was asked."""
+    """The JSON object of the error. ``details`` has this service's error code and the name of the field.
+
+    If the error comes from Anthropic, its own type and code are kept.
+    """
     kind = _TYPES.get(failure.status, "invalid_request_error" if failure.status < 500 else "api_error")
     details: dict[str, Any] = {"error_code": failure.code}
-    # Not for the service's own credentials: the caller would take them for its key.
+    # An error about the service's own credentials is an exception: the caller would think that its own key is wrong.
     if failure.vendor.get("format") == NAME and failure.code != "upstream_authentication":
-        if not isinstance(failure, errors.UpstreamOverloaded):  # told by 529, whatever the vendor's status was
+        # An overloaded vendor is always reported as 529 overloaded_error, whatever status and type it sent.
+        if not isinstance(failure, errors.UpstreamOverloaded):
             kind = failure.vendor.get("type") or kind
         details["error_code"] = failure.vendor.get("code") or failure.code
     if failure.param is not None:
         details["param"] = failure.param
-    told = {"type": kind, "message": failure.message, "details": details}
-    return {"type": "error", "error": told, "request_id": request_id}
+    error_object = {"type": kind, "message": failure.message, "details": details}
+    return {"type": "error", "error": error_object, "request_id": request_id}
 
 
 def error_headers(failure: errors.ServiceError, now: datetime) -> dict[str, str]:
-    """Anthropic's rate-limit headers, and a word to its SDKs not to retry what was retried here.
+    """Anthropic's rate-limit headers, and a header that tells its SDKs not to retry what this service already retried.
 
-    ``now`` is aware: the reset is a moment in UTC (RFC 3339).
+    ``now`` has a time zone: the reset is a time in UTC (RFC 3339).
     """
     headers = {}
     if failure.limit is not None and failure.limit.name in ("requests", "tokens"):
@@ -58,3 +61,8 @@ def error_headers(failure: errors.ServiceError, now: datetime) -> dict[str, str]
     if isinstance(failure, errors.UpstreamError):
         headers["x-should-retry"] = "false"
     return headers
+
+
+def response_headers(request_id: str) -> dict[str, str]:
+    """The header of every reply in which Anthropic's SDKs look for the request's id."""
+    return {"request-id": request_id}

@@ -1,10 +1,11 @@
-"""Anthropic Messages, the upstream's side: requests, answers and streams that are relayed as they are."""
+"""Anthropic Messages, the upstream's side: requests, answers and streams that travel verbatim."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from llm_service.core import identifiers
 from llm_service.core.call import Call
 from llm_service.core.errors import UpstreamError
 from llm_service.core.events import Answer, Event, Finished, Relay
@@ -16,12 +17,15 @@ from llm_service.formats.anthropic_messages.schema import KEEP_ALIVE, NAME
 
 
 def forward(call: Call, target: Target) -> dict[str, Any]:
-    """The client's own body for ``target``, without thoughts of another vendor's, which answered an earlier turn:
-    Anthropic refuses what it has not signed itself."""
+    """The client's own body, for the model of ``target``.
+
+    The reasoning of another vendor's model, which answered an earlier turn, is left out: Anthropic rejects reasoning
+    that it did not sign itself.
+    """
     body = {**call.body, "model": target.model}
     if left_out(call):
         turns = [
-            {**turn, "content": [block for block in turn["content"] if not _is_foreign(block)]}
+            {**turn, "content": [block for block in turn["content"] if not _is_foreign_reasoning(block)]}
             if isinstance(turn["content"], list)
             else turn
             for turn in call.body["messages"]
@@ -31,37 +35,40 @@ def forward(call: Call, target: Target) -> dict[str, Any]:
 
 
 def left_out(call: Call) -> tuple[str, ...]:
-    """The names of what ``forward`` leaves out."""
+    """The names of the fields that ``forward`` leaves out."""
     blocks = (block for turn in call.body["messages"] if isinstance(turn["content"], list) for block in turn["content"])
-    return ("messages[].thinking",) if any(map(_is_foreign, blocks)) else ()
+    return ("messages[].thinking",) if any(map(_is_foreign_reasoning, blocks)) else ()
 
 
-def _is_foreign(block: Mapping[str, Any]) -> bool:
-    signed = block.get({"thinking": "signature", "redacted_thinking": "data"}.get(block["type"], ""))
-    return isinstance(signed, str) and reasoning.unsign(signed)[1] not in ("", NAME)
+def _is_foreign_reasoning(block: Mapping[str, Any]) -> bool:
+    signature = block.get({"thinking": "signature", "redacted_thinking": "data"}.get(block["type"], ""))
+    return isinstance(signature, str) and reasoning.unsign(signature)[1] not in ("", NAME)
 
 
 def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
-    """A plain answer that the client gets as it is. Raises UpstreamBroken when it is none."""
+    """A plain answer that the client gets verbatim. Raises UpstreamBroken if ``body`` is not an answer."""
     content_of(body)
     return Answer(
         usage=read_usage(body.get("usage"), characters_in(body), call),
         stop_reason=STOP_REASONS.get(str(body.get("stop_reason")), "other"),
-        model=decoding.model_name(body.get("model")),
+        model=identifiers.model_name(body.get("model")),
         body=body,
     )
 
 
 class Passthrough(Stream):
-    """A stream that is relayed as it is. ``message_stop`` is held back as the tail of ``Finished``."""
+    """A stream that is relayed byte for byte.
 
-    __slots__ = ("_alike", "_held", "_told")
+    The block of ``message_stop`` is held back: it becomes the tail of ``Finished``.
+    """
+
+    __slots__ = ("_alike", "_relayed_characters", "_waiting")
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
         self._alike = sse.Alike()
-        self._held: list[bytes] = []  # frames not yet relayed
-        self._told = 0  # characters already relayed
+        self._waiting: list[bytes] = []  # blocks that are not relayed yet
+        self._relayed_characters = 0
 
     def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
         if self.finished:
@@ -71,34 +78,34 @@ class Passthrough(Stream):
             for block in blocks:
                 if self._open and (length := self._alike.length(block)):
                     self._characters += length
-                    self._held.append(block)
+                    self._waiting.append(block)
                     continue
                 _, data = sse.parse(block)
                 if not data:
                     if self._begun:
-                        self._held.append(KEEP_ALIVE)
-                elif self._see(block, data) == "message_stop":
+                        self._waiting.append(KEEP_ALIVE)
+                elif self._note_block(block, data) == "message_stop":
                     tail = block
                     break
                 else:
-                    self._held.append(block)
+                    self._waiting.append(block)
         except UpstreamError as error:
             failure = error
         if self._begun and not begun:
             yield self._started(verbatim=True)
-        if self._begun and self._held:
-            data, characters = b"".join(self._held), self._characters - self._told
-            self._held.clear()
-            self._told = self._characters
+        if self._begun and self._waiting:
+            data, characters = b"".join(self._waiting), self._characters - self._relayed_characters
+            self._waiting.clear()
+            self._relayed_characters = self._characters
             yield Relay(data, characters)
         if failure is not None:
             raise failure
         if tail:
             yield Finished(self._answer(), tail)
 
-    def _see(self, block: bytes, data: bytes) -> str:
+    def _note_block(self, block: bytes, data: bytes) -> str:
         event = decoding.parse_json(data)
-        kind = self._follow(event)
+        kind = self._note_event(event)
         if kind == "content_block_delta" and type(text := event["delta"].get("text")) is str:
             self._alike.learn(block, text)
         return kind

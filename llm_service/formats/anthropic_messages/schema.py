@@ -1,6 +1,6 @@
-"""Anthropic Messages, the client's side: what a request must look like.
+"""Anthropic Messages, the client's side: the fields of a request.
 
-Field by field this follows the anthropic SDK 2.11.
+The fields are those of the anthropic SDK 2.11.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from llm_service.formats import schema_fields, sse, validation
 from llm_service.formats.rules import ExtraField
 
 NAME = "messages"
+PATHS = ("/v1/messages",)
 KEEP_ALIVE = sse.KEEP_ALIVE
 
 
@@ -20,29 +21,32 @@ class RequestSchema(schema_fields.WireSchema):
 
     model = schema_fields.Word("A model of this service, or an alias.", 256, filled=True, required=True)
     max_tokens = schema_fields.Integer(
-        "Most tokens to generate; 0 only warms Anthropic's cache.", 0, schema_fields.MAX_TOKENS, required=True
+        "The most tokens to generate; 0 only fills Anthropic's cache.",
+        0,
+        schema_fields.MAX_TOKENS,
+        required=True,
     )
     messages = schema_fields.Messages(
         "The conversation so far.", ("user", "assistant", "system"), first="user", required=True
     )
-    system = schema_fields.SystemPrompt("System prompt: a string or text blocks.")
+    system = schema_fields.SystemPrompt("The system prompt: a string or text blocks.")
     temperature = schema_fields.Number("Sampling temperature (anthropic-version 2023-06-01 only).", 0, 1)
     top_p = schema_fields.Number("Nucleus sampling (anthropic-version 2023-06-01 only).", 0, 1)
     top_k = schema_fields.Integer(
-        "Sample from the top k (anthropic-version 2023-06-01 only).", 0, schema_fields.MAX_TOKENS
+        "Sample from the k most likely tokens (anthropic-version 2023-06-01 only).", 0, schema_fields.MAX_TOKENS
     )
-    stop_sequences = schema_fields.StopSequences("Where to stop.", 8192, single=False)
-    stream = schema_fields.Flag("Answer as server-sent events.")
-    metadata = schema_fields.JsonObject("user_id: an opaque name of your end user.")
-    tools = schema_fields.JsonList("Tools the model may call.")
+    stop_sequences = schema_fields.StopSequences("Strings at which the model stops.", 8192, single=False)
+    stream = schema_fields.Flag("Send the answer as server-sent events.")
+    metadata = schema_fields.JsonObject("user_id: an opaque identifier of your end user.")
+    tools = schema_fields.JsonList("The tools that the model may call.")
     tool_choice = schema_fields.JsonObject("How the model should use the tools.")
     thinking = schema_fields.JsonObject("Whether and how the model thinks.")
-    output_config = schema_fields.JsonObject("Effort and format of the answer.")
+    output_config = schema_fields.JsonObject("The effort and the format of the answer.")
 
 
 _SCHEMA = RequestSchema()
 
-# What this format calls the fields of ``Conversation``, where its word is another one.
+# What this format calls the fields of ``Conversation`` that have another name there.
 FIELD_NAMES: Mapping[str, str] = {
     "stop": "stop_sequences",
     "reasoning": "thinking",
@@ -76,7 +80,7 @@ EXTRAS: Mapping[str, ExtraField] = {
 
 
 def check(body: Any) -> dict[str, Any]:
-    """``body`` if it is a well-formed request, else InvalidRequest naming the field."""
+    """``body`` itself. Raises InvalidRequest naming the field that is wrong."""
     return validation.check(_SCHEMA, body)
 
 

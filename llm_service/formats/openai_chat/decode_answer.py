@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from llm_service.core import identifiers
 from llm_service.core.call import Call
 from llm_service.core.content import Part, Refusal, Text, Thinking, TokenLogprob, ToolCall
 from llm_service.core.errors import (
@@ -109,7 +110,7 @@ def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
         parts=first.parts,
         logprobs=first.logprobs,
         choices=tuple(choices) if asked > 1 else (),
-        model=decoding.model_name(body.get("model")),
+        model=identifiers.model_name(body.get("model")),
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from llm_service.core import identifiers
 from llm_service.core.call import Call
 from llm_service.core.content import TokenLogprob
 from llm_service.core.events import (
@@ -73,7 +74,7 @@ class ChunkStream(decoding.Stream):
         )
 
     def _model(self) -> str:
-        return decoding.model_name(self._first.get("model")) if self._first else ""
+        return identifiers.model_name(self._first.get("model")) if self._first else ""
 
     def _chunk(self, data: bytes) -> dict[str, Any]:
         """The chunk in ``data``. Its usage and its service tier are kept for the end of the stream."""

@@ -28,8 +28,12 @@ from llm_service.formats.encoding import RequestWriter, write_field
 from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
 
 _MOST_STOPS: Final = 4
-_FORMAT_NAME: Final = "answer"  # OpenAI requires a name, and formats of Anthropic have none
-_TIERS: Final[Mapping[str, str]] = {"auto": "auto", "standard": "default"}
+_FORMAT_NAME: Final = "answer"  # OpenAI insists on a name, Anthropic's formats have none
+_TIERS: Final[Mapping[str, str]] = {
+    "auto": "auto",
+    "standard": "default",
+    **{name: name for name in ("flex", "scale", "priority", "fast")},
+}
 
 
 # The SDK says that safety_identifier takes 128 characters, the OpenAPI file says 64.

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from llm_service.core import identifiers
 from llm_service.core.call import Call
 from llm_service.core.errors import UpstreamError
 from llm_service.core.events import Answer, Event, Finished, Relay, Started
 from llm_service.core.target import Target
-from llm_service.formats import decoding, sse, storage
+from llm_service.formats import sse, storage
 from llm_service.formats.openai_chat.decode_answer import STOP_REASONS, characters_of, choices_of, read_usage
 from llm_service.formats.openai_chat.decode_stream import ChunkStream, read_delta, read_finish_reason
 from llm_service.formats.openai_chat.encode_answer import usage_object
@@ -44,7 +45,7 @@ def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     return Answer(
         usage=read_usage(body.get("usage"), characters, call, body.get("service_tier")),
         stop_reason=STOP_REASONS.get(str(choices[0].get("finish_reason")), "other"),
-        model=decoding.model_name(body.get("model")),
+        model=identifiers.model_name(body.get("model")),
         body=body,
     )
 

@@ -14,6 +14,7 @@ from llm_service.formats import sse, validation
 from llm_service.formats.rules import ExtraField
 
 NAME = "chat"
+PATHS = ("/v1/chat/completions",)
 KEEP_ALIVE = sse.KEEP_ALIVE
 ROLES = ("developer", "system", "user", "assistant", "tool", "function")
 # Our own field in OpenAI's format: Claude's thinking, which the client must send back unchanged.

@@ -1,29 +1,30 @@
-"""OpenAI Responses: ``POST /v1/responses``, both ends.
+"""OpenAI Responses: ``POST /v1/responses``, the client's side and the upstream's side."""
 
-One format in several files: the client's side (``responses_client``, ``_request``,
-``_reply``, ``_frames``), the upstream's (``_write``, ``_upstream``, ``_stream``,
-``_reader``), and what they share (``_parts``).
-"""
-
-from llm_service.formats.openai_responses.decode_answer import forward as forward
-from llm_service.formats.openai_responses.decode_answer import left_out as left_out
+from llm_service.formats.defaults import ERROR_TYPE as ERROR_TYPE
+from llm_service.formats.defaults import response_headers as response_headers
+from llm_service.formats.openai_responses.bounds import BOUNDS as BOUNDS
+from llm_service.formats.openai_responses.bounds import IMAGE_TOKENS as IMAGE_TOKENS
+from llm_service.formats.openai_responses.decode_answer import read_answer as read_answer
 from llm_service.formats.openai_responses.decode_answer import read_error as read_error
-from llm_service.formats.openai_responses.decode_answer import read_verbatim as read_verbatim
-from llm_service.formats.openai_responses.decode_request import CROSSING as CROSSING
-from llm_service.formats.openai_responses.decode_request import FIELD_NAMES as FIELD_NAMES
 from llm_service.formats.openai_responses.decode_request import read_request as read_request
 from llm_service.formats.openai_responses.decode_stream import StreamDecoder as StreamDecoder
-from llm_service.formats.openai_responses.decode_stream import read_answer as read_answer
 from llm_service.formats.openai_responses.encode_answer import write_answer as write_answer
 from llm_service.formats.openai_responses.encode_request import needed as needed
 from llm_service.formats.openai_responses.encode_request import write_request as write_request
 from llm_service.formats.openai_responses.encode_stream import StreamEncoder as StreamEncoder
+from llm_service.formats.openai_responses.errors import error as error
+from llm_service.formats.openai_responses.errors import error_headers as error_headers
+from llm_service.formats.openai_responses.errors import status as status
+from llm_service.formats.openai_responses.json_format import json_format as json_format
+from llm_service.formats.openai_responses.json_format import with_turn as with_turn
 from llm_service.formats.openai_responses.passthrough import Passthrough as Passthrough
+from llm_service.formats.openai_responses.passthrough import forward as forward
+from llm_service.formats.openai_responses.passthrough import left_out as left_out
+from llm_service.formats.openai_responses.passthrough import read_verbatim as read_verbatim
+from llm_service.formats.openai_responses.schema import FIELD_NAMES as FIELD_NAMES
 from llm_service.formats.openai_responses.schema import KEEP_ALIVE as KEEP_ALIVE
 from llm_service.formats.openai_responses.schema import NAME as NAME
+from llm_service.formats.openai_responses.schema import PATHS as PATHS
 from llm_service.formats.openai_responses.schema import RequestSchema as RequestSchema
 from llm_service.formats.openai_responses.schema import check as check
-from llm_service.formats.openai_responses.schema import error as error
-from llm_service.formats.openai_responses.schema import error_headers as error_headers
 from llm_service.formats.openai_responses.schema import prompt as prompt
-from llm_service.formats.openai_responses.schema import status as status

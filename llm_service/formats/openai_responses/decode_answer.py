@@ -1,15 +1,17 @@
-"""OpenAI Responses, the upstream's side: bodies forwarded, plain answers and errors in.
+"""OpenAI Responses, the upstream's side: plain answers, usage and errors.
 
-As with chat, "upstream" is any server that speaks the API: nothing here trusts
-counts or completeness.
+An upstream is any server that speaks this API, so nothing here trusts that a count
+is true or that an answer is complete.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
 
+from llm_service.core import identifiers
 from llm_service.core.call import Call
+from llm_service.core.content import Part, RedactedThinking, Refusal, Text, Thinking, TokenLogprob, ToolCall
 from llm_service.core.errors import (
     UpstreamError,
     UpstreamFailed,
@@ -19,16 +21,17 @@ from llm_service.core.errors import (
     UpstreamRejected,
 )
 from llm_service.core.events import Answer, StopReason
-from llm_service.core.target import Target
 from llm_service.core.usage import Usage
-from llm_service.formats import decoding as upstream
-from llm_service.formats import storage
+from llm_service.formats import decoding, tool_calls
 from llm_service.formats.decoding import Counts, VendorError, broken
-from llm_service.formats.openai_chat import decode_answer as chat_upstream
-from llm_service.formats.openai_responses.encode_answer import read_carried
+from llm_service.formats.openai_chat import decode_answer as chat_answer
+from llm_service.formats.openai_responses.decode_messages import own_signature
 from llm_service.formats.openai_responses.schema import NAME
 
-_IN_BAND: upstream.Kinds = (
+# The blank line between the parts of a reasoning summary when they are joined to one text.
+SUMMARY_SEPARATOR: Final = "\n\n"
+
+_IN_BAND: decoding.Kinds = (
     (UpstreamQuotaExhausted, frozenset({"insufficient_quota", "credit_balance_exhausted"})),
     (UpstreamRateLimited, frozenset({"rate_limit_exceeded", "rate_limit_error"})),
     (UpstreamOverloaded, frozenset({"server_is_overloaded", "slow_down", "service_unavailable_error"})),
@@ -37,47 +40,109 @@ _IN_BAND: upstream.Kinds = (
     (UpstreamRejected, frozenset({"data_residency_mismatch", "misalignment_policy_violation"})),
 )
 _INCOMPLETE: Mapping[str, StopReason] = {"max_output_tokens": "max_tokens", "content_filter": "refusal"}
-# A background answer is told before it is made.
-_AHEAD = ("queued", "in_progress")
+# The status of a background answer that is not made yet.
+_PENDING = ("queued", "in_progress")
 _TOOL_CALLS = ("function_call", "custom_tool_call")
 
-read_error = chat_upstream.read_error
+read_error = chat_answer.read_error
 
 
-def forward(call: Call, target: Target) -> dict[str, Any]:
-    """The client's own body for ``target``, nothing of it kept there unless that was asked for and is allowed.
+def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
+    """A plain answer. Raises UpstreamBroken if it is malformed, or holds something that was not asked for."""
+    check_answer(body)
+    if body["status"] not in ("completed", "incomplete"):
+        broken("it is not finished")
+    for item in body["output"]:
+        if item.get("type") == "function_call":
+            check_call(item, call, cut=body["status"] == "incomplete")
+    asked = chat_answer.logprobs_asked(call)
+    return Answer(
+        usage=usage_of(body, call, count_characters(body["output"])),
+        stop_reason=stop_reason(body),
+        parts=tuple(part for item in body["output"] for part in read_item(item)),
+        model=identifiers.model_name(body.get("model")),
+        logprobs=tuple(token for item in body["output"] for token in logprobs_of(item)) if asked else (),
+    )
 
-    Reasoning of another vendor, which answered an earlier turn, is left out: OpenAI
-    refuses what it has not encrypted itself.
 
-    Raises UnsupportedParameter for storage that is not allowed.
+def read_item(item: Mapping[str, Any]) -> Iterator[Part]:
+    """The parts of an output item. Raises UpstreamBroken for a kind of item that was not asked for."""
+    match item.get("type"):
+        case "message":
+            for part in objects(item.get("content")):
+                if part.get("type") == "refusal":
+                    yield Refusal(string_at(part, "refusal"))
+                elif text := string_at(part, "text"):
+                    yield Text(text)
+        case "function_call":
+            yield ToolCall(*call_names(item), string_at(item, "arguments"))
+        case "reasoning":
+            thinking = read_reasoning(item)
+            if thinking is not None:
+                yield thinking
+        case _:
+            broken("it has an item that was not asked for")
+
+
+def check_call(item: Mapping[str, Any], call: Call | None, *, cut: bool) -> None:
+    """Raises UpstreamBroken for a tool that was not offered.
+
+    Raises it also for arguments that are not a JSON object, unless the answer may have
+    been ``cut`` in the middle of them.
     """
-    storage.check(call, target.provider)
-    body = {**call.body, "model": target.model, "store": call.body.get("store") is True}
-    if left_out(call):
-        body["input"] = [item for item in call.body["input"] if not _is_foreign(item)]
-    return body
+    if not decoding.has_tools(call):
+        broken("it calls a tool that it was not given")
+    if not cut and not tool_calls.is_arguments(string_at(item, "arguments")):
+        broken("a tool call's arguments are not a JSON object")
 
 
-def left_out(call: Call) -> tuple[str, ...]:
-    """The names of what ``forward`` leaves out."""
-    given = call.body.get("input")
-    return ("input[].reasoning",) if isinstance(given, list) and any(map(_is_foreign, given)) else ()
+def call_names(item: Mapping[str, Any]) -> tuple[str, str]:
+    """The id of a tool call and the name of its function. Raises UpstreamBroken if one is missing."""
+    id, name = string_at(item, "call_id"), string_at(item, "name")
+    if not id or not name:
+        broken("a tool call has no id or no name")
+    return id, name
 
 
-def _is_foreign(item: Mapping[str, Any]) -> bool:
+def string_at(given: Mapping[str, Any], name: str) -> str:
+    """The string ``given[name]``. Raises UpstreamBroken."""
+    value = given.get(name)
+    if type(value) is not str:
+        broken(f"a {name} is not a string")
+    return value
+
+
+def read_reasoning(item: Mapping[str, Any]) -> Thinking | RedactedThinking | None:
+    """A reasoning item. Without a summary only OpenAI can read it."""
+    texts = [string_at(part, "text") for part in (*objects(item.get("summary")), *objects(item.get("content")))]
     encrypted = item.get("encrypted_content")
-    return isinstance(encrypted, str) and read_carried(encrypted) is not None
+    signature = own_signature(item.get("id"), encrypted) if type(encrypted) is str and encrypted else ""
+    if any(texts):
+        return Thinking(SUMMARY_SEPARATOR.join(texts), signature, NAME)
+    return RedactedThinking(signature, NAME) if signature else None
 
 
-def read_usage(given: Any, characters: int, call: Call | None, service_tier: Any = None, output: Any = None) -> Usage:
-    """The vendor's usage object, estimated where it is missing or cannot be believed.
+def logprobs_of(item: Mapping[str, Any]) -> tuple[TokenLogprob, ...]:
+    """The tokens of an item's text; empty unless they were asked for."""
+    if item.get("type") != "message":
+        return ()
+    return tuple(token for part in objects(item.get("content")) for token in read_logprobs(part.get("logprobs")))
 
-    ``service_tier`` and ``output`` are the answer's: how it was billed, and the items with its searches.
+
+def read_logprobs(given: Any) -> tuple[TokenLogprob, ...]:
+    """A list of tokens with their log probabilities; empty if one of them is malformed."""
+    return chat_answer.read_logprobs({"content": given})  # the tokens have the same fields in both APIs
+
+
+def usage_of(response: Mapping[str, Any], call: Call | None, characters: int) -> Usage:
+    """The usage of a response. Counts that are missing or impossible are replaced by estimates.
+
+    ``characters`` is the length of the generated text, for the estimate. The response's
+    ``service_tier`` says how it was billed, and its ``output`` shows the web searches.
     """
-    counts = Counts(given)
-    prompt = counts.required("input_tokens", upstream.estimated_input(call))
-    answer = counts.required("output_tokens", upstream.estimated_output(characters))
+    counts = Counts(response.get("usage"))
+    prompt = counts.required("input_tokens", decoding.estimated_input(call))
+    answer = counts.required("output_tokens", decoding.estimated_output(characters))
     cached = counts.optional("input_tokens_details", "cached_tokens", most=prompt)
     return Usage(
         prompt,
@@ -86,41 +151,25 @@ def read_usage(given: Any, characters: int, call: Call | None, service_tier: Any
         counts.optional("input_tokens_details", "cache_write_tokens", most=prompt - cached),
         reasoning_tokens=counts.optional("output_tokens_details", "reasoning_tokens", most=answer),
         exact=counts.exact,
-        web_searches=min(sum(map(_is_search, items(output))), upstream.MOST_SEARCHES),
-        tier=upstream.tier(service_tier),
+        web_searches=min(sum(map(_is_search, objects(response.get("output")))), decoding.MOST_SEARCHES),
+        tier=decoding.tier(response.get("service_tier")),
     )
 
 
 def _is_search(item: Mapping[str, Any]) -> bool:
-    """Opening a page that was found costs nothing."""
+    """Whether an item is a billed web search. Opening a page that a search found costs nothing."""
     action = item.get("action")
     kind = action.get("type") if isinstance(action, dict) else "search"
     return item.get("type") == "web_search_call" and kind == "search"
 
 
-def items(output: Any) -> Iterable[dict[str, Any]]:
-    """The items of an answer's ``output``, whatever it is."""
-    return [item for item in output if isinstance(item, dict)] if isinstance(output, list) else ()
-
-
-def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
-    """A plain answer that the client gets as it is. Raises UpstreamBroken when it is none."""
-    check_answer(body)
-    return Answer(
-        usage=usage_of(body, call, characters_of(body["output"])),
-        stop_reason=stop_reason(body),
-        model=upstream.model_name(body.get("model")),
-        body=body,
-    )
-
-
-def usage_of(response: Mapping[str, Any], call: Call | None, characters: int) -> Usage:
-    """The usage of a response object."""
-    return read_usage(response.get("usage"), characters, call, response.get("service_tier"), response.get("output"))
+def objects(given: Any) -> Iterable[dict[str, Any]]:
+    """The objects in a list; nothing if ``given`` is not a list."""
+    return [item for item in given if isinstance(item, dict)] if isinstance(given, list) else ()
 
 
 def check_answer(body: Mapping[str, Any]) -> None:
-    """Raises UpstreamBroken when ``body`` is no response, and the error that it holds as an UpstreamError."""
+    """Raises UpstreamBroken if ``body`` is not a response, and the error that it holds as an UpstreamError."""
     if body.get("error"):
         raise in_band(body)
     output, status = body.get("output"), body.get("status")
@@ -132,40 +181,42 @@ def check_answer(body: Mapping[str, Any]) -> None:
         raise in_band(body)
 
 
-def is_ahead(body: Mapping[str, Any]) -> bool:
-    """Whether a response is told before it is made (``background``)."""
-    return body.get("status") in _AHEAD
+def is_pending(body: Mapping[str, Any]) -> bool:
+    """Whether the answer is still to be made (``background``)."""
+    return body.get("status") in _PENDING
 
 
 def stop_reason(response: Mapping[str, Any]) -> StopReason:
-    """There is none in the format: a tool call is an item, and a cut answer has a status."""
+    """The format has no field for it: a tool call is an item, and an answer that was cut has a status."""
     if response.get("status") == "incomplete":
         details = response.get("incomplete_details")
         return _INCOMPLETE.get(str(details.get("reason")) if isinstance(details, dict) else "", "other")
-    if any(item.get("type") in _TOOL_CALLS for item in items(response.get("output"))):
+    output = objects(response.get("output"))
+    if any(item.get("type") in _TOOL_CALLS for item in output):
         return "tool_use"
-    if any(
-        part.get("type") == "refusal" for item in items(response.get("output")) for part in items(item.get("content"))
-    ):
+    if any(part.get("type") == "refusal" for item in output for part in objects(item.get("content"))):
         return "refusal"
-    return "other" if is_ahead(response) else "end_turn"
+    return "other" if is_pending(response) else "end_turn"
 
 
-def characters_of(output: Any) -> int:
-    """How much text an answer holds, whatever its kind, for an estimate."""
-    return sum(_characters(item) for item in items(output))
+def count_characters(output: Any) -> int:
+    """The length of all text in an answer, of whatever kind, for an estimate of its tokens."""
+    return sum(_count_characters(item) for item in objects(output))
 
 
-def _characters(item: Mapping[str, Any]) -> int:
+def _count_characters(item: Mapping[str, Any]) -> int:
     total = sum(len(value) for name in ("arguments", "input", "code") if isinstance(value := item.get(name), str))
-    for part in (*items(item.get("content")), *items(item.get("summary"))):
+    for part in (*objects(item.get("content")), *objects(item.get("summary"))):
         total += sum(len(value) for name in ("text", "refusal") if isinstance(value := part.get(name), str))
     return total
 
 
 def in_band(event: Mapping[str, Any]) -> UpstreamError:
-    """The error of an answer that came with status 200: an event's, flat or nested, or a response's own."""
+    """The error of an answer that came with status 200.
+
+    An event has the error's fields itself or in ``error``; a response has them in ``error``.
+    """
     response = event.get("response")
     error = event.get("error") or (response.get("error") if isinstance(response, dict) else None)
-    told = VendorError.of(error) if isinstance(error, dict) else VendorError.of({**event, "type": None})
-    return upstream.in_band(NAME, told, _IN_BAND)
+    vendor_error = VendorError.of(error) if isinstance(error, dict) else VendorError.of({**event, "type": None})
+    return decoding.in_band(NAME, vendor_error, _IN_BAND)

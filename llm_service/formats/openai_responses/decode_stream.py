@@ -1,8 +1,13 @@
-"""OpenAI Responses, the upstream's answers read for crossing: plain ones and streams.
+"""OpenAI Responses, the upstream's streams, read for a client of another format.
 
-Items may be told interleaved; here one comes after the other, in the order in
-which they began. What is told twice, piece by piece and as a whole, must agree
-where a lost piece would do harm: in the arguments of a tool.
+The vendor may interleave output items. The events that leave here hold one item after
+the other, in the order in which the items began. The vendor sends an item twice, piece
+by piece and as a whole. Both must agree in the arguments of a tool call, where a lost
+piece would do harm.
+
+A stream is complete only with ``response.completed`` or ``response.incomplete``. A
+``response.failed`` and an ``error`` end it as well, but not as an answer. Events of
+unknown types are accepted anywhere.
 """
 
 from __future__ import annotations
@@ -10,10 +15,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from llm_service.core import identifiers
 from llm_service.core.call import Call
-from llm_service.core.content import Part, RedactedThinking, Refusal, Text, Thinking, ToolCall
+from llm_service.core.content import RedactedThinking, Refusal, Text, Thinking, TokenLogprob
 from llm_service.core.events import (
     Answer,
+    ChoiceDelta,
     Delta,
     Event,
     Finished,
@@ -25,94 +32,76 @@ from llm_service.core.events import (
     ToolCallEnd,
     ToolCallStart,
 )
-from llm_service.formats import decoding as upstream
-from llm_service.formats import tool_calls as tools
+from llm_service.formats import decoding, tool_calls
 from llm_service.formats.decoding import broken
-from llm_service.formats.openai_responses.decode_answer import characters_of, check_answer, items, stop_reason, usage_of
-from llm_service.formats.openai_responses.decode_request import own_signature
-from llm_service.formats.openai_responses.passthrough import Stream
+from llm_service.formats.openai_chat.decode_answer import logprobs_asked
+from llm_service.formats.openai_responses import decode_answer
+from llm_service.formats.openai_responses.decode_answer import string_at
 from llm_service.formats.openai_responses.schema import NAME
 
-# The text of a reasoning summary's parts, put together.
-_BETWEEN = "\n\n"
+_ENDS = ("response.completed", "response.incomplete")
+_FAILURES = ("response.failed", "response.cancelled", "error")
 
 
-def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
-    """A plain answer. Raises UpstreamBroken when it is none, or has something that was not asked for."""
-    check_answer(body)
-    if body["status"] not in ("completed", "incomplete"):
-        broken("it is not finished")
-    for item in body["output"]:
-        if item.get("type") == "function_call":
-            _check_call(item, call, cut=body["status"] == "incomplete")
-    return Answer(
-        usage=usage_of(body, call, characters_of(body["output"])),
-        stop_reason=stop_reason(body),
-        parts=tuple(part for item in body["output"] for part in _parts(item)),
-        model=upstream.model_name(body.get("model")),
-    )
+class Stream(decoding.Stream):
+    """What ``StreamDecoder`` and ``Passthrough`` both learn from the events of one stream."""
 
+    __slots__ = ("_begun", "_call", "_characters", "_model", "_response", "finished")
 
-def _parts(item: Mapping[str, Any]) -> Iterator[Part]:
-    match item.get("type"):
-        case "message":
-            for part in items(item.get("content")):
-                if part.get("type") == "refusal":
-                    yield Refusal(_string(part, "refusal"))
-                elif text := _string(part, "text"):
-                    yield Text(text)
-        case "function_call":
-            yield ToolCall(*_called(item), _string(item, "arguments"))
-        case "reasoning":
-            thought = _thought(item)
-            if thought is not None:
-                yield thought
-        case _:
-            broken("it has an item that was not asked for")
+    def __init__(self, call: Call | None = None) -> None:
+        self._call = call
+        self._begun = False
+        self._characters = 0
+        self._model = ""
+        self._response: Mapping[str, Any] = {}  # the whole response in the terminal event
+        self.finished = False
 
+    def _follow(self, event: dict[str, Any]) -> str:
+        """Note what ``event`` says about the answer, and return its type."""
+        kind = event.get("type")
+        if type(kind) is not str:
+            if event.get("error"):  # some servers report a failure this way
+                raise decode_answer.in_band(event)
+            broken("an event has no type")
+        delta = event.get("delta")
+        if type(delta) is str:
+            if not self._begun:
+                broken("a delta came before response.created")
+            self._characters += len(delta)
+        elif kind in _FAILURES:
+            raise decode_answer.in_band(event)
+        elif kind in _ENDS or kind == "response.created":
+            self._note(kind, event.get("response"))
+        return kind
 
-def _check_call(item: Mapping[str, Any], call: Call | None, *, cut: bool) -> None:
-    """Raises UpstreamBroken for a tool that was not offered, and for arguments that are no JSON object unless
-    the answer was ``cut`` in them."""
-    if not upstream.has_tools(call):
-        broken("it calls a tool that it was not given")
-    if not cut and not tools.is_arguments(_string(item, "arguments")):
-        broken("a tool call's arguments are not a JSON object")
+    def _note(self, kind: str, response: Any) -> None:
+        if type(response) is not dict or self._begun is (kind == "response.created"):
+            broken("response.created is not the one first event")
+        self._begun = True
+        self._model = identifiers.model_name(response.get("model")) or self._model
+        if kind in _ENDS:
+            decode_answer.check_answer(response)
+            self._response = response
+            self.finished = True
 
-
-def _called(item: Mapping[str, Any]) -> tuple[str, str]:
-    id, name = _string(item, "call_id"), _string(item, "name")
-    if not id or not name:
-        broken("a tool call has no id or no name")
-    return id, name
-
-
-def _string(given: Mapping[str, Any], name: str) -> str:
-    value = given.get(name)
-    if type(value) is not str:
-        broken(f"a {name} is not a string")
-    return value
-
-
-def _thought(item: Mapping[str, Any]) -> Thinking | RedactedThinking | None:
-    """A reasoning item; without a summary only OpenAI can read it."""
-    texts = [_string(part, "text") for part in (*items(item.get("summary")), *items(item.get("content")))]
-    encrypted = item.get("encrypted_content")
-    signature = own_signature(item.get("id"), encrypted) if type(encrypted) is str and encrypted else ""
-    if any(texts):
-        return Thinking(_BETWEEN.join(texts), signature, NAME)
-    return RedactedThinking(signature, NAME) if signature else None
+    def _answer(self) -> Answer:
+        characters = max(self._characters, decode_answer.count_characters(self._response.get("output")))
+        return Answer(
+            usage=decode_answer.usage_of(self._response, self._call, characters),
+            stop_reason=decode_answer.stop_reason(self._response),
+            model=self._model,
+        )
 
 
 class _Item:
-    """An output item of a stream: what it is, what was told of it, and what of that waits for its turn."""
+    """An output item of a stream: its kind, the pieces that came, and the events that wait for earlier items."""
 
-    __slots__ = ("done", "kind", "number", "told", "waiting")
+    __slots__ = ("done", "kind", "number", "pieces", "waiting")
 
     def __init__(self, kind: str, number: int) -> None:
         self.kind = kind
-        self.number = number  # of a tool call, among the tool calls
-        self.told: list[str] = []
+        self.number = number  # of a tool call: its index among the tool calls
+        self.pieces: list[str] = []
         self.waiting: list[Event] = []
         self.done = False
 
@@ -120,14 +109,15 @@ class _Item:
 class StreamDecoder(Stream):
     """A stream that crosses."""
 
-    __slots__ = ("_calls", "_order", "_places", "_sound")
+    __slots__ = ("_calls", "_items", "_logprobs_asked", "_open", "_valid_arguments")
 
     def __init__(self, call: Call | None = None) -> None:
         super().__init__(call)
         self._calls = 0
-        self._places: dict[int, _Item] = {}
-        self._sound = True  # whether every tool's arguments are JSON
-        self._order: list[_Item] = []  # items not yet told to their end; the first one is being told
+        self._items: dict[int, _Item] = {}  # by their output_index
+        self._logprobs_asked = logprobs_asked(call)
+        self._valid_arguments = True  # whether the arguments of every tool call are JSON
+        self._open: list[_Item] = []  # items that are not finished; the events of the first one are passed on
 
     def _read(self, event: dict[str, Any]) -> Iterator[Event]:
         kind = self._follow(event)
@@ -141,18 +131,23 @@ class StreamDecoder(Stream):
                 yield from self._begin(event)
             case "response.output_item.done":
                 yield from self._done(event)
-            case "response.reasoning_summary_part.added" if self._item(event).told:
-                yield from self._tell(self._item(event), ThinkingDelta(_BETWEEN), _BETWEEN)
+            case "response.reasoning_summary_part.added" if self._item(event).pieces:
+                separator = decode_answer.SUMMARY_SEPARATOR
+                yield from self._pass_on(self._item(event), ThinkingDelta(separator), separator)
+            case "response.output_text.delta" if self._logprobs_asked:
+                text, logprobs = string_at(event, "delta"), decode_answer.read_logprobs(event.get("logprobs"))
+                if text or logprobs:
+                    yield from self._pass_on(self._item(event), ChoiceDelta(text, logprobs), text)
             case _:
                 make = _PIECES.get(kind)
                 if make is not None:
-                    item, piece = self._item(event), _string(event, "delta")
+                    item, piece = self._item(event), string_at(event, "delta")
                     if piece:
-                        yield from self._tell(item, make(item, piece), piece)
+                        yield from self._pass_on(item, make(item, piece), piece)
 
     def _item(self, event: Mapping[str, Any]) -> _Item:
-        place = event.get("output_index")
-        item = self._places.get(place) if type(place) is int else None
+        index = event.get("output_index")
+        item = self._items.get(index) if type(index) is int else None
         if item is None or item.done:
             broken("a piece came outside an output item")
         return item
@@ -161,21 +156,21 @@ class StreamDecoder(Stream):
         given = event.get("item")
         if type(given) is not dict or given.get("type") not in ("message", "function_call", "reasoning"):
             broken("it has an item that was not asked for")
-        place = event.get("output_index")
-        if not self._begun or type(place) is not int or place in self._places:
+        index = event.get("output_index")
+        if not self._begun or type(index) is not int or index in self._items:
             broken("its output items are out of order")
-        item = self._places[place] = _Item(given["type"], self._calls)
-        self._order.append(item)
+        item = self._items[index] = _Item(given["type"], self._calls)
+        self._open.append(item)
         if item.kind == "function_call":
-            _check_call(given, self._call, cut=True)
+            decode_answer.check_call(given, self._call, cut=True)
             self._calls += 1
-            yield from self._tell(item, ToolCallStart(item.number, *_called(given)))
+            yield from self._pass_on(item, ToolCallStart(item.number, *decode_answer.call_names(given)))
 
-    def _tell(self, item: _Item, event: Event, piece: str = "") -> Iterator[Event]:
-        """``event``, unless another item is being told: then it waits."""
+    def _pass_on(self, item: _Item, event: Event, piece: str = "") -> Iterator[Event]:
+        """``event``, unless an earlier item is still open: then the event waits."""
         if piece:
-            item.told.append(piece)
-        if self._order and self._order[0] is item:
+            item.pieces.append(piece)
+        if self._open and self._open[0] is item:
             yield event
         else:
             item.waiting.append(event)
@@ -183,25 +178,30 @@ class StreamDecoder(Stream):
     def _done(self, event: Mapping[str, Any]) -> Iterator[Event]:
         item, whole = self._item(event), event.get("item")
         if type(whole) is not dict or whole.get("type") != item.kind:
-            broken("an item is not what it was begun as")
+            broken("an item ended with another type than it began with")
         if item.kind == "function_call":
-            self._sound = self._sound and tools.is_arguments(_string(whole, "arguments"))
-        for last in _rest(item, whole):
-            yield from self._tell(item, last)
+            valid = tool_calls.is_arguments(string_at(whole, "arguments"))
+            self._valid_arguments = self._valid_arguments and valid
+        logprobs = decode_answer.logprobs_of(whole) if self._logprobs_asked else ()
+        for last in _rest_of(item, whole, logprobs):
+            yield from self._pass_on(item, last)
         item.done = True
-        while self._order and self._order[0].done:
-            self._order.pop(0)
-            if self._order:
-                yield from self._order[0].waiting
-                self._order[0].waiting.clear()
+        while self._open and self._open[0].done:
+            self._open.pop(0)
+            if self._open:
+                yield from self._open[0].waiting
+                self._open[0].waiting.clear()
 
     def _end(self) -> Iterator[Event]:
-        """What is still open was cut with the answer, or was lost on the way."""
-        if self._order and self._response.get("status") == "completed":
+        """The last events. Items that are still open were cut together with the answer.
+
+        Raises UpstreamBroken if the answer claims to be complete and an item is still open.
+        """
+        if self._open and self._response.get("status") == "completed":
             broken("it ended before one of its items")
-        if not self._sound and self._response.get("status") == "completed":
+        if not self._valid_arguments and self._response.get("status") == "completed":
             broken("a tool call's arguments are not a JSON object")
-        for number, item in enumerate(self._order):
+        for number, item in enumerate(self._open):
             if number:
                 yield from item.waiting
             if item.kind == "function_call" and not item.done:
@@ -218,27 +218,28 @@ _PIECES: Mapping[str, Any] = {
 }
 
 
-def _rest(item: _Item, whole: Mapping[str, Any]) -> Iterator[Event]:
-    """The end of an item, and what of it was told only as a whole."""
+def _rest_of(item: _Item, whole: Mapping[str, Any], logprobs: tuple[TokenLogprob, ...]) -> Iterator[Event]:
+    """The events that end an item, with its content if no piece of it came before."""
     if item.kind == "function_call":
-        arguments = _string(whole, "arguments")
-        if not item.told and arguments:
+        arguments = string_at(whole, "arguments")
+        if not item.pieces and arguments:
             yield ToolCallDelta(item.number, arguments)
-        elif item.told and "".join(item.told) != arguments:
+        elif item.pieces and "".join(item.pieces) != arguments:
             broken("a piece of a tool's arguments is missing")
         yield ToolCallEnd(item.number)
         return
-    for part in () if item.told else _parts(whole):
+    for part in () if item.pieces else decode_answer.read_item(whole):
         match part:
             case Text(text):
-                yield Delta(text)
+                yield ChoiceDelta(text, logprobs) if logprobs else Delta(text)
+                logprobs = ()
             case Refusal(text):
                 yield RefusalDelta(text)
             case Thinking(text):
                 yield ThinkingDelta(text)
     if item.kind == "reasoning":
-        thought = _thought(whole)
-        if type(thought) is RedactedThinking and not item.told:
+        thought = decode_answer.read_reasoning(whole)
+        if type(thought) is RedactedThinking and not item.pieces:
             yield thought
         elif thought is not None:
             signature = thought.data if type(thought) is RedactedThinking else thought.signature  # type: ignore[union-attr]

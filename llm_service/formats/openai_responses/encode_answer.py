@@ -1,28 +1,29 @@
-"""OpenAI Responses, the client's side: what an answer of another vendor looks like in this format.
+"""OpenAI Responses, the client's side: the answer of another vendor in this format.
 
 Text, refusals, tool calls and reasoning are *items* of ``output``, each with an id
-of ours. The reasoning of another vendor travels in the place of OpenAI's
-encrypted reasoning, marked with its origin (``carried``), so that a client that
-sends the item back, as it must with OpenAI's, gives that vendor its own words.
+that this service makes. The reasoning of another vendor travels in the field for
+OpenAI's encrypted reasoning, marked with its origin (``carried``). A client must send
+OpenAI's reasoning items back; when it does the same here, the vendor gets its own
+reasoning again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from llm_service.core.call import Call
-from llm_service.core.content import Part, RedactedThinking, Refusal, Text, Thinking, ToolCall
+from llm_service.core.content import Part, RedactedThinking, Refusal, Text, Thinking, TokenLogprob, ToolCall
 from llm_service.core.events import Answer, StopReason
 from llm_service.core.money import as_dollars
 from llm_service.core.usage import Usage
-from llm_service.formats import tool_calls as tools
+from llm_service.formats import tool_calls
 
-# No base64 has a colon: OpenAI's own encrypted_content cannot be taken for one of these.
+# Base64 has no colon, so OpenAI's own encrypted_content cannot be mistaken for this.
 _CARRIED: Final = "carried:"
 _REDACTED: Final = "redacted:"
 
-# What a response tells of its request, and what it says where the request says nothing.
+# The fields of its request that a response repeats, with their values where the request does not have them.
 _ECHOED: Mapping[str, Any] = {
     "instructions": None,
     "max_output_tokens": None,
@@ -44,20 +45,29 @@ _ECHOED: Mapping[str, Any] = {
 
 
 def carried(vendor: str, signature: str, *, redacted: bool = False) -> str:
-    """A vendor's opaque word about its reasoning as ``encrypted_content``."""
+    """The signature of a vendor's reasoning, or the whole reasoning if ``redacted``, as ``encrypted_content``."""
     return f"{_CARRIED}{vendor}:{_REDACTED if redacted else ''}{signature}"
 
 
 def read_carried(encrypted: str) -> tuple[str, str, bool] | None:
-    """``(vendor, signature, redacted)`` of what ``carried`` made; None for OpenAI's own."""
+    """``(vendor, signature, redacted)`` of what ``carried`` made; None for OpenAI's own reasoning."""
     if not encrypted.startswith(_CARRIED):
         return None
     vendor, _, signature = encrypted.removeprefix(_CARRIED).partition(":")
     return vendor, signature.removeprefix(_REDACTED), signature.startswith(_REDACTED)
 
 
-def text_part(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def text_part(text: str, logprobs: Iterable[TokenLogprob] = ()) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": write_logprobs(logprobs)}
+
+
+def write_logprobs(logprobs: Iterable[TokenLogprob]) -> list[dict[str, Any]]:
+    return [{**_write_token(token), "top_logprobs": [_write_token(other) for other in token.top]} for token in logprobs]
+
+
+def _write_token(token: TokenLogprob) -> dict[str, Any]:
+    """``bytes`` is a list in this format, and empty where the vendor sent none."""
+    return {"token": token.token, "bytes": list(token.bytes or ()), "logprob": token.logprob}
 
 
 def refusal_part(text: str) -> dict[str, Any]:
@@ -69,8 +79,8 @@ def message_item(id: str, content: list[dict[str, Any]], status: str) -> dict[st
 
 
 def function_item(id: str, call_id: str, name: str, arguments: str, status: str | None = None) -> dict[str, Any]:
-    """Arguments that are cut make an incomplete call, whatever the rest of the answer."""
-    status = status or ("completed" if tools.is_arguments(arguments) else "incomplete")
+    """A tool call. It is incomplete if its arguments were cut, whatever the status of the answer."""
+    status = status or ("completed" if tool_calls.is_arguments(arguments) else "incomplete")
     return {
         "id": id,
         "type": "function_call",
@@ -95,19 +105,23 @@ def item_id(call: Call, kind: str, index: int) -> str:
     return f"{kind}_{call.id}_{index}"
 
 
-def output_of(call: Call, parts: Iterable[Part], status: str) -> list[dict[str, Any]]:
-    """The parts of a whole answer as output items; what is said in one go is one message.
+def output_of(
+    call: Call, parts: Iterable[Part], status: str, logprobs: Sequence[TokenLogprob] = ()
+) -> list[dict[str, Any]]:
+    """The parts of a whole answer as output items. Parts of text that follow each other make one message.
 
-    ``status`` is the answer's: a last message may have been cut.
+    ``status`` is the status of the answer: a last message may have been cut. ``logprobs``
+    are the tokens of the answer; the first part of text gets them.
     """
     output: list[dict[str, Any]] = []
     for part in parts:
         index = len(output)
         match part:
             case Text(text):
-                _say(call, output, text_part(text), "text")
+                if _add_text(call, output, text_part(text, logprobs), "text"):
+                    logprobs = ()
             case Refusal(text):
-                _say(call, output, refusal_part(text), "refusal")
+                _add_text(call, output, refusal_part(text), "refusal")
             case ToolCall(id, name, arguments):
                 output.append(
                     function_item(item_id(call, "fc", index), id, name, arguments if arguments.strip() else "{}")
@@ -123,9 +137,10 @@ def output_of(call: Call, parts: Iterable[Part], status: str) -> list[dict[str, 
     return output
 
 
-def _say(call: Call, output: list[dict[str, Any]], part: dict[str, Any], name: str) -> None:
+def _add_text(call: Call, output: list[dict[str, Any]], part: dict[str, Any], name: str) -> bool:
+    """Add a part of a message to the last message, or as a new one. Returns whether the part has text."""
     if not part[name]:
-        return
+        return False
     if not output or output[-1]["type"] != "message":
         output.append(message_item(item_id(call, "msg", len(output)), [], "completed"))
     content = output[-1]["content"]
@@ -133,10 +148,11 @@ def _say(call: Call, output: list[dict[str, Any]], part: dict[str, Any], name: s
         content[-1][name] += part[name]
     else:
         content.append(part)
+    return True
 
 
 def usage_object(usage: Usage, cost_nanousd: int | None) -> dict[str, Any]:
-    """The vendor's usage with two fields of ours: ``cost_usd``, and ``exact`` when the counts are estimates."""
+    """The vendor's usage with two fields of this service: ``cost_usd``, and ``exact`` if the counts are estimates."""
     written = {
         "input_tokens": usage.input_tokens,
         "input_tokens_details": {
@@ -152,7 +168,10 @@ def usage_object(usage: Usage, cost_nanousd: int | None) -> dict[str, Any]:
 
 
 def ending(stop_reason: StopReason | None, *, refused: bool = False) -> tuple[str, dict[str, Any] | None]:
-    """Status and ``incomplete_details`` of an answer; ``refused``: the refusal is told in words, as an answer is."""
+    """The status and the ``incomplete_details`` of an answer.
+
+    ``refused``: the model gave its refusal in words, so the answer is complete.
+    """
     if stop_reason == "max_tokens":
         return "incomplete", {"reason": "max_output_tokens"}
     if stop_reason == "refusal" and not refused:
@@ -160,10 +179,10 @@ def ending(stop_reason: StopReason | None, *, refused: bool = False) -> tuple[st
     return "completed", None
 
 
-def response_object(call: Call, model: str, status: str, output: list[dict[str, Any]], **facts: Any) -> dict[str, Any]:
-    """The response as a whole, at any point of its making; ``facts`` are fields that differ from a new one's."""
+def response_object(call: Call, model: str, status: str, output: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
+    """The whole response, finished or not. ``fields`` replace those of a new response."""
     asked = {name: call.body.get(name) for name in _ECHOED}
-    told = {name: default if asked[name] is None else asked[name] for name, default in _ECHOED.items()}
+    echoed = {name: default if asked[name] is None else asked[name] for name, default in _ECHOED.items()}
     return {
         "id": f"resp_{call.id}",
         "object": "response",
@@ -178,8 +197,8 @@ def response_object(call: Call, model: str, status: str, output: list[dict[str, 
         "previous_response_id": None,
         "store": False,
         "usage": None,
-        **told,
-        **facts,
+        **echoed,
+        **fields,
     }
 
 
@@ -200,12 +219,13 @@ def final_response(call: Call, model: str, answer: Answer, output: list[dict[str
 
 
 def write_answer(call: Call, answer: Answer) -> dict[str, Any]:
-    """The reply's JSON object; a verbatim one is the vendor's own with ``usage.cost_usd`` added."""
+    """The reply's JSON object. A verbatim one is the vendor's own with ``usage.cost_usd`` added."""
     if answer.body is not None:
         return with_cost(answer.body, answer.cost_nanousd)
     refused = any(type(part) is Refusal and part.text for part in answer.parts)
     status, _ = ending(answer.stop_reason, refused=refused)
-    return final_response(call, answer.model, answer, output_of(call, answer.parts, status))
+    output = output_of(call, answer.parts, status, answer.logprobs)
+    return final_response(call, answer.model, answer, output)
 
 
 def with_cost(body: Mapping[str, Any], cost_nanousd: int | None) -> dict[str, Any]:

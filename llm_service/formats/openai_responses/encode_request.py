@@ -1,11 +1,12 @@
-"""OpenAI Responses, the upstream's side: a conversation as a request.
+"""OpenAI Responses, the upstream's side: a conversation becomes a request.
 
-It carries what chat completions cannot: reasoning in both directions, and images
-and files in what a tool says. It has no stop sequences.
+This API carries what chat completions cannot: reasoning in both directions, and images
+and files in tool results. It has no stop sequences.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from llm_service.core.call import Call
@@ -22,49 +23,109 @@ from llm_service.core.content import (
     ToolChoice,
     ToolResult,
 )
-from llm_service.core.conversation import Conversation
+from llm_service.core.conversation import Conversation, Extra
 from llm_service.core.target import Target
-from llm_service.formats import json_schema as schemas
-from llm_service.formats import media, reasoning, validation
+from llm_service.formats import json_schema, media, reasoning, storage, validation
 from llm_service.formats.encoding import RequestWriter
+from llm_service.formats.openai_chat.encode_request import EXTRA_RULES as CHAT_RULES
 from llm_service.formats.openai_chat.encode_request import end_user
-from llm_service.formats.openai_responses.parts import write_part
-from llm_service.formats.openai_responses.schema import NAME
+from llm_service.formats.openai_responses.encode_parts import write_part
+from llm_service.formats.openai_responses.schema import INCLUDE_LOGPROBS, NAME
+from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless, translate_to
 
 LEAST_TOKENS: Final = 16
-_FORMAT_NAME: Final = "answer"  # a format must have a name there
+_FORMAT_NAME: Final = "answer"  # the API requires a name for a format
+# The client formats whose answers can hold log probabilities.
+_CARRY_LOGPROBS: Final = ("chat", "completions", "responses")
+
+
+def _write_logprobs(body: dict[str, Any], extra: Extra) -> None:
+    """Ask for the log probabilities of the answer's tokens."""
+    if not isinstance(extra.value, bool):
+        validation.invalid(extra.path, "must be true or false")
+    include = body.get("include") or []
+    body["include"] = include if INCLUDE_LOGPROBS in include else [*include, INCLUDE_LOGPROBS]
+
+
+# What happens to a field that not every format knows, by the name that all formats share. A field without a row is
+# rejected. A hint is dropped and named; a field is rejected if the answer would be another one without it.
+EXTRA_RULES: Final[Mapping[str, FieldRule]] = {
+    "logprobs": translate_to("include", _write_logprobs, neutral=(False,)),
+    "metadata": FieldRule("translate", ({},)),
+    "moderation": TRANSLATE,
+    "prompt_cache_key": TRANSLATE,
+    "prompt_cache_options": FieldRule("translate", ({},)),
+    "prompt_cache_retention": TRANSLATE,
+    "reasoning_effort": translate_to("reasoning.effort"),
+    "safety_identifier": TRANSLATE,
+    "store": FieldRule("translate", (False,)),
+    "top_logprobs": FieldRule("translate", (0,)),
+    "truncation": FieldRule("translate", ("disabled",)),
+    "verbosity": translate_to("text.verbosity", neutral=("medium",)),
+    "diagnostics": drop_unless(),
+    "max_tool_calls": drop_unless(),
+    "prediction": drop_unless(),
+    "seed": drop_unless(),
+    "speed": drop_unless("standard"),
+    "audio": REJECT,
+    "frequency_penalty": reject_unless(0),
+    "logit_bias": reject_unless({}),
+    "modalities": reject_unless(["text"]),
+    "n": reject_unless(1),
+    "presence_penalty": reject_unless(0),
+    "web_search_options": REJECT,
+}
 
 
 def needed(conversation: Conversation, target: Target) -> bool:
-    """Whether chat completions could not serve this: thinking, tools of a reasoning model, pictures from tools."""
+    """Whether this API serves the conversation better than chat completions.
+
+    It does for the reasoning of earlier turns, for tools of a reasoning model, and for
+    images in tool results. Where only one of the two APIs has a field of the client's,
+    that API is asked.
+    """
     if not target.provider.responses:
         return False
+    here = any(_is_rejected(extra, EXTRA_RULES.get(name, REJECT)) for name, extra in conversation.extras.items())
+    chat = any(_is_rejected(extra, CHAT_RULES.get(name, REJECT)) for name, extra in conversation.extras.items())
+    if here != chat:
+        return chat
     reasons = target.thinking == "effort"
     if reasons and (conversation.tools or conversation.reasoning is not None):
         return True
-    if conversation.stop and target.sampling:
-        return False  # which chat has; and a picture can be shown beside the result
+    if target.sampling and (conversation.stop or any(map(_only_chat_has, conversation.extras))):
+        return False  # chat has these fields, and it can show an image beside the tool's result
     return any(_needs(part, reasons) for message in conversation.messages for part in message.parts)
+
+
+def _is_rejected(extra: Extra, rule: FieldRule) -> bool:
+    return rule.how == "reject" and extra.value not in rule.neutral
+
+
+def _only_chat_has(name: str) -> bool:
+    """Whether a hint is dropped here and translated there."""
+    return EXTRA_RULES.get(name, REJECT).how == "drop" and CHAT_RULES.get(name, REJECT).how == "translate"
 
 
 def _needs(part: Part, reasons: bool) -> bool:
     if type(part) is ToolResult:
-        return any(type(said) is not Text for said in part.parts)
+        return any(type(content) is not Text for content in part.parts)
     return reasons and isinstance(part, Thinking | RedactedThinking) and part.vendor == NAME
 
 
 def write_request(call: Call, conversation: Conversation, target: Target) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The conversation as a request to ``target``, and the names of the client's fields left out.
+    """The conversation as a request to ``target``, and the names of the client's fields that are left out.
 
-    Nothing of it is kept there, and the model's reasoning comes back encrypted, so that
-    the client can bring it to the next turn. Stop sequences, and of a model that does not
-    take them temperature and top_p, are left out.
+    The vendor keeps nothing unless the client asks for it and may. The model's reasoning
+    comes back encrypted, so that the client can send it with the next turn. Stop
+    sequences are left out, and so are temperature and top_p for a model that does not
+    take them.
 
     Raises UnsupportedParameter naming what OpenAI cannot take.
     """
-    _refuse_prefill(conversation)
+    _reject_prefill(conversation)
     writer = _Writer(call, conversation, target)
-    body: dict[str, Any] = {"model": target.model, "input": writer.input(conversation), "store": False}
+    body: dict[str, Any] = {"model": target.model, "input": writer.input(conversation)}
     writer.limits(conversation, body)
     if conversation.user is not None:
         body["safety_identifier"] = end_user(conversation.user)
@@ -76,21 +137,36 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
     if conversation.format is not None:
         body["text"] = {"format": _format(conversation.format)}
     writer.reasoning(conversation, body)
+    writer.extras(conversation, body)
+    body.setdefault("store", False)  # the vendor keeps every response by default
     if call.stream:
         body["stream"] = True
-        body["stream_options"] = {"include_obfuscation": False}  # padding, of no use behind TLS of our own
+        body["stream_options"] = {"include_obfuscation": False}  # padding has no use behind this service's own TLS
     return body, tuple(writer.dropped)
 
 
-def _refuse_prefill(conversation: Conversation) -> None:
-    """OpenAI would begin a new turn after a last message of the assistant's, not continue it."""
+def _reject_prefill(conversation: Conversation) -> None:
+    """OpenAI would begin a new turn after a last message of the assistant instead of continuing that message."""
     if conversation.messages and conversation.messages[-1].role == "assistant":
         path = f"{conversation.messages[-1].path}.role"
-        validation.unsupported(path, "the last message must be the user's, an answer cannot be continued")
+        validation.unsupported(path, "the last message must have the role user: that model cannot continue an answer")
 
 
 class _Writer(RequestWriter):
     """One request."""
+
+    def extras(self, conversation: Conversation, body: dict[str, Any]) -> None:
+        """Write the fields that not every format knows.
+
+        Raises UnsupportedParameter for a field that is rejected, and for storage that is not allowed.
+        """
+        if "store" in conversation.extras:
+            storage.check(self.call, self.target.provider)
+        for name in ("logprobs", "top_logprobs"):
+            extra = conversation.extras.get(name)
+            if extra is not None and extra.value and self.call.format not in _CARRY_LOGPROBS:
+                validation.unsupported(extra.path, "the answers of this route cannot hold log probabilities")
+        self.write_extras(EXTRA_RULES, body)
 
     def limits(self, conversation: Conversation, body: dict[str, Any]) -> None:
         if conversation.max_tokens is not None:
@@ -118,12 +194,12 @@ class _Writer(RequestWriter):
             body["parallel_tool_calls"] = conversation.parallel_tool_calls
 
     def _tool(self, tool: Tool) -> dict[str, Any]:
-        """``strict`` is always told: without it the API makes the schema a strict one."""
+        """``strict`` is always written: without it the API treats the schema as strict."""
         if tool.cache is not None:
             self.drop("cache")
         schema = {"type": "object", "properties": {}} if tool.schema is None else tool.schema
-        # Anthropic's strict is less strict: what it allows beyond OpenAI's is called without.
-        strict = tool.strict is True and schemas.is_strict(schema)
+        # Anthropic's strict mode allows more schemas than OpenAI's. The others are sent without it.
+        strict = tool.strict is True and json_schema.is_strict(schema)
         written: dict[str, Any] = {"type": "function", "name": tool.name, "parameters": schema, "strict": strict}
         return written if tool.description is None else {**written, "description": tool.description}
 
@@ -136,14 +212,14 @@ class _Writer(RequestWriter):
         body["include"] = ["reasoning.encrypted_content"]
         if asked is None:
             return
-        told: dict[str, Any] = {}
+        written: dict[str, Any] = {}
         effort = reasoning.effort_of(asked.budget) if asked.effort is None and asked.budget else asked.effort
         if effort is not None:
-            told["effort"] = reasoning.nearest(effort, self.target.efforts)
+            written["effort"] = reasoning.nearest(effort, self.target.efforts)
         if asked.summary:
-            told["summary"] = "auto"
-        if told:
-            body["reasoning"] = told
+            written["summary"] = "auto"
+        if written:
+            body["reasoning"] = written
 
     def input(self, conversation: Conversation) -> list[dict[str, Any]]:
         system = "system" if self.target.sampling else "developer"
@@ -163,10 +239,10 @@ class _Writer(RequestWriter):
         return [*items, self._message(role, rest)] if rest else items
 
     def _message(self, role: str, parts: tuple[Part, ...]) -> dict[str, Any]:
-        """A lone text as a string; else a list of parts."""
+        """A message. Its content is a string if it has only one text, else a list of parts."""
         written = [self._part(part) for part in parts]
-        lone = len(written) == 1 and written[0].keys() == {"type", "text"}
-        return {"role": role, "content": written[0]["text"] if lone else written}
+        single = len(written) == 1 and written[0].keys() == {"type", "text"}
+        return {"role": role, "content": written[0]["text"] if single else written}
 
     def _part(self, part: Part) -> dict[str, Any]:
         cache = getattr(part, "cache", None)
@@ -178,7 +254,7 @@ class _Writer(RequestWriter):
         return written
 
     def _result(self, result: ToolResult) -> dict[str, Any]:
-        """Failure is told in words: there is no field for it."""
+        """The format has no field for a failed tool, so the text says it."""
         if result.cache is not None:
             self.drop("cache")
         parts = (Text("Error:"), *result.parts) if result.is_error else result.parts
@@ -193,24 +269,22 @@ class _Writer(RequestWriter):
         for part in message.parts:
             match part:
                 case Text(text):
-                    _say(items, {"type": "output_text", "text": text})
+                    _add_part(items, {"type": "output_text", "text": text})
                 case Refusal(text):
-                    _say(items, {"type": "refusal", "refusal": text})
+                    _add_part(items, {"type": "refusal", "refusal": text})
                 case ToolCall(id, name, arguments):
-                    told = {"call_id": id, "name": name, "arguments": arguments if arguments.strip() else "{}"}
-                    items.append({"type": "function_call", **told})
+                    written = {"call_id": id, "name": name, "arguments": arguments if arguments.strip() else "{}"}
+                    items.append({"type": "function_call", **written})
                 case Thinking(text, signature, vendor) if signature and vendor == NAME:
-                    items.append(_thought(text, signature))
+                    items.append(_reasoning_item(text, signature))
                 case RedactedThinking(data, vendor) if vendor == NAME:
-                    items.append(_thought("", data))
+                    items.append(_reasoning_item("", data))
                 case Thinking() | RedactedThinking():
-                    self.drop("thoughts")  # only its own vendor can read it
+                    self.drop("thoughts")  # only the vendor that made it can read it
             if type(part) in (Text, ToolCall) and getattr(part, "cache", None) is not None:
                 self.drop("cache")
         if not items:
-            validation.unsupported(
-                f"{message.path}.content", "there is nothing in it another vendor's model could read"
-            )
+            validation.unsupported(f"{message.path}.content", "it holds nothing that another vendor's model can read")
         return items
 
 
@@ -224,7 +298,7 @@ def _choice(choice: ToolChoice) -> Any:
 def _format(given: JsonFormat) -> dict[str, Any]:
     if given.schema is None:
         return {"type": "json_object"}
-    strict = given.strict is not False and schemas.is_strict(given.schema)
+    strict = given.strict is not False and json_schema.is_strict(given.schema)
     written = {
         "type": "json_schema",
         "name": given.name or _FORMAT_NAME,
@@ -234,14 +308,15 @@ def _format(given: JsonFormat) -> dict[str, Any]:
     return written if given.description is None else {**written, "description": given.description}
 
 
-def _say(items: list[dict[str, Any]], part: dict[str, Any]) -> None:
+def _add_part(items: list[dict[str, Any]], part: dict[str, Any]) -> None:
+    """Add a part to the last message, or to a new one."""
     if not items or "role" not in items[-1]:
         items.append({"role": "assistant", "content": []})
     items[-1]["content"].append(part)
 
 
-def _thought(text: str, signature: str) -> dict[str, Any]:
-    """A reasoning item as OpenAI made it: its id and its encrypted content were kept as the signature."""
+def _reasoning_item(text: str, signature: str) -> dict[str, Any]:
+    """A reasoning item as OpenAI made it. The signature holds its id and its encrypted content."""
     id, _, encrypted = signature.partition(":")
     summary = [{"type": "summary_text", "text": text}] if text else []
     return {"type": "reasoning", "id": id, "summary": summary, "encrypted_content": encrypted}

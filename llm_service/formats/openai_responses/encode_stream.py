@@ -1,22 +1,23 @@
-"""OpenAI Responses, the client's side: one stream as the ladder of events that its SDKs climb.
+"""OpenAI Responses, the client's side: one stream as the sequence of events that OpenAI's SDKs require.
 
-Every item is added, filled piece by piece and told once more as a whole, and so
-are its parts; every event has a number. The strict helper of OpenAI's SDK refuses
-a stream that leaves out a rung.
+Every item is added, filled piece by piece, and sent once more as a whole. So are its
+parts. Every event has a number. The strict helper of OpenAI's SDK fails at a stream that
+leaves out one of these events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import orjson
 
 from llm_service.core import errors
 from llm_service.core.call import Call
-from llm_service.core.content import RedactedThinking
+from llm_service.core.content import RedactedThinking, TokenLogprob
 from llm_service.core.events import (
     Answer,
+    ChoiceDelta,
     Delta,
     Event,
     Finished,
@@ -30,26 +31,27 @@ from llm_service.core.events import (
     ToolCallStart,
 )
 from llm_service.formats import sse
-from llm_service.formats.openai_responses import encode_answer as reply
-from llm_service.formats.openai_responses import schema as responses_client
+from llm_service.formats.openai_responses import encode_answer, schema
+from llm_service.formats.openai_responses import errors as responses_errors
 
 
 class _Item:
-    """The open item: what it is, and what was said in it so far."""
+    """The open item: its kind, and its content so far."""
 
-    __slots__ = ("call_id", "content", "id", "kind", "name", "pieces")
+    __slots__ = ("call_id", "content", "id", "kind", "logprobs", "name", "pieces")
 
     def __init__(self, kind: str, id: str, call_id: str = "", name: str = "") -> None:
         self.kind, self.id = kind, id
         self.call_id, self.name = call_id, name
-        self.content: list[dict[str, Any]] = []  # a message's finished parts
+        self.content: list[dict[str, Any]] = []  # the finished parts of a message
         self.pieces: list[str] = []  # of the open part, of the arguments or of the summary
+        self.logprobs: list[TokenLogprob] = []  # of the open part
 
 
 class StreamEncoder:
     """One stream as ``response.*`` events."""
 
-    KEEP_ALIVE: ClassVar[bytes] = responses_client.KEEP_ALIVE
+    KEEP_ALIVE: ClassVar[bytes] = schema.KEEP_ALIVE
     __slots__ = ("_call", "_item", "_model", "_output", "_sequence", "_verbatim")
 
     def __init__(self, call: Call) -> None:
@@ -61,29 +63,30 @@ class StreamEncoder:
         self._verbatim = False
 
     def feed(self, event: Event) -> bytes:
-        """The bytes for ``event``; none for those the client does not see."""
+        """The bytes for ``event``; none for events that the client does not see."""
         write = _WRITERS.get(type(event))
         return write(self, event) if write is not None else b""
 
     def error(self, failure: errors.ServiceError, request_id: str = "") -> bytes:
-        """The failure as the stream's last event: no terminal event follows.
+        """The failure as the stream's last event. No terminal event follows it.
 
-        Flat as OpenAI documents it, and nested as it sends it: the second makes its SDKs raise.
+        OpenAI documents the error's fields in the event itself, but sends them in ``error``.
+        The event has both: its SDKs raise an exception only for the second.
         """
-        told = responses_client.error(failure, request_id or self._call.request_id)["error"]
-        flat = {"code": told["code"], "message": told["message"], "param": told["param"]}
-        return self._event("error", **flat, error=told)
+        written = responses_errors.error(failure, request_id or self._call.request_id)["error"]
+        flat = {"code": written["code"], "message": written["message"], "param": written["param"]}
+        return self._event("error", **flat, error=written)
 
-    def _event(self, kind: str, **facts: Any) -> bytes:
+    def _event(self, kind: str, **fields: Any) -> bytes:
         number = self._sequence
         self._sequence = number + 1
-        return sse.json_frame({"type": kind, **facts, "sequence_number": number}, kind.encode())
+        return sse.json_frame({"type": kind, **fields, "sequence_number": number}, kind.encode())
 
-    def _place(self) -> dict[str, Any]:
+    def _item_path(self) -> dict[str, Any]:
         assert self._item is not None
         return {"item_id": self._item.id, "output_index": len(self._output)}
 
-    # ---- the answer's own beginning and end
+    # ---- the start and the end of the answer
 
     def _relay(self, event: Relay) -> bytes:
         self._sequence += event.data.count(b"\n\n")
@@ -94,51 +97,51 @@ class StreamEncoder:
         self._verbatim = event.verbatim
         if event.verbatim:
             return b""
-        response = reply.response_object(self._call, self._model, "in_progress", [])
+        response = encode_answer.response_object(self._call, self._model, "in_progress", [])
         return self._event("response.created", response=response) + self._event(
             "response.in_progress", response=response
         )
 
     def _finish(self, event: Finished) -> bytes:
         if self._verbatim:
-            return _priced(event.tail, event.answer.cost_nanousd)
+            return _with_cost(event.tail, event.answer.cost_nanousd)
         closing = self._close_item(event.answer)
-        response = reply.final_response(self._call, self._model, event.answer, self._output)
+        response = encode_answer.final_response(self._call, self._model, event.answer, self._output)
         return closing + self._event(f"response.{response['status']}", response=response)
 
     # ---- items
 
     def _open_item(self, kind: str, prefix: str, call_id: str = "", name: str = "") -> bytes:
         closing = self._close_item()
-        item = self._item = _Item(kind, reply.item_id(self._call, prefix, len(self._output)), call_id, name)
+        item = self._item = _Item(kind, encode_answer.item_id(self._call, prefix, len(self._output)), call_id, name)
         if kind == "function_call":
-            told = reply.function_item(item.id, call_id, name, "", "in_progress")
+            opened = encode_answer.function_item(item.id, call_id, name, "", "in_progress")
         elif kind == "reasoning":
-            told = reply.reasoning_item(item.id, "")
+            opened = encode_answer.reasoning_item(item.id, "")
         else:
-            told = reply.message_item(item.id, [], "in_progress")
-        return closing + self._event("response.output_item.added", output_index=len(self._output), item=told)
+            opened = encode_answer.message_item(item.id, [], "in_progress")
+        return closing + self._event("response.output_item.added", output_index=len(self._output), item=opened)
 
     def _close_item(self, answer: Answer | None = None, encrypted: str | None = None) -> bytes:
-        """The end of the open item, if there is one; ``answer`` when it ends with the answer."""
+        """Close the open item, if there is one. ``answer`` is given if the item ends with the answer."""
         item = self._item
         if item is None:
             return b""
         if item.kind == "function_call":
             arguments = "".join(item.pieces)
             closing = self._event(
-                "response.function_call_arguments.done", **self._place(), name=item.name, arguments=arguments
+                "response.function_call_arguments.done", **self._item_path(), name=item.name, arguments=arguments
             )
-            whole = reply.function_item(item.id, item.call_id, item.name, arguments)
+            whole = encode_answer.function_item(item.id, item.call_id, item.name, arguments)
         elif item.kind == "reasoning":
             text = "".join(item.pieces)
             closing = self._close_summary(text)
-            whole = reply.reasoning_item(item.id, text, encrypted)
+            whole = encode_answer.reasoning_item(item.id, text, encrypted)
         else:
             closing = self._close_part()
             refused = any(part["type"] == "refusal" for part in item.content)
-            status = reply.ending(answer.stop_reason if answer else None, refused=refused)[0]
-            whole = reply.message_item(item.id, item.content, status)
+            status = encode_answer.ending(answer.stop_reason if answer else None, refused=refused)[0]
+            whole = encode_answer.message_item(item.id, item.content, status)
         closing += self._event("response.output_item.done", output_index=len(self._output), item=whole)
         self._output.append(whole)
         self._item = None
@@ -146,9 +149,9 @@ class StreamEncoder:
 
     # ---- a message and its parts
 
-    def _say(self, kind: str, text: str) -> bytes:
-        """A piece of text (``text``) or of a refusal (``refusal``)."""
-        if not text:
+    def _add_text(self, kind: str, text: str, logprobs: tuple[TokenLogprob, ...] = ()) -> bytes:
+        """A piece of text (``kind`` is ``text``) or of a refusal (``refusal``)."""
+        if not text and not logprobs:
             return b""
         opening = b""
         if self._item is None or self._item.kind not in ("text", "refusal"):
@@ -159,33 +162,36 @@ class StreamEncoder:
         assert item is not None
         if not item.pieces:
             item.kind = kind
-            opening += self._event("response.content_part.added", **self._part(), part=_part(kind, ""))
+            opening += self._event("response.content_part.added", **self._part_path(), part=_part(kind, ""))
         item.pieces.append(text)
-        if kind == "text":
-            return opening + self._event("response.output_text.delta", **self._part(), delta=text, logprobs=[])
-        return opening + self._event("response.refusal.delta", **self._part(), delta=text)
+        if kind == "refusal":
+            return opening + self._event("response.refusal.delta", **self._part_path(), delta=text)
+        item.logprobs += logprobs
+        written = encode_answer.write_logprobs(logprobs)
+        return opening + self._event("response.output_text.delta", **self._part_path(), delta=text, logprobs=written)
 
-    def _part(self) -> dict[str, Any]:
+    def _part_path(self) -> dict[str, Any]:
         assert self._item is not None
-        return {**self._place(), "content_index": len(self._item.content)}
+        return {**self._item_path(), "content_index": len(self._item.content)}
 
     def _close_part(self) -> bytes:
         item = self._item
         assert item is not None
         text = "".join(item.pieces)
-        part = _part(item.kind, text)
+        part = _part(item.kind, text, item.logprobs)
         if item.kind == "text":
-            closing = self._event("response.output_text.done", **self._part(), text=text, logprobs=[])
+            logprobs = part["logprobs"]
+            closing = self._event("response.output_text.done", **self._part_path(), text=text, logprobs=logprobs)
         else:
-            closing = self._event("response.refusal.done", **self._part(), refusal=text)
-        closing += self._event("response.content_part.done", **self._part(), part=part)
+            closing = self._event("response.refusal.done", **self._part_path(), refusal=text)
+        closing += self._event("response.content_part.done", **self._part_path(), part=part)
         item.content.append(part)
-        item.pieces = []
+        item.pieces, item.logprobs = [], []
         return closing
 
     # ---- reasoning
 
-    def _think(self, event: ThinkingDelta) -> bytes:
+    def _add_reasoning(self, event: ThinkingDelta) -> bytes:
         if not event.text:
             return b""
         opening = b"" if self._is("reasoning") else self._open_item("reasoning", "rs")
@@ -193,31 +199,34 @@ class StreamEncoder:
         assert item is not None
         if not item.pieces:
             opening += self._event(
-                "response.reasoning_summary_part.added", **self._place(), summary_index=0, part=reply.summary_part("")
+                "response.reasoning_summary_part.added",
+                **self._item_path(),
+                summary_index=0,
+                part=encode_answer.summary_part(""),
             )
         item.pieces.append(event.text)
         return opening + self._event(
-            "response.reasoning_summary_text.delta", **self._place(), summary_index=0, delta=event.text
+            "response.reasoning_summary_text.delta", **self._item_path(), summary_index=0, delta=event.text
         )
 
     def _close_summary(self, text: str) -> bytes:
         if not text:
             return b""
-        place = {**self._place(), "summary_index": 0}
-        return self._event("response.reasoning_summary_text.done", **place, text=text) + self._event(
-            "response.reasoning_summary_part.done", **place, part=reply.summary_part(text)
+        path = {**self._item_path(), "summary_index": 0}
+        return self._event("response.reasoning_summary_text.done", **path, text=text) + self._event(
+            "response.reasoning_summary_part.done", **path, part=encode_answer.summary_part(text)
         )
 
-    def _end_thinking(self, event: ThinkingEnd) -> bytes:
-        encrypted = reply.carried(event.vendor, event.signature) if event.signature else None
+    def _end_reasoning(self, event: ThinkingEnd) -> bytes:
+        encrypted = encode_answer.carried(event.vendor, event.signature) if event.signature else None
         if not self._is("reasoning"):
             if encrypted is None:
                 return b""
             return self._open_item("reasoning", "rs") + self._close_item(encrypted=encrypted)
         return self._close_item(encrypted=encrypted)
 
-    def _redact(self, event: RedactedThinking) -> bytes:
-        encrypted = reply.carried(event.vendor, event.data, redacted=True)
+    def _add_redacted(self, event: RedactedThinking) -> bytes:
+        encrypted = encode_answer.carried(event.vendor, event.data, redacted=True)
         return self._open_item("reasoning", "rs") + self._close_item(encrypted=encrypted)
 
     def _is(self, kind: str) -> bool:
@@ -225,43 +234,44 @@ class StreamEncoder:
 
     # ---- tool calls
 
-    def _call_tool(self, event: ToolCallStart) -> bytes:
+    def _open_call(self, event: ToolCallStart) -> bytes:
         return self._open_item("function_call", "fc", event.id, event.name)
 
-    def _argue(self, event: ToolCallDelta) -> bytes:
+    def _add_arguments(self, event: ToolCallDelta) -> bytes:
         if not event.arguments:
             return b""
-        assert self._item is not None, "pieces of a call come between its start and its end"
+        assert self._item is not None, "a piece of a call comes between its start and its end"
         self._item.pieces.append(event.arguments)
-        return self._event("response.function_call_arguments.delta", **self._place(), delta=event.arguments)
+        return self._event("response.function_call_arguments.delta", **self._item_path(), delta=event.arguments)
 
-    def _end_call(self, event: ToolCallEnd) -> bytes:
+    def _close_call(self, event: ToolCallEnd) -> bytes:
         assert self._item is not None, "a call ends once"
-        none = b"" if self._item.pieces else self._argue(ToolCallDelta(event.index, "{}"))
-        return none + self._close_item()
+        empty = b"" if self._item.pieces else self._add_arguments(ToolCallDelta(event.index, "{}"))
+        return empty + self._close_item()
 
 
-def _part(kind: str, text: str) -> dict[str, Any]:
-    return reply.text_part(text) if kind == "text" else reply.refusal_part(text)
+def _part(kind: str, text: str, logprobs: Iterable[TokenLogprob] = ()) -> dict[str, Any]:
+    return encode_answer.text_part(text, logprobs) if kind == "text" else encode_answer.refusal_part(text)
 
 
 _WRITERS: dict[type, Callable[[StreamEncoder, Any], bytes]] = {
     Relay: StreamEncoder._relay,
-    Delta: lambda frames, event: frames._say("text", event.text),
-    RefusalDelta: lambda frames, event: frames._say("refusal", event.text),
-    ThinkingDelta: StreamEncoder._think,
-    ThinkingEnd: StreamEncoder._end_thinking,
-    RedactedThinking: StreamEncoder._redact,
-    ToolCallStart: StreamEncoder._call_tool,
-    ToolCallDelta: StreamEncoder._argue,
-    ToolCallEnd: StreamEncoder._end_call,
+    Delta: lambda encoder, event: encoder._add_text("text", event.text),
+    ChoiceDelta: lambda encoder, event: encoder._add_text("text", event.text, event.logprobs),
+    RefusalDelta: lambda encoder, event: encoder._add_text("refusal", event.text),
+    ThinkingDelta: StreamEncoder._add_reasoning,
+    ThinkingEnd: StreamEncoder._end_reasoning,
+    RedactedThinking: StreamEncoder._add_redacted,
+    ToolCallStart: StreamEncoder._open_call,
+    ToolCallDelta: StreamEncoder._add_arguments,
+    ToolCallEnd: StreamEncoder._close_call,
     Started: StreamEncoder._start,
     Finished: StreamEncoder._finish,
 }
 
 
-def _priced(tail: bytes, cost_nanousd: int | None) -> bytes:
+def _with_cost(tail: bytes, cost_nanousd: int | None) -> bytes:
     """The terminal event of a verbatim stream with the cost added to its usage."""
     name, data = sse.parse(tail)
     event = orjson.loads(data)
-    return sse.json_frame({**event, "response": reply.with_cost(event["response"], cost_nanousd)}, name)
+    return sse.json_frame({**event, "response": encode_answer.with_cost(event["response"], cost_nanousd)}, name)

@@ -1,14 +1,12 @@
-"""OpenAI Responses, the client's side: what a request must look like, and errors.
+"""OpenAI Responses, the client's side: what a request must look like, and which fields other formats know.
 
-Field by field this follows the openai SDK 3.52. The rest of the client's side:
-``responses_request`` (reading), ``responses_reply`` and ``responses_frames`` (writing).
+The fields follow the types of the openai SDK 3.52.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from marshmallow import ValidationError
 from marshmallow import fields as base
@@ -16,21 +14,78 @@ from marshmallow import fields as base
 from llm_service.core import errors
 from llm_service.formats import schema_fields as fields
 from llm_service.formats import sse, validation
-from llm_service.formats.openai_chat import errors as chat_errors
+from llm_service.formats.rules import ExtraField
 
 NAME = "responses"
+PATHS = ("/v1/responses",)
 KEEP_ALIVE = sse.KEEP_ALIVE
 
 ROLES = ("user", "assistant", "system", "developer")
-# What may stand in for ``input``: each brings an input of its own.
+# A request needs no ``input`` if it has one of these: each brings an input of its own.
 _INSTEAD_OF_INPUT = ("prompt", "previous_response_id", "conversation")
+
+# The fields that become fields of ``Conversation``, whichever format the upstream speaks.
+COMMON: Final = frozenset(
+    {
+        "model",
+        "input",
+        "instructions",
+        "max_output_tokens",
+        "temperature",
+        "top_p",
+        "stream",
+        "stream_options",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "text",
+        "reasoning",
+        "include",
+        "user",
+        "safety_identifier",
+        "service_tier",
+    }
+)
+# Every other field, by the name that all formats share. The target's format decides what happens to it.
+EXTRAS: Final[Mapping[str, ExtraField]] = {
+    "access_programs": ExtraField("access_programs"),
+    "background": ExtraField("background", (False,)),
+    "context_management": ExtraField("context_management", ([],)),
+    "conversation": ExtraField("conversation"),
+    "image": ExtraField("image"),
+    "max_tool_calls": ExtraField("max_tool_calls"),
+    "metadata": ExtraField("metadata", ({},)),
+    "moderation": ExtraField("moderation"),
+    "previous_response_id": ExtraField("previous_response_id"),
+    "prompt": ExtraField("prompt"),
+    "prompt_cache_key": ExtraField("prompt_cache_key"),
+    "prompt_cache_options": ExtraField("prompt_cache_options", ({},)),
+    "prompt_cache_retention": ExtraField("prompt_cache_retention"),
+    "store": ExtraField("store", (False,)),
+    "top_logprobs": ExtraField("top_logprobs", (0,)),
+    "truncation": ExtraField("truncation", ("disabled",)),
+}
+# The members of ``text`` that are extra fields.
+TEXT_EXTRAS: Final[Mapping[str, ExtraField]] = {"verbosity": ExtraField("verbosity", ("medium",))}
+# The value of ``include`` that is an extra field: it asks for what chat calls ``logprobs``.
+INCLUDE_LOGPROBS: Final = "message.output_text.logprobs"
+
+# What this format calls the fields of ``Conversation`` that have another name there.
+FIELD_NAMES: Final[Mapping[str, str]] = {
+    "max_tokens": "max_output_tokens",
+    "effort": "reasoning.effort",
+    "thoughts": "input[].reasoning",
+    "cache": "prompt_cache_breakpoint",
+    "format": "text.format",
+    "tier": "service_tier",
+}
 
 
 class Input(fields._Strict, base.Raw):
-    """A string, or a list of items: a message by its role, anything else by its type.
+    """A string, or a list of items. An item is a message with a role, or it has a type.
 
-    Only what every item has is checked; what an item of one type needs is checked
-    where it is read, or by the vendor that knows it.
+    This checks only what all items have in common. What an item of one type needs is
+    checked where the item is read, or by the vendor.
     """
 
     def __init__(self, help: str, **options: Any) -> None:
@@ -51,7 +106,7 @@ class Input(fields._Strict, base.Raw):
 
 
 def _item_problem(item: Any) -> str | None:
-    """What is wrong with an item, as the rest of a path and a rule."""
+    """What is wrong with an item: the rest of its path, a space, and the rule."""
     if type(item) is not dict:
         return " must be an object"
     kind = item.get("type")
@@ -84,9 +139,9 @@ class RequestSchema(fields.WireSchema):
     """``POST /v1/responses``. Fields not listed here pass to OpenAI as they are."""
 
     model = fields.Word("A model of this service, or an alias.", 256, filled=True, required=True)
-    input = Input("What to answer: text, or messages, tool calls and their results.")
+    input = Input("The input: text, or a list of messages, tool calls and their results.")
     instructions = fields.Word("System prompt.")
-    max_output_tokens = fields.Integer("Most tokens to generate, reasoning included.", 1, fields.MAX_TOKENS)
+    max_output_tokens = fields.Integer("The most tokens to generate, reasoning included.", 1, fields.MAX_TOKENS)
     temperature = fields.Number("Sampling temperature.", 0, 2)
     top_p = fields.Number("Nucleus sampling.", 0, 1)
     stream = fields.Flag("Answer as server-sent events.")
@@ -94,18 +149,18 @@ class RequestSchema(fields.WireSchema):
     tools = fields.JsonList("Tools the model may call.")
     tool_choice = WordOrObject("How the model should use the tools.")
     parallel_tool_calls = fields.Flag("Whether several tools may be called at once.")
-    max_tool_calls = fields.Integer("Most calls of OpenAI's own tools.", 1, fields.MAX_TOKENS)
+    max_tool_calls = fields.Integer("The most calls of OpenAI's own tools.", 1, fields.MAX_TOKENS)
     text = fields.JsonObject("The format and the verbosity of the answer.")
-    reasoning = fields.JsonObject("effort, and whether to summarise the reasoning.")
-    include = fields.JsonList("More to include in the answer.")
-    top_logprobs = fields.Integer("How many alternatives per token.", 0, 20)
-    metadata = fields.JsonObject("Up to 16 pairs kept by OpenAI.")
-    store = fields.Flag("Whether OpenAI keeps the answer; this service says false unless you say true.")
-    background = fields.Flag("Answer later; needs storage.")
+    reasoning = fields.JsonObject("The effort, and whether to summarise the reasoning.")
+    include = fields.JsonList("What else the answer should include.")
+    top_logprobs = fields.Integer("How many of the most likely tokens to return at each position.", 0, 20)
+    metadata = fields.JsonObject("Up to 16 key-value pairs that OpenAI keeps.")
+    store = fields.Flag("Whether OpenAI keeps the answer. This service sends false unless you send true.")
+    background = fields.Flag("Answer later. This needs storage.")
     previous_response_id = fields.Word("Continue a stored answer.")
     conversation = WordOrObject("The stored conversation to continue.")
-    prompt = fields.JsonObject("A prompt template kept by OpenAI.")
-    user = fields.Word("Your end user; older name of safety_identifier.")
+    prompt = fields.JsonObject("A prompt template that OpenAI keeps.")
+    user = fields.Word("Your end user. An older name of safety_identifier.")
     safety_identifier = fields.Word("A stable name of your end user.")
 
 
@@ -124,22 +179,3 @@ def check(body: Any) -> dict[str, Any]:
 def prompt(body: Mapping[str, Any]) -> list[Any]:
     """The JSON values that hold the prompt, for its keyed hash."""
     return [body.get("instructions"), body.get("input"), body.get("prompt")]
-
-
-# Both of OpenAI's APIs tell errors in the same words.
-status = chat_errors.status
-
-
-def error(failure: errors.ServiceError, request_id: str) -> dict[str, Any]:
-    """The error's JSON object. OpenAI's own type and code are kept where OpenAI was asked."""
-    told = chat_errors.error(failure, request_id)
-    vendor = failure.vendor
-    # Not for the service's own credentials: the caller would take them for its key.
-    if vendor.get("format") == NAME and vendor.get("type") and failure.code != "upstream_authentication":
-        told["error"] |= {"type": vendor["type"], "code": vendor.get("code")}
-    return told
-
-
-def error_headers(failure: errors.ServiceError, now: datetime) -> dict[str, str]:
-    """OpenAI's rate-limit headers, and a word to its SDKs not to retry what was retried here."""
-    return chat_errors.error_headers(failure, now)

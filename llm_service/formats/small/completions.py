@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 
 from marshmallow import fields as base
 
-from llm_service.core import errors
+from llm_service.core import errors, identifiers
 from llm_service.core.call import Call
 from llm_service.core.content import Message, Refusal, Text, TokenLogprob
 from llm_service.core.conversation import Conversation, Extra
@@ -22,6 +22,10 @@ from llm_service.formats import decoding, rules, sse, validation
 from llm_service.formats import openai_chat as chat
 from llm_service.formats import schema_fields as fields
 from llm_service.formats.decoding import broken
+from llm_service.formats.defaults import ERROR_TYPE as ERROR_TYPE
+from llm_service.formats.defaults import json_format as json_format
+from llm_service.formats.defaults import response_headers as response_headers
+from llm_service.formats.defaults import with_turn as with_turn
 from llm_service.formats.openai_chat import error as error
 from llm_service.formats.openai_chat import error_headers as error_headers
 from llm_service.formats.openai_chat import read_error as read_error
@@ -31,11 +35,12 @@ from llm_service.formats.openai_chat.encode_answer import finish_reason_of, usag
 from llm_service.formats.openai_chat.encode_stream import DONE
 from llm_service.formats.openai_chat.schema import wants_usage
 from llm_service.formats.rules import ExtraField
+from llm_service.formats.small.completions_bounds import BOUNDS as BOUNDS
+from llm_service.formats.small.completions_bounds import DEFAULT_MAX_TOKENS
 
 NAME = "completions"
+PATHS = ("/v1/completions",)
 KEEP_ALIVE = sse.KEEP_ALIVE
-# How many tokens the vendor generates when the request gives no limit.
-DEFAULT_MAX_TOKENS: Final = 16
 _NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -280,7 +285,7 @@ def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     return Answer(
         usage=read_usage(body.get("usage"), sum(map(_characters, choices)), call),
         stop_reason=STOP_REASONS.get(str(choices[0].get("finish_reason")), "other"),
-        model=decoding.model_name(body.get("model")),
+        model=identifiers.model_name(body.get("model")),
         body=body,
     )
 

@@ -20,6 +20,7 @@ from llm_service.formats import anthropic_messages as messages
 from llm_service.formats import decoding as upstream
 from llm_service.formats import schema_fields as fields
 from llm_service.formats import validation
+from llm_service.formats.anthropic_messages import BOUNDS as BOUNDS
 from llm_service.formats.anthropic_messages import KEEP_ALIVE as KEEP_ALIVE
 from llm_service.formats.anthropic_messages import Passthrough as Passthrough
 from llm_service.formats.anthropic_messages import StreamDecoder as StreamDecoder
@@ -30,8 +31,13 @@ from llm_service.formats.anthropic_messages import prompt as prompt
 from llm_service.formats.anthropic_messages import read_error as read_error
 from llm_service.formats.anthropic_messages import status as status
 from llm_service.formats.decoding import broken
+from llm_service.formats.defaults import ERROR_TYPE as ERROR_TYPE
+from llm_service.formats.defaults import json_format as json_format
+from llm_service.formats.defaults import response_headers as response_headers
+from llm_service.formats.defaults import with_turn as with_turn
 
 NAME = "count_tokens"
+PATHS = ("/v1/messages/count_tokens",)
 # What the route takes: anthropic SDK 2.11, MessageCountTokensParams.
 FIELDS: Final = frozenset(
     {"messages", "model", "system", "tools", "tool_choice", "thinking", "output_config", "cache_control", "speed"}

@@ -16,12 +16,18 @@ from llm_service.core.call import Call
 from llm_service.core.conversation import Conversation
 from llm_service.core.errors import UnsupportedParameter
 from llm_service.core.events import Answer
+from llm_service.core.identifiers import model_name
 from llm_service.core.target import Target
 from llm_service.core.usage import Usage
 from llm_service.formats import decoding as upstream
 from llm_service.formats import schema_fields as fields
 from llm_service.formats import validation
+from llm_service.formats.bounds import Bounds
 from llm_service.formats.decoding import Counts, broken
+from llm_service.formats.defaults import ERROR_TYPE as ERROR_TYPE
+from llm_service.formats.defaults import json_format as json_format
+from llm_service.formats.defaults import response_headers as response_headers
+from llm_service.formats.defaults import with_turn as with_turn
 
 # Errors are OpenAI's on all its routes. A call of this kind never streams: its frames could only be an error.
 from llm_service.formats.openai_chat import KEEP_ALIVE as KEEP_ALIVE
@@ -33,6 +39,7 @@ from llm_service.formats.openai_chat import status as status
 from llm_service.formats.openai_chat import write_answer as write_answer
 
 NAME = "embeddings"
+PATHS = ("/v1/embeddings",)
 # The vendor's limits of one request.
 MOST_INPUTS: Final = 2048
 MOST_TOKENS: Final = 300_000
@@ -87,6 +94,13 @@ class RequestSchema(fields.WireSchema):
 _SCHEMA = RequestSchema()
 
 
+class EmbeddingsBounds(Bounds):
+    TEXTS = frozenset({"input"})
+
+
+BOUNDS: Final = EmbeddingsBounds()
+
+
 def check(body: Any) -> dict[str, Any]:
     """``body`` if it is a well-formed request, else InvalidRequest naming the field."""
     return validation.check(_SCHEMA, body)
@@ -131,7 +145,7 @@ def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     tokens = counts.required("prompt_tokens", upstream.estimated_input(call))
     return Answer(
         usage=Usage(input_tokens=tokens, exact=counts.exact),
-        model=upstream.model_name(body.get("model")),
+        model=model_name(body.get("model")),
         body=body,
     )
 

@@ -14,6 +14,11 @@ from llm_service.core.events import Answer
 from llm_service.core.target import Target
 from llm_service.formats import anthropic_messages as messages
 from llm_service.formats import openai_responses as responses
+from llm_service.formats.defaults import ERROR_TYPE as ERROR_TYPE
+from llm_service.formats.defaults import json_format as json_format
+from llm_service.formats.defaults import response_headers as response_headers
+from llm_service.formats.defaults import with_turn as with_turn
+from llm_service.formats.openai_responses import BOUNDS as BOUNDS
 from llm_service.formats.openai_responses import KEEP_ALIVE as KEEP_ALIVE
 from llm_service.formats.openai_responses import Passthrough as Passthrough
 from llm_service.formats.openai_responses import RequestSchema as RequestSchema
@@ -31,6 +36,7 @@ from llm_service.formats.small.count_tokens import read_answer as read_answer
 from llm_service.formats.small.count_tokens import read_verbatim as read_verbatim
 
 NAME = "input_tokens"
+PATHS = ("/v1/responses/input_tokens",)
 # What the route takes: openai SDK 3.52, InputTokenCountParams.
 FIELDS: Final = frozenset(
     {

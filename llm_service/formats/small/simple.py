@@ -20,8 +20,15 @@ from llm_service.core.events import Answer, Delta, Event, Finished, RefusalDelta
 from llm_service.core.money import as_dollars
 from llm_service.formats import schema_fields as fields
 from llm_service.formats import sse, validation
+from llm_service.formats.bounds import Bounds
+from llm_service.formats.defaults import json_format as json_format
+from llm_service.formats.defaults import response_headers as response_headers
+from llm_service.formats.defaults import with_turn as with_turn
 
 NAME = "simple"
+# The routes about the caller's own key answer in this format too.
+PATHS = ("/v1/chat", "/v1/complete", "/v1/stream", "/v1/usage", "/v1/key")
+ERROR_TYPE = "application/problem+json"
 KEEP_ALIVE = sse.KEEP_ALIVE
 DONE = sse.frame(b"[DONE]")
 
@@ -48,6 +55,7 @@ class RequestSchema(fields.OursSchema):
 
 
 _SCHEMA = RequestSchema()
+BOUNDS = Bounds()
 
 
 def check(body: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ operation instead of four deadlines, no ticks of silence and no off switch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import httpx2
@@ -21,21 +21,25 @@ class Proxied:
     def __init__(self) -> None:
         self._client = httpx2.Client(limits=_LIMITS, follow_redirects=False)
 
-    def prepare(self, request: httpx2.Request) -> Callable[[bytes, Scope], ProxiedReply]:
+    def prepare(self, request: httpx2.Request) -> Callable[[bytes, Scope, Mapping[str, str] | None], ProxiedReply]:
         """A function that sends ``request`` with another body; it raises as ``Transport.ask`` does."""
         headers = [(name, value) for name, value in request.headers.multi_items() if name != "content-length"]
 
-        def ask(body: bytes, scope: Scope) -> ProxiedReply:
+        def send(body: bytes, scope: Scope, more: Mapping[str, str] | None = None) -> ProxiedReply:
             scope.cancel.check()
             limits = scope.timeouts
             timeout = httpx2.Timeout(max(limits.first_byte, limits.idle), connect=limits.connect)
             sent = httpx2.Request(
-                request.method, request.url, headers=headers, content=body, extensions={"timeout": timeout.as_dict()}
+                request.method,
+                request.url,
+                headers=[*headers, *(more or {}).items()],
+                content=body,
+                extensions={"timeout": timeout.as_dict()},
             )
             with _our_errors():
                 return ProxiedReply(self._client.send(sent, stream=True))
 
-        return ask
+        return send
 
     def close(self) -> None:
         self._client.close()

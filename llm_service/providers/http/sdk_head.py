@@ -1,15 +1,23 @@
-"""How a request gets from an SDK to the wire: the SDK writes its head, one transport sends it.
+"""The head of a vendor's request: the vendor's SDK writes it once, and one transport sends it with each body.
 
 An SDK takes 0.2 ms of processor time to write a request (options, merging of
-headers, URLs), as much as a bare Flask endpoint takes in all, and writes the
-same every time. So it writes one for each set of headers, and that is kept; the
-SDK stays in charge of authentication, URL, version and headers of its own.
+headers, URLs), as much as a bare Flask endpoint takes in all, and it writes the
+same every time. So it writes one head for each path, key and set of headers, and
+the head is kept. The SDK stays in charge of authentication, URL, version and
+headers of its own.
+
+A lane of a provider describes its requests with an ``Endpoint``:
+
+* ``path`` may depend on the call and its target, such as a model in the path;
+* ``key`` is asked for each request, so a token may expire: a new one has a new head;
+* ``sign`` adds headers that depend on the body, such as a signature.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -17,11 +25,15 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 
+from llm_service.core.call import Call
+from llm_service.core.target import Target
 from llm_service.providers.http.proxied import Proxied
 from llm_service.providers.http.transport import Scope, Transport
 
-# The sets of headers hold words of callers (anthropic-beta): what is kept must not grow with them.
-_MOST_KEPT = 256
+# The heads contain words of callers (anthropic-beta, model names), so their number must have a limit.
+_MAX_HEADS = 256
+
+Signed = Callable[[str, str, bytes], Mapping[str, str]]
 
 
 class Reply(Protocol):
@@ -37,11 +49,11 @@ class Reply(Protocol):
     def is_event_stream(self) -> bool: ...
 
     def header(self, name: str) -> str:
-        """By its lower-case name; "" without one."""
+        """The header with this lower-case name, "" if there is none."""
         ...
 
     def pieces(self) -> Iterator[bytes]:
-        """The body as it arrives; ``b""`` for a tick of silence."""
+        """The body as it arrives; ``b""`` if nothing came for a tick."""
         ...
 
     def read(self) -> bytes:
@@ -55,31 +67,57 @@ class Reply(Protocol):
     def close(self) -> None: ...
 
 
-class Wire:
-    """Sends bodies to one URL of a vendor.
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where the requests of a lane go, and how they are authenticated.
 
-    ``post(http_client, headers)`` makes the vendor's SDK send an empty body there.
+    ``post(http_client, path, key, headers)`` makes the vendor's SDK send an empty
+    body to ``path``. ``sign(method, url, body)`` returns the headers that are added
+    to one request.
     """
 
-    def __init__(self, base_url: str, post: Callable[[httpx2.Client, dict[str, str]], object]) -> None:
-        self._base_url, self._post = base_url, post
-        self._kept: dict[tuple[Any, ...], Callable[[bytes, Scope], Reply]] = {}
+    base_url: str
+    path: Callable[[Call, Target], str]
+    key: Callable[[], str]
+    post: Callable[[httpx2.Client, str, str, dict[str, str]], object]
+    sign: Signed | None = None
 
-    def ask(self, body: bytes, headers: Mapping[str, str], scope: Scope) -> Reply:
-        """Raises UpstreamUnreachable, UpstreamTimeout, UpstreamBroken, or the reason of the call's Cancel."""
-        process = os.getpid()
-        wanted = (process, *headers.items())
-        ask = self._kept.get(wanted)
-        if ask is None:
-            if len(self._kept) >= _MOST_KEPT:
-                self._kept.clear()
-            ask = self._kept[wanted] = _way(self._base_url, process).prepare(self._request(dict(headers)))
-        return ask(body, scope)
 
-    def _request(self, headers: dict[str, str]) -> httpx2.Request:
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """A head that an SDK has written; ``send`` sends it with a body and, where requests are signed, more headers."""
+
+    url: str
+    send: Callable[[bytes, Scope, Mapping[str, str] | None], Reply]
+
+
+class Wire:
+    """Sends bodies to an endpoint."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._heads: dict[tuple[Any, ...], _Head] = {}
+
+    def ask(self, call: Call, target: Target, body: bytes, headers: Mapping[str, str], scope: Scope) -> Reply:
+        """Send ``body`` and return the answer, its body unread.
+
+        Raises UpstreamUnreachable, UpstreamTimeout, UpstreamBroken, or the reason of the call's Cancel.
+        """
+        endpoint, process = self._endpoint, os.getpid()
+        path, key = endpoint.path(call, target), endpoint.key()
+        wanted = (process, path, key, *headers.items())
+        head = self._heads.get(wanted)
+        if head is None:
+            if len(self._heads) >= _MAX_HEADS:
+                self._heads.clear()
+            request = self._write_head(path, key, dict(headers))
+            head = self._heads[wanted] = _Head(str(request.url), _client(endpoint.base_url, process).prepare(request))
+        return head.send(body, scope, None if endpoint.sign is None else endpoint.sign("POST", head.url, body))
+
+    def _write_head(self, path: str, key: str, headers: dict[str, str]) -> httpx2.Request:
         recorder = _Recorder()
         with httpx2.Client(transport=recorder, follow_redirects=False, trust_env=False) as client:
-            self._post(client, headers)
+            self._endpoint.post(client, path, key, headers)
         assert recorder.request is not None, "the SDK sends one request"
         return recorder.request
 
@@ -94,8 +132,8 @@ class _Recorder(httpx2.BaseTransport):
         return httpx2.Response(200, json={})
 
 
-def _way(base_url: str, process: int) -> Transport | Proxied:
-    """What all requests of this process share: sockets must not be shared between workers."""
+def _client(base_url: str, process: int) -> Transport | Proxied:
+    """What all requests of this process share: workers must not share sockets."""
     parts = urlsplit(base_url)
     proxy = getproxies().get(parts.scheme)
     return _proxied(process) if proxy and not proxy_bypass(parts.hostname or "") else _direct(process)

@@ -23,9 +23,8 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import httptools
 import httpx2
@@ -51,6 +50,10 @@ class Head:
 
     origin: Origin
     lines: bytes
+
+    def with_headers(self, headers: Mapping[str, str]) -> Head:
+        more = [f"{name}: {value}".encode("latin-1") for name, value in headers.items()]
+        return Head(self.origin, b"\r\n".join([self.lines, *more]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +101,18 @@ class Transport:
         self._idle: dict[Origin, deque[_Connection]] = {}
         self._ssl: ssl.SSLContext | None = None
 
-    def prepare(self, request: httpx2.Request) -> Callable[[bytes, Scope], Reply]:
-        """A function that sends ``request`` with another body, as ``ask`` does."""
+    def prepare(self, request: httpx2.Request) -> Callable[[bytes, Scope, Mapping[str, str] | None], Reply]:
+        """A function that sends the head of ``request`` with a body and, if given, more headers, as ``ask`` does."""
         url = request.url
         origin = url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
         lines = [request.method.encode() + b" " + url.raw_path + b" HTTP/1.1"]
         lines += [name + b": " + value for name, value in request.headers.raw if name.lower() != b"content-length"]
-        return partial(self.ask, Head(origin, b"\r\n".join(lines)))
+        head = Head(origin, b"\r\n".join(lines))
+
+        def send(body: bytes, scope: Scope, more: Mapping[str, str] | None = None) -> Reply:
+            return self.ask(head if more is None else head.with_headers(more), body, scope)
+
+        return send
 
     def ask(self, head: Head, body: bytes, current: Scope) -> Reply:
         """Send a request and read the head of its answer.

@@ -1,4 +1,4 @@
-"""What alembic runs for every command; logging stays as the service set it up."""
+"""Alembic runs this file for every command. It leaves logging as the service has configured it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from alembic import context
 
 from llm_service.extensions import db
 from llm_service.store import models, schema
-from llm_service.store.engine import lone_engine
+from llm_service.store.engine import unpooled_engine
 
 
 def _render(kind: str, item: Any, _autogen: Any) -> str | Literal[False]:
-    """A migration must not change its meaning with our code: it names SQLAlchemy's own types."""
+    """Write SQLAlchemy's own types, so that a migration keeps its meaning when our code changes."""
     if kind == "type" and isinstance(item, models.UTCDateTime):
         return "sa.DateTime(timezone=True)"
     return False
@@ -37,8 +37,8 @@ def _offline() -> None:
 
 
 def _online() -> None:
-    # A connection of its own: what schema.begin sets must not stay behind in the pool.
-    with schema.lock(db.engine), lone_engine(db.engine.url).connect() as connection:
+    # Not from the pool: the settings of schema.begin must not stay on a pooled connection.
+    with schema.lock(db.engine), unpooled_engine(db.engine.url).connect() as connection:
         schema.begin(connection)
         _configure(connection=connection)
         with context.begin_transaction():

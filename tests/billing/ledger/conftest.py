@@ -1,4 +1,4 @@
-"""Ledgers of several workers on one real Valkey."""
+"""Ledgers of several workers on one real Valkey server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def wire(url: str) -> Iterator[Wire]:
 
 @pytest.fixture
 def make(wire: Wire) -> MakeLedger:
-    """Ledgers over ``wire``, the first of which has found Redis empty and built its counters."""
+    """Creates ledgers that use ``wire``. The first one finds Redis empty and builds its counters."""
 
     def ledger(worker: str = "w1", **more: object) -> Ledger:
         made = Ledger(wire, worker, **{"retry_seconds": 0.0, **more})  # type: ignore[arg-type]

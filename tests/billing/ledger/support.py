@@ -1,4 +1,4 @@
-"""What the tests of the ledger share."""
+"""Helpers of the ledger's tests."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ PERIOD = "2026-01"
 
 
 class Wire:
-    """One worker's way to Redis, which can break: before Redis is asked (``up``), or before it answers (``mute``).
+    """The connection of one worker to Redis. It can fail before Redis is asked (``up`` False) or before Redis'
+    answer arrives (``mute`` True).
 
-    To the ledger it is a client: what it takes of one is the pool.
+    The ledger uses it as a client, of which it needs only the connection pool.
     """
 
     def __init__(self, redis: Redis) -> None:
@@ -39,7 +40,7 @@ class Wire:
         return _Connection(self, real)
 
     def close(self) -> None:
-        """Its process has ended."""
+        """Close the connections, as if the process had ended."""
         for connection in self.connections:
             connection.disconnect()
             self.redis.connection_pool.release(connection)
@@ -94,7 +95,7 @@ def tokens_of(wire: Wire, scope: str = "key:a") -> int:
 
 
 def everything_held(wire: Wire) -> list[bytes]:
-    """Names of what is left of holds."""
+    """Return the Redis keys that still hold something."""
     left = list(wire.redis.keys("{llm}:hold:*")) + list(wire.redis.keys("{llm}:slots:*"))
     left += [name for name in wire.redis.keys("{llm}:money:*") if int(wire.redis.hget(name, "held") or 0)]
     return left + list(wire.redis.keys("{llm}:leases"))

@@ -1,4 +1,4 @@
-"""Everything that can happen to a few calls of three workers, in any order, against what must be true of the sums."""
+"""A state machine: events happen to a few calls of three workers in any order, and the sums must always be right."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ WORKERS = ("w0", "w1", "w2")
 
 @dataclass
 class Worker:
-    """A process: its ledger, its calls, and rows it has handed to its writer that are not committed yet."""
+    """A process: its ledger, its calls, and the rows in its writer that are not committed yet."""
 
     ledger: Ledger
     wire: Wire
-    calls: dict[str, int] = field(default_factory=dict)  # id -> the most it can cost
+    calls: dict[str, int] = field(default_factory=dict)  # id -> its maximum cost
     queue: dict[str, int] = field(default_factory=dict)  # id -> its row's cost
     scopes: dict[str, str] = field(default_factory=dict)
 
@@ -47,18 +47,18 @@ class Machine(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.redis.connection_pool.disconnect()  # of an example that failed
+        self.redis.connection_pool.disconnect()  # left over from an example that failed
         self.redis.flushdb()
         self.now = 1_800_000_000_000
         self.names = iter(range(10**6))
         self.log: dict[str, int] = {}  # the committed rows
         self.key_of: dict[str, str] = {}
-        self.most: dict[str, int] = {}
-        self.reached: set[str] = set()  # calls that the upstream saw
-        self.settled: dict[str, int] = {}  # decided by a worker that could reach Redis
-        self.ghosts: dict[str, int] = {}  # of workers that died: id -> the most it can cost
-        self.beyond = False  # more slots than the quota: Redis forgot calls that live, or was not there to count
-        self.unknown = False  # costs that only a worker knew of which was killed
+        self.max_cost: dict[str, int] = {}
+        self.sent: set[str] = set()  # calls that were sent upstream
+        self.settled: dict[str, int] = {}  # settled by a worker that could reach Redis
+        self.ghosts: dict[str, int] = {}  # calls of workers that died: id -> maximum cost
+        self.slots_exceeded = False  # allowed after Redis lost live calls or was not available to count them
+        self.costs_lost = False  # a worker was killed that alone knew of some costs
         self.kept: dict[bytes, tuple[bytes, int]] | None = None
         self.epoch: str | None = None
         self.snapshot: tuple[dict[str, int], set[str]] | None = None
@@ -83,30 +83,30 @@ class Machine(RuleBasedStateMachine):
     @rule(
         name=st.sampled_from(WORKERS),
         key=st.sampled_from(("key:a", "key:b")),
-        most=st.integers(0, 50),
+        max_cost=st.integers(0, 50),
         mute=st.sampled_from((False, False, False, True)),
         budget=st.sampled_from((True, True, True, False)),
     )
-    def hold(self, name: str, key: str, most: int, mute: bool, budget: bool) -> None:
+    def hold(self, name: str, key: str, max_cost: int, mute: bool, budget: bool) -> None:
         worker, call_id = self.workers[name], f"c{next(self.names):06}"
-        checks = [tokens(most, 10_000, key), slot(SLOTS[key], key)]
+        checks = [tokens(max_cost, 10_000, key), slot(SLOTS[key], key)]
         if budget:
-            checks = [money(most, BUDGETS[key], key), money(most, BUDGETS["org:o"], "org:o"), *checks]
+            checks = [money(max_cost, BUDGETS[key], key), money(max_cost, BUDGETS["org:o"], "org:o"), *checks]
         else:
-            most = 0  # nothing that is counted
-        record = orjson.dumps({"key": key, "most": most})
+            max_cost = 0  # no money is counted
+        record = orjson.dumps({"key": key, "max_cost": max_cost})
         worker.wire.mute = mute
-        self.key_of[call_id], self.most[call_id] = key, most
+        self.key_of[call_id], self.max_cost[call_id] = key, max_cost
         try:
             held = worker.ledger.hold(call_id, checks, record)
             assert worker.ledger.hold(call_id, checks, record).in_redis == held.in_redis
-            self.beyond = self.beyond or not held.in_redis
-            worker.calls[call_id] = most
-            self.reached.add(call_id)
+            self.slots_exceeded = self.slots_exceeded or not held.in_redis
+            worker.calls[call_id] = max_cost
+            self.sent.add(call_id)
         except (BudgetExceeded, RateLimited):
             pass
         except Unavailable:
-            worker.queue[call_id] = 0  # the row of a refused call
+            worker.queue[call_id] = 0  # the row of a rejected call
         finally:
             worker.wire.mute = False
 
@@ -121,10 +121,10 @@ class Machine(RuleBasedStateMachine):
         cost = int(worker.calls.pop(call_id) * part)
         reachable = worker.wire.up and not mute
         worker.wire.mute = mute
-        mine = worker.ledger.settle(call_id, cost, cost, orjson.dumps({"cost": cost}))
+        settled = worker.ledger.settle(call_id, cost, cost, orjson.dumps({"cost": cost}))
         worker.wire.mute = False
         assert not worker.ledger.settle(call_id, 40, 40, b"again"), "a repeat changes nothing"
-        if mine:
+        if settled:
             worker.queue[call_id] = cost
             assert not (reachable and call_id in self.settled), "settled twice"
             if reachable:
@@ -132,8 +132,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(WORKERS), pick=st.data())
     def settle_once_more(self, name: str, pick: st.DataObject) -> None:
-        if self.most:
-            call_id = pick.draw(st.sampled_from(sorted(self.most)))
+        if self.max_cost:
+            call_id = pick.draw(st.sampled_from(sorted(self.max_cost)))
             if call_id not in self.workers[name].calls:
                 assert not self.workers[name].ledger.settle(call_id, 40, 40, b"again")
 
@@ -162,10 +162,10 @@ class Machine(RuleBasedStateMachine):
         worker.ledger.renew(dict.fromkeys(worker.calls, 1))
         for reaped in worker.ledger.reap():
             assert not [other for other in self.workers.values() if reaped.call_id in other.calls] or self.stalled
-            cost = self.log.get(reaped.call_id, orjson.loads(reaped.record)["most"] // 2)
+            cost = self.log.get(reaped.call_id, orjson.loads(reaped.record)["max_cost"] // 2)
             record = orjson.dumps({"cost": cost})
             if worker.ledger.settle(reaped.call_id, cost, cost, record, claimed=True):
-                assert reaped.call_id not in self.settled, "reaped after it was settled"
+                assert reaped.call_id not in self.settled, "reaped although it was settled"
                 assert not worker.ledger.settle(reaped.call_id, cost, cost, record, claimed=True)
                 self.settled[reaped.call_id] = cost
                 self.ghosts.pop(reaped.call_id, None)
@@ -180,7 +180,7 @@ class Machine(RuleBasedStateMachine):
         self.now += seconds * 1000
         for name in WORKERS:
             self.tick(name)
-        # Cut off for long enough, a worker looks dead to the others.
+        # A worker that cannot reach Redis for long enough looks dead to the others.
         self.stalled = self.stalled or any(not worker.wire.up for worker in self.workers.values())
 
     @rule(seconds=st.integers(5, 20), name=st.sampled_from(WORKERS))
@@ -194,30 +194,30 @@ class Machine(RuleBasedStateMachine):
     def the_clock_jumps(self, hours: int) -> None:
         self.now += hours * 3_600_000
 
-    # -- what breaks --
+    # -- failures --
 
     @rule(name=st.sampled_from(WORKERS))
-    def is_cut_off(self, name: str) -> None:
+    def a_worker_is_cut_off(self, name: str) -> None:
         self.workers[name].wire.up = False
 
     @rule(name=st.sampled_from(WORKERS))
-    def is_back(self, name: str) -> None:
+    def a_worker_is_connected_again(self, name: str) -> None:
         self.workers[name].wire.up = True
 
     @rule(name=st.sampled_from(WORKERS))
-    def is_killed(self, name: str) -> None:
-        """kill -9: what only this process knew is gone."""
+    def a_worker_is_killed(self, name: str) -> None:
+        """kill -9: what only this process knew is lost."""
         worker = self.workers[name]
-        self.unknown = self.unknown or worker.ledger.lost().uncounted > 0
+        self.costs_lost = self.costs_lost or worker.ledger.lost().uncounted > 0
         worker.wire.close()
         self.workers[name] = self.process(name)
-        self.find_what_is_left()
+        self.forget_what_is_lost()
 
     @rule()
     def redis_is_lost(self) -> None:
         self.redis.flushdb()
-        self.find_what_is_left()
-        self.epoch, self.beyond = None, True
+        self.forget_what_is_lost()
+        self.epoch, self.slots_exceeded = None, True
 
     @rule()
     def redis_keeps_its_state_on_disk(self) -> None:
@@ -231,31 +231,31 @@ class Machine(RuleBasedStateMachine):
         self.redis.flushdb()
         for name, (dumped, ttl) in self.kept.items():
             self.redis.restore(name, ttl, dumped)
-        self.redis.set("{llm}:run", "that was another one")
+        self.redis.set("{llm}:run", "another server process")
         self.redis.script_flush()
-        self.find_what_is_left()
-        self.epoch, self.beyond = None, True
+        self.forget_what_is_lost()
+        self.epoch, self.slots_exceeded = None, True
 
-    def find_what_is_left(self) -> None:
-        """What no process, no row and no key remembers cannot have its row any more; what is only held is reaped."""
+    def forget_what_is_lost(self) -> None:
+        """Expect no row of a call that no process, row or Redis key remembers. Calls that are only held are reaped."""
         held = {name.decode().rpartition(":")[2] for name in self.redis.keys("{llm}:hold:*")}
         kept = {call_id.decode() for call_id in self.redis.hkeys("{llm}:unwritten")}
         reaped = {name.decode().rpartition(":")[2] for name in self.redis.keys("{llm}:reaped:*")}
         live = {call_id for worker in self.workers.values() for call_id in worker.calls}
         queued = {call_id for worker in self.workers.values() for call_id in worker.queue}
-        self.reached &= held | kept | live | queued | set(self.log)
+        self.sent &= held | kept | live | queued | set(self.log)
         over = kept | reaped | (queued | set(self.log)) - live - held
         self.settled = {call_id: cost for call_id, cost in self.settled.items() if call_id in over}
         self.ghosts = {
-            call_id: self.most[call_id] for call_id in held - live - set(self.settled) - queued - set(self.log)
+            call_id: self.max_cost[call_id] for call_id in held - live - set(self.settled) - queued - set(self.log)
         }
 
-    # -- the rebuild, in steps that others come between --
+    # -- the rebuild, in steps with other events in between --
 
-    def everybody_is_there(self) -> bool:
+    def all_are_connected(self) -> bool:
         return all(worker.wire.up for worker in self.workers.values())
 
-    @precondition(lambda self: self.epoch is None and self.everybody_is_there())
+    @precondition(lambda self: self.epoch is None and self.all_are_connected())
     @rule()
     def a_rebuild_begins(self) -> None:
         for name in WORKERS:
@@ -280,7 +280,7 @@ class Machine(RuleBasedStateMachine):
                 self.epoch or "", {(scope, PERIOD): cost for scope, cost in sums.items()}, ledger.counted() & ids
             )
         except Unavailable:
-            self.redis.delete("{llm}:rebuilding")  # its time runs out
+            self.redis.delete("{llm}:rebuilding")  # it expires
         self.epoch = self.snapshot = None
 
     def build_all(self) -> None:
@@ -297,10 +297,10 @@ class Machine(RuleBasedStateMachine):
                 spent[scope] = spent.get(scope, 0) + cost
         return spent
 
-    # -- what must be true at every moment --
+    # -- invariants --
 
     @invariant()
-    def what_was_spent_and_can_still_be_spent_is_within_every_budget(self) -> None:
+    def spent_money_and_possible_costs_are_within_every_budget(self) -> None:
         if not hasattr(self, "workers") or self.without_redis == "open":
             return
         costs = {**self.settled}
@@ -314,17 +314,17 @@ class Machine(RuleBasedStateMachine):
             assert total <= BUDGETS[scope], f"{scope}: {costs}"
 
     @invariant()
-    def no_counter_is_negative_and_each_is_what_the_holds_say(self) -> None:
+    def no_counter_is_negative_and_each_equals_the_sum_of_the_holds(self) -> None:
         if not hasattr(self, "workers"):
             return
         held: dict[str, int] = {}
         slots: dict[str, set[bytes]] = {}
         for name in self.redis.keys("{llm}:hold:*"):
-            for kind, place, amount, *_ in orjson.loads(self.redis.hget(name, "checks")):
+            for kind, counter_key, amount, *_ in orjson.loads(self.redis.hget(name, "checks")):
                 if kind == "money":
-                    held[place] = held.get(place, 0) + int(amount)
+                    held[counter_key] = held.get(counter_key, 0) + int(amount)
                 elif kind == "slots":
-                    slots.setdefault(place, set()).add(name.rpartition(b":")[2])
+                    slots.setdefault(counter_key, set()).add(name.rpartition(b":")[2])
         for name in self.redis.keys("{llm}:money:*"):
             counter = self.redis.hgetall(name)
             assert int(counter.get(b"spent", 0)) >= 0
@@ -332,31 +332,31 @@ class Machine(RuleBasedStateMachine):
         for scope, quota in SLOTS.items():
             members = self.redis.smembers(f"{{llm}}:slots:{scope}")
             assert members == slots.get(scope, set())
-            assert self.beyond or len(members) <= quota
+            assert self.slots_exceeded or len(members) <= quota
         assert all(int(self.redis.get(name)) >= 0 for name in self.redis.keys("{llm}:tokens:*"))
 
     def teardown(self) -> None:
-        """However it went: everything comes back, every call has one row, and the sums are those of the rows."""
+        """In the end all workers are connected, every call has one row, and the counters equal the sums of the rows."""
         if not hasattr(self, "workers"):
             return
         self.stalled = True
         for worker in self.workers.values():
             worker.wire.up = True
-            for call_id, most in list(worker.calls.items()):
+            for call_id, cost in list(worker.calls.items()):
                 del worker.calls[call_id]
-                if worker.ledger.settle(call_id, most, most, orjson.dumps({"cost": most})):
-                    worker.queue[call_id] = most
-                    self.settled[call_id] = most
+                if worker.ledger.settle(call_id, cost, cost, orjson.dumps({"cost": cost})):
+                    worker.queue[call_id] = cost
+                    self.settled[call_id] = cost
         for _ in range(16):
             self.now += 2000
             for name in WORKERS:
                 self.tick(name)
         assert everything_held(Wire(self.redis)) == []
-        if self.workers["w0"].ledger.is_empty() or (self.unknown and self.without_redis == "open"):
+        if self.workers["w0"].ledger.is_empty() or (self.costs_lost and self.without_redis == "open"):
             self.build_all()
-        assert self.reached <= set(self.log)
+        assert self.sent <= set(self.log)
         assert self.spent() == {**dict.fromkeys(BUDGETS, 0), **self.sums(self.log)}
-        self.build_all()  # on counters that are right it changes nothing
+        self.build_all()  # a rebuild of correct counters changes nothing
         assert self.spent() == {**dict.fromkeys(BUDGETS, 0), **self.sums(self.log)}
         assert self.workers["w0"].ledger.counted() == set()
         for worker in self.workers.values():

@@ -1,5 +1,5 @@
-// node run.mjs CLIENT CASE MODEL: one case of one client against the service at BASE_URL with API_KEY.
-// Prints one JSON object: what the client made of it, or the error it raised.
+// node run.mjs CLIENT CASE MODEL: runs one case of one client against the service at BASE_URL with API_KEY.
+// Prints one JSON object: the result that the client returned, or the error that it raised.
 import Anthropic from '@anthropic-ai/sdk'
 import { createAnthropic } from '@ai-sdk/anthropic'
 import { createOpenAI } from '@ai-sdk/openai'
@@ -87,13 +87,13 @@ const responses = {
 
 // ---- Anthropic
 
-const said = (message) => message.content.filter((block) => block.type === 'text').map((block) => block.text).join('')
+const textOf = (message) => message.content.filter((block) => block.type === 'text').map((block) => block.text).join('')
 
 const claude = {
   async chat() {
     const reply = await anthropic.messages.create({ model, messages, max_tokens: 50 })
     const { input_tokens: input, output_tokens: output } = reply.usage
-    return { text: said(reply), finish: reply.stop_reason, input, output }
+    return { text: textOf(reply), finish: reply.stop_reason, input, output }
   },
   async stream() {
     const stream = anthropic.messages.stream({ model, messages, max_tokens: 50 })
@@ -101,7 +101,7 @@ const claude = {
     stream.on('text', (delta) => pieces.push(delta))
     const reply = await stream.finalMessage()
     const { input_tokens: input, output_tokens: output } = reply.usage
-    return { text: said(reply), pieces, finish: reply.stop_reason, input, output }
+    return { text: textOf(reply), pieces, finish: reply.stop_reason, input, output }
   },
   async tools() {
     const turns = [...messages]
@@ -111,7 +111,7 @@ const claude = {
         .stream({ model, messages: turns, max_tokens: 500, tools: [{ name: 'look', input_schema: schema }] })
         .finalMessage()
       const calls = reply.content.filter((block) => block.type === 'tool_use')
-      if (!calls.length) return { text: said(reply), results }
+      if (!calls.length) return { text: textOf(reply), results }
       const content = calls.map((call) => ({ type: 'tool_result', tool_use_id: call.id, content: look(call.input) }))
       results.push(...content.map((block) => block.content))
       turns.push({ role: 'assistant', content: reply.content }, { role: 'user', content })
@@ -119,12 +119,12 @@ const claude = {
   },
   async structured() {
     const output_config = { format: { type: 'json_schema', schema } }
-    return JSON.parse(said(await anthropic.messages.create({ model, messages, max_tokens: 500, output_config })))
+    return JSON.parse(textOf(await anthropic.messages.create({ model, messages, max_tokens: 500, output_config })))
   },
   async image() {
     const source = { type: 'base64', media_type: 'image/png', data: pixel }
     const content = [{ type: 'text', text: prompt }, { type: 'image', source }]
-    return { text: said(await anthropic.messages.create({ model, messages: [{ role: 'user', content }], max_tokens: 50 })) }
+    return { text: textOf(await anthropic.messages.create({ model, messages: [{ role: 'user', content }], max_tokens: 50 })) }
   },
   async models() {
     const names = []
@@ -133,15 +133,15 @@ const claude = {
   },
 }
 
-// ---- Vercel's ai
+// ---- Vercel's ai package
 
-const vercel = (made) => ({
+const vercel = (languageModel) => ({
   async chat() {
-    const { text, finishReason, usage } = await generateText({ model: made, prompt, maxOutputTokens: 50 })
+    const { text, finishReason, usage } = await generateText({ model: languageModel, prompt, maxOutputTokens: 50 })
     return { text, finish: finishReason, input: usage.inputTokens, output: usage.outputTokens }
   },
   async stream() {
-    const result = streamText({ model: made, prompt, maxOutputTokens: 50, onError() {} })
+    const result = streamText({ model: languageModel, prompt, maxOutputTokens: 50, onError() {} })
     const pieces = []
     for await (const part of result.fullStream) {
       if (part.type === 'error') throw part.error
@@ -152,7 +152,7 @@ const vercel = (made) => ({
   },
   async tools() {
     const { text, steps } = await generateText({
-      model: made,
+      model: languageModel,
       prompt,
       stopWhen: stepCountIs(5),
       tools: { look: tool({ description: 'Look', inputSchema: z.object({ q: z.string() }), execute: look }) },
@@ -161,10 +161,10 @@ const vercel = (made) => ({
   },
   async image() {
     const content = [{ type: 'text', text: prompt }, { type: 'image', image: pixel, mediaType: 'image/png' }]
-    return { text: (await generateText({ model: made, messages: [{ role: 'user', content }] })).text }
+    return { text: (await generateText({ model: languageModel, messages: [{ role: 'user', content }] })).text }
   },
   async structured() {
-    return (await generateObject({ model: made, prompt, schema: z.object({ q: z.string() }) })).object
+    return (await generateObject({ model: languageModel, prompt, schema: z.object({ q: z.string() }) })).object
   },
 })
 

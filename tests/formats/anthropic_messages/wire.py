@@ -6,11 +6,16 @@ from typing import Any
 
 import orjson
 
-from tests.formats.examples import TURN, call
+from tests.formats.examples import TURN, call, target
 
 
 def body(**extra: Any) -> dict[str, Any]:
     return {"model": "m", "max_tokens": 10, "messages": TURN, **extra}
+
+
+def claude(**facts: Any) -> Any:
+    """A target with a Claude model that has sampling and no thinking."""
+    return target("anthropic", "claude-haiku-4-5", **{"max_output": 64_000, **facts})
 
 
 def messages_call(**extra: Any) -> Any:

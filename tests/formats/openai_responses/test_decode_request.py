@@ -1,11 +1,9 @@
-"""OpenAI Responses, the client's side: what a request must look like, and what of it crosses to another vendor."""
+"""OpenAI Responses, the client's side: what a request must look like, and how it becomes a conversation."""
 
 from __future__ import annotations
 
 import base64
-import json
 import typing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,10 +35,9 @@ from llm_service.core.content import (
     ToolChoice,
     ToolResult,
 )
-from llm_service.core.conversation import Conversation
+from llm_service.core.conversation import Conversation, Extra
 from llm_service.formats import openai_responses as responses
-from llm_service.formats.openai_responses import decode_request as responses_request
-from llm_service.formats.openai_responses import parts as responses_parts
+from llm_service.formats.openai_responses import decode_messages, decode_request, decode_tools, schema
 from tests.formats.openai_responses.wire import body, message, reasoning, tool_call
 
 PIXEL = "iVBORw0KGgo="
@@ -86,23 +83,23 @@ def read(**extra: Any) -> Conversation:
     ],
 )
 def test_a_wrong_field_is_named(wrong: dict[str, Any], path: str) -> None:
-    with pytest.raises(errors.InvalidRequest) as refused:
+    with pytest.raises(errors.InvalidRequest) as caught:
         responses.check(body(**wrong))
-    assert refused.value.param == path
+    assert caught.value.param == path
 
 
-def test_what_brings_an_input_of_its_own_needs_none() -> None:
+def test_a_request_with_a_stored_input_needs_no_input_field() -> None:
     for name, value in {"prompt": {"id": "p"}, "previous_response_id": "resp_1", "conversation": "conv_1"}.items():
         given = {"model": "m", name: value}
         assert responses.check(given) is given
 
 
-def test_fields_and_items_of_tomorrow_pass() -> None:
+def test_unknown_fields_and_items_pass_the_check() -> None:
     given = body(input=[{"type": "shiny", "x": 1}, {"role": "user", "content": "x"}], field_of_tomorrow={"a": [1]})
     assert responses.check(given) is given
 
 
-# ---- what crosses
+# ---- what becomes of a request
 
 
 def test_instructions_and_leading_system_messages_are_the_system_prompt() -> None:
@@ -124,7 +121,7 @@ def test_instructions_and_leading_system_messages_are_the_system_prompt() -> Non
     ]
 
 
-def test_a_string_is_the_user_s_message() -> None:
+def test_a_string_is_one_message_of_the_user() -> None:
     assert read(input="Hello").messages == (Message("user", (Text("Hello"),)),)
 
 
@@ -179,7 +176,7 @@ def test_items_become_turns() -> None:
     assert conversation.messages[2].place(2) == "input[7].content"
 
 
-def test_a_result_comes_before_what_the_user_says() -> None:
+def test_a_tool_result_comes_before_the_user_s_own_text() -> None:
     items = [
         {"role": "user", "content": "Hello"},
         tool_call(),
@@ -190,7 +187,7 @@ def test_a_result_comes_before_what_the_user_says() -> None:
     assert last.parts == (ToolResult("call_1", (Text(""),)), Text("Hurry"))
 
 
-def test_reasoning_goes_back_to_whom_it_came_from() -> None:
+def test_reasoning_keeps_the_name_of_the_vendor_that_made_it() -> None:
     items = [
         {"role": "user", "content": "Hello"},
         reasoning("Hm", encrypted="carried:messages:EqQ=="),
@@ -206,7 +203,7 @@ def test_reasoning_goes_back_to_whom_it_came_from() -> None:
     )
 
 
-def test_images_and_files_cross() -> None:
+def test_images_and_files_are_read() -> None:
     text = base64.b64encode("grüß".encode()).decode()
     parts = [
         {"type": "input_image", "image_url": f"data:image/png;base64,{PIXEL}", "detail": "high"},
@@ -228,7 +225,7 @@ def test_images_and_files_cross() -> None:
     assert conversation.dropped == ("input[].content[].detail",)
 
 
-def test_tools_and_choices_cross() -> None:
+def test_tools_and_choices_are_read() -> None:
     conversation = read(
         tools=[{**TOOL, "description": "Looks."}, {"type": "function", "name": "wait", "parameters": None}],
         tool_choice={"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "wait"}]},
@@ -245,18 +242,19 @@ def test_tools_and_choices_cross() -> None:
     assert forced.tool_choice == ToolChoice("tool", "look")
 
 
-def test_formats_cross() -> None:
+def test_formats_are_read() -> None:
     given = {"type": "json_schema", "name": "n", "schema": SCHEMA, "strict": True, "description": "d"}
     conversation = read(text={"format": given, "verbosity": "low"})
     assert conversation.format == JsonFormat(SCHEMA, "n", "d", True)
     assert conversation.format.place == "text.format"
-    assert conversation.dropped == ("text.verbosity",)
+    assert conversation.extras == {"verbosity": Extra("low", "text.verbosity")}
+    assert conversation.dropped == ()
     assert read(text={"format": {"type": "json_object"}}).format == JsonFormat()
     assert read(text={"format": {"type": "text"}}).format is None
     assert read(text={}).format is None
 
 
-def test_settings_cross() -> None:
+def test_settings_are_read() -> None:
     conversation = read(
         max_output_tokens=50,
         temperature=0.5,
@@ -277,28 +275,22 @@ def test_settings_cross() -> None:
     assert (conversation.user, conversation.tier) == ("new", "standard")
     assert conversation.reasoning == Reasoning("high", summary=True)
     assert conversation.dropped == ()
+    assert conversation.extras == {}
     assert read(user="old").user == "old"
     assert read(reasoning={"effort": None}).reasoning is None
 
 
-def test_hints_are_dropped_and_named() -> None:
+def test_hints_that_only_this_format_has_are_dropped_and_named() -> None:
     conversation = read(
-        metadata={"a": "b"},
-        prompt_cache_key="k",
-        max_tool_calls=3,
         include=["web_search_call.results"],
         tools=[{**TOOL, "output_schema": {}}],
         input=[{"role": "user", "content": "x", "phase": "commentary"}],
+        reasoning={"context": "all_turns"},
     )
-    assert set(conversation.dropped) == {
-        "metadata",
-        "prompt_cache_key",
-        "max_tool_calls",
-        "include",
-        "tools[].output_schema",
-        "input[].phase",
-    }
+    assert set(conversation.dropped) == {"include", "tools[].output_schema", "input[].phase", "reasoning.context"}
 
+
+# ---- what is rejected
 
 REJECT: list[tuple[dict[str, Any], str]] = [
     ({"store": True}, "store"),
@@ -306,14 +298,12 @@ REJECT: list[tuple[dict[str, Any], str]] = [
     ({"previous_response_id": "resp_1"}, "previous_response_id"),
     ({"conversation": "conv_1"}, "conversation"),
     ({"prompt": {"id": "p"}}, "prompt"),
-    ({"truncation": "auto"}, "truncation"),
-    ({"top_logprobs": 2}, "top_logprobs"),
-    ({"context_management": [{"type": "compaction"}]}, "context_management"),
-    ({"field_of_tomorrow": 1}, "field_of_tomorrow"),
+    ({"input": None, "prompt": {"id": "p"}}, "prompt"),
     ({"tools": [TOOL, {"type": "web_search"}]}, "tools[1]"),
     ({"tools": [{**TOOL, "defer_loading": True}]}, "tools[0].defer_loading"),
     ({"tool_choice": {"type": "web_search"}}, "tool_choice"),
-    ({"include": ["message.output_text.logprobs"]}, "include[0]"),
+    ({"text": {"grammar": "x"}}, "text.grammar"),
+    ({"reasoning": {"mode": "pro"}}, "reasoning.mode"),
     ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0]"),
     ({"input": [{"type": "web_search_call", "id": "x"}]}, "input[0]"),
     ({"input": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "input[0].content[0]"),
@@ -359,20 +349,20 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("given", "path"), REJECT)
-def test_what_cannot_cross_is_refused_by_its_place(given: dict[str, Any], path: str) -> None:
-    with pytest.raises(errors.UnsupportedParameter) as refused:
+def test_what_no_other_format_can_express_is_rejected_by_its_path(given: dict[str, Any], path: str) -> None:
+    with pytest.raises(errors.UnsupportedParameter) as caught:
         read(**given)
-    assert refused.value.param == path
+    assert caught.value.param == path
 
 
 @pytest.mark.parametrize(("given", "path"), WRONG)
-def test_what_is_wrong_is_told_by_its_place(given: dict[str, Any], path: str) -> None:
-    with pytest.raises(errors.InvalidRequest) as refused:
+def test_a_malformed_member_is_named_by_its_path(given: dict[str, Any], path: str) -> None:
+    with pytest.raises(errors.InvalidRequest) as caught:
         read(**given)
-    assert refused.value.param == path
+    assert caught.value.param == path
 
 
-# ---- the tables and the SDK's types
+# ---- the tables know every field of the SDK's types
 
 
 def keys(*types: Any) -> set[str]:
@@ -385,58 +375,35 @@ def item(name: str) -> Any:
 
 TABLES = {
     "request": (
-        responses_request.CROSSING,
+        {*schema.COMMON, *schema.EXTRAS},
         keys(response_create_params.ResponseCreateParamsStreaming),
     ),
     "message": (
-        responses_request.ITEM_CROSSING["message"],
+        decode_messages.ITEM_CROSSING["message"],
         keys(easy_input_message_param.EasyInputMessageParam, item("Message"), item("ResponseOutputMessageParam")),
     ),
-    "function_call": (responses_request.ITEM_CROSSING["function_call"], keys(item("ResponseFunctionToolCallParam"))),
+    "function_call": (decode_messages.ITEM_CROSSING["function_call"], keys(item("ResponseFunctionToolCallParam"))),
     "function_call_output": (
-        responses_request.ITEM_CROSSING["function_call_output"],
+        decode_messages.ITEM_CROSSING["function_call_output"],
         keys(item("FunctionCallOutput")),
     ),
     "reasoning": (
-        responses_request.ITEM_CROSSING["reasoning"],
+        decode_messages.ITEM_CROSSING["reasoning"],
         keys(response_reasoning_item_param.ResponseReasoningItemParam),
     ),
-    "function tool": (responses_request.TOOL_CROSSING, keys(function_tool_param.FunctionToolParam)),
-    "text": (responses_request.TEXT_CROSSING, keys(response_text_config_param.ResponseTextConfigParam)),
-    "reasoning settings": (responses_request.REASONING_CROSSING, keys(reasoning_param.Reasoning)),
-    "input_text": (responses_parts.CROSSING["input_text"], keys(response_input_text_param.ResponseInputTextParam)),
-    "input_image": (responses_parts.CROSSING["input_image"], keys(response_input_image_param.ResponseInputImageParam)),
-    "input_file": (responses_parts.CROSSING["input_file"], keys(response_input_file_param.ResponseInputFileParam)),
+    "function tool": (decode_tools.TOOL_CROSSING, keys(function_tool_param.FunctionToolParam)),
+    "text": (decode_request.TEXT_CROSSING, keys(response_text_config_param.ResponseTextConfigParam)),
+    "reasoning settings": (decode_request.REASONING_CROSSING, keys(reasoning_param.Reasoning)),
+    "input_text": (decode_messages.PART_CROSSING["input_text"], keys(response_input_text_param.ResponseInputTextParam)),
+    "input_image": (
+        decode_messages.PART_CROSSING["input_image"],
+        keys(response_input_image_param.ResponseInputImageParam),
+    ),
+    "input_file": (decode_messages.PART_CROSSING["input_file"], keys(response_input_file_param.ResponseInputFileParam)),
 }
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_every_field_of_the_sdk_has_a_fate(name: str) -> None:
+def test_every_field_of_the_sdk_has_a_rule(name: str) -> None:
     table, known = TABLES[name]
     assert sorted(known - set(table)) == []
-
-
-DOCUMENT = (Path(__file__).parents[3] / "docs" / "fields_responses.md").read_text(encoding="utf-8")
-DOCUMENTED = {
-    "Request": responses_request.CROSSING,
-    "text": responses_request.TEXT_CROSSING,
-    "reasoning": responses_request.REASONING_CROSSING,
-    "tools[]": responses_request.TOOL_CROSSING,
-    **{f"Items/{name}": table for name, table in responses_request.ITEM_CROSSING.items()},
-    **{f"Parts/{name}": table for name, table in responses_parts.CROSSING.items()},
-}
-
-
-@pytest.mark.parametrize("name", DOCUMENTED)
-def test_every_fate_is_documented_and_no_other(name: str) -> None:
-    *above, heading = name.split("/")
-    text = DOCUMENT
-    for part, level in zip([*above, heading], ("##", "###"), strict=False):
-        text = text.split(f"\n{level} {part}\n", 1)[1].split(f"\n{level} ", 1)[0]
-    rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in text.splitlines() if line.startswith("| `")]
-    fates = [
-        [f"`{field}`", fate.how, ", ".join(f"`{json.dumps(value)}`" for value in fate.neutral)]
-        for field, fate in DOCUMENTED[name].items()
-    ]
-    assert rows[: len(fates)] == fates
-    assert len(rows) == len(fates)

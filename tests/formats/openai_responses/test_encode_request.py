@@ -1,4 +1,4 @@
-"""OpenAI Responses, the upstream's side: what is sent for a conversation, and that it can be read again."""
+"""OpenAI Responses, the upstream's side: what is sent for a conversation, and that the client's side can read it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def write(given: Conversation, to: Any = GPT5, **more: Any) -> tuple[dict[str, A
 # ---- what is sent
 
 
-def test_a_plain_question_is_kept_nowhere_and_its_reasoning_comes_back() -> None:
+def test_a_plain_question_is_not_stored_and_asks_for_its_reasoning() -> None:
     assert write(conversation()) == (
         {
             "model": "gpt-5",
@@ -70,7 +70,7 @@ def test_a_plain_question_is_kept_nowhere_and_its_reasoning_comes_back() -> None
     assert write(conversation(), stream=True)[0]["stream_options"] == {"include_obfuscation": False}
 
 
-def test_the_system_prompt_keeps_its_blocks_and_has_the_rank_the_model_knows() -> None:
+def test_the_system_prompt_keeps_its_blocks_and_gets_the_role_that_the_model_knows() -> None:
     given = conversation(user(), Message("system", (Text("Now."),)), user(), system=(Text("a"), Text("b")))
     for to, role in ((GPT5, "developer"), (GPT4, "system")):
         items = write(given, to)[0]["input"]
@@ -131,7 +131,7 @@ def test_a_turn_with_tools_becomes_items() -> None:
     assert dropped == ("messages[].thinking",)
 
 
-def test_documents_are_files_and_plain_ones_are_said() -> None:
+def test_documents_are_files_and_plain_text_documents_are_text() -> None:
     parts = (
         Document(data="JVBE", media_type="application/pdf"),
         Document(url="https://x/a.pdf"),
@@ -144,7 +144,7 @@ def test_documents_are_files_and_plain_ones_are_said() -> None:
     ]
 
 
-def test_tools_say_whether_they_are_strict() -> None:
+def test_every_tool_is_sent_with_strict() -> None:
     tools = (
         Tool("a", "A.", SCHEMA, True),
         Tool("b", None, {"type": "object", "properties": {"q": {}}}, True),
@@ -178,11 +178,11 @@ def test_tools_say_whether_they_are_strict() -> None:
         ),
     ],
 )
-def test_choices_of_tools(choice: ToolChoice, sent: Any) -> None:
+def test_tool_choices_are_written(choice: ToolChoice, sent: Any) -> None:
     assert write(conversation(tools=(Tool("a"),), tool_choice=choice))[0]["tool_choice"] == sent
 
 
-def test_formats_have_a_name_and_are_strict_where_they_can_be() -> None:
+def test_formats_have_a_name_and_are_strict_if_their_schema_allows_it() -> None:
     assert write(conversation(format=JsonFormat(SCHEMA)))[0]["text"]["format"] == {
         "type": "json_schema",
         "name": "answer",
@@ -205,11 +205,11 @@ def test_formats_have_a_name_and_are_strict_where_they_can_be() -> None:
         (Reasoning(summary=False), None),
     ],
 )
-def test_reasoning_is_asked_for_in_openai_s_words(asked: Reasoning, sent: Any) -> None:
+def test_reasoning_is_requested_in_openai_s_terms(asked: Reasoning, sent: Any) -> None:
     assert write(conversation(reasoning=asked))[0].get("reasoning") == sent
 
 
-def test_what_a_model_does_not_take_is_left_out_by_name() -> None:
+def test_fields_that_a_model_does_not_take_are_dropped_and_named() -> None:
     given = conversation(
         temperature=0.5, top_p=0.9, top_k=5, stop=("x",), max_tokens=3, reasoning=Reasoning("high"), tier="standard"
     )
@@ -221,19 +221,19 @@ def test_what_a_model_does_not_take_is_left_out_by_name() -> None:
     assert dropped == ("max_tokens", "stop_sequences", "top_k", "thinking")
 
 
-def test_a_long_name_of_a_user_is_sent_as_a_digest() -> None:
+def test_a_user_name_that_is_too_long_is_sent_as_a_digest() -> None:
     assert write(conversation(user="ann"))[0]["safety_identifier"] == "ann"
     assert len(write(conversation(user="x" * 500))[0]["safety_identifier"]) == 64
 
 
-def test_an_answer_cannot_be_continued() -> None:
+def test_a_last_message_of_the_assistant_is_rejected() -> None:
     last = Message("assistant", (Text("And so"),), ("messages[1].content",))
-    with pytest.raises(errors.UnsupportedParameter) as refused:
+    with pytest.raises(errors.UnsupportedParameter) as caught:
         write(conversation(user(), last))
-    assert refused.value.param == "messages[1].role"
+    assert caught.value.param == "messages[1].role"
 
 
-# ---- which way
+# ---- which of OpenAI's two APIs is asked
 
 
 IMAGE = ToolResult("c", (Image(url="https://x/y.png"),))
@@ -264,14 +264,14 @@ TURN = (user(), Message("assistant", (ToolCall("c", "look", ""),)), user(IMAGE))
         ),
     ],
 )
-def test_the_way_by_responses_is_taken_where_chat_cannot(given: Conversation, to: Any, needed: bool) -> None:
+def test_responses_is_asked_where_chat_cannot_carry_the_turns(given: Conversation, to: Any, needed: bool) -> None:
     assert responses.needed(given, to) is needed
 
 
-# ---- verbatim, and storage
+# ---- verbatim bodies and storage
 
 
-def test_a_body_is_forwarded_as_it_is_and_nothing_is_kept() -> None:
+def test_a_body_is_forwarded_unchanged_and_nothing_is_stored() -> None:
     given = body(field_of_tomorrow=1, tools=[{"type": "web_search"}])
     forwarded = responses.forward(responses_call(**given), GPT5)
     assert forwarded == {**given, "model": "gpt-5", "store": False}
@@ -287,12 +287,12 @@ STORING = [
 
 
 @pytest.mark.parametrize(("name", "value"), STORING)
-def test_storage_is_for_the_operator_to_allow(name: str, value: Any) -> None:
+def test_storage_needs_the_operator_s_permission(name: str, value: Any) -> None:
     asked = responses_call(**{name: value})
-    with pytest.raises(errors.UnsupportedParameter) as refused:
+    with pytest.raises(errors.UnsupportedParameter) as caught:
         responses.forward(asked, GPT5)
-    assert (refused.value.param, refused.value.code) == (name, "storage_not_allowed")
-    assert "LLM_SERVICE_UPSTREAM_STORAGE" in refused.value.message
+    assert (caught.value.param, caught.value.code) == (name, "storage_not_allowed")
+    assert "LLM_SERVICE_UPSTREAM_STORAGE" in caught.value.message
     allowed = responses.forward(asked, target(model="gpt-5", provider={"storage": True}))
     assert allowed[name] == value
     assert allowed["store"] is (name == "store")
@@ -330,25 +330,25 @@ DOCUMENTS = st.sampled_from(
     [Document(url="https://x/a.pdf"), Document(data="JVBE", media_type="application/pdf", title="a.pdf")]
 )
 ARGUMENTS = st.dictionaries(NAMES, st.integers(-(2**63), 2**63 - 1)).map(lambda value: orjson.dumps(value).decode())
-SAID = st.lists(TEXTS | IMAGES | DOCUMENTS, min_size=1, max_size=3)
+CONTENT = st.lists(TEXTS | IMAGES | DOCUMENTS, min_size=1, max_size=3)
 THOUGHTS = st.builds(lambda text, word: Thinking(text, f"rs:{word}", "responses"), st.text(min_size=1), NAMES)
-ANSWERED = st.lists(TEXTS | st.builds(Refusal, st.text(max_size=5)), min_size=1, max_size=3)
+ANSWER_PARTS = st.lists(TEXTS | st.builds(Refusal, st.text(max_size=5)), min_size=1, max_size=3)
 
 
 @st.composite
 def conversations(draw: st.DrawFn) -> Conversation:
-    """What both sides can express: each call is answered, and the user has the last word."""
-    turns: list[Message] = [user(*draw(SAID))]
+    """What both sides can express: each call has its result, and the last message is the user's."""
+    turns: list[Message] = [user(*draw(CONTENT))]
     tools = tuple(Tool(name, schema=SCHEMA, strict=draw(st.booleans())) for name in draw(st.sets(NAMES, max_size=3)))
     for number in range(draw(st.integers(0, 3))):
         calls: list[Part] = [
             ToolCall(f"call_{number}_{at}", draw(NAMES), draw(ARGUMENTS)) for at in range(draw(st.integers(0, 2)))
         ]
         thought: list[Part] = draw(st.lists(THOUGHTS, max_size=1))
-        turns.append(Message("assistant", (*thought, *draw(ANSWERED), *calls)))
-        results = [ToolResult(part.id, tuple(draw(SAID))) for part in calls if isinstance(part, ToolCall)]
-        said: list[Any] = draw(SAID) if not results or draw(st.booleans()) else []
-        turns.append(user(*results, *said))
+        turns.append(Message("assistant", (*thought, *draw(ANSWER_PARTS), *calls)))
+        results = [ToolResult(part.id, tuple(draw(CONTENT))) for part in calls if isinstance(part, ToolCall)]
+        content: list[Any] = draw(CONTENT) if not results or draw(st.booleans()) else []
+        turns.append(user(*results, *content))
     return Conversation(
         messages=tuple(turns),
         system=tuple(draw(st.lists(st.builds(Text, st.text(min_size=1)), max_size=2))),
@@ -365,7 +365,7 @@ def conversations(draw: st.DrawFn) -> Conversation:
 
 @settings(deadline=None)
 @given(conversations())
-def test_what_is_written_can_be_read_again(given: Conversation) -> None:
+def test_the_client_s_side_reads_what_the_upstream_s_side_writes(given: Conversation) -> None:
     sent, dropped = write(given)
     assert dropped == ()
     assert responses.read_request(responses.check(orjson.loads(orjson.dumps(sent)))) == given

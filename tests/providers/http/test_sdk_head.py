@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
 
 import anthropic
 import openai
 import pytest
 
+from llm_service.core.call import Call, Caller
 from llm_service.core.cancellation import Cancel
 from llm_service.core.errors import ClientClosed, UpstreamBroken, UpstreamTimeout
-from llm_service.core.target import Provider, Timeouts
+from llm_service.core.target import Provider, Target, Timeouts
 from llm_service.providers import anthropic as anthropic_provider
 from llm_service.providers import openai as openai_provider
 from llm_service.providers.http import sdk_head as clients
@@ -22,6 +22,8 @@ from tests.support.rawserver import RawServer, close, raw_server
 
 OK = b"HTTP/1.1 200 OK\r\nrequest-id: r1\r\ncontent-length: 2\r\n\r\n{}"
 JSON = {"Content-Type": "application/json"}
+CALL = Call("id", "r", "/v1/chat/completions", "chat", "m", False, {}, Caller("key"))
+TARGET = Target(Provider("x", "openai"), "m", Timeouts())
 
 
 @pytest.fixture(autouse=True)
@@ -37,15 +39,15 @@ def own_connections() -> Iterator[None]:
 
 def wire(kind: str, port: int) -> Wire:
     row = Provider("x", kind, key="sk-1", base_url=f"http://127.0.0.1:{port}/base")
-    module: Any = {"openai": openai_provider, "anthropic": anthropic_provider}[kind]
-    made: Wire = module.connect(row, tick=15, echo_delay=0)._vendor.wire
-    return made
+    if kind == "openai":
+        return openai_provider.connect(row, tick=15, echo_delay=0).chat.wire
+    return anthropic_provider.connect(row, tick=15, echo_delay=0).messages.wire
 
 
 def ask(
     asked: Wire, body: bytes = b"{}", headers: dict[str, str] = JSON, cancel: Cancel | None = None
 ) -> tuple[int, str, bytes]:
-    reply = asked.ask(body, headers, Scope(Timeouts(1, 0.3, 0.3, 2), cancel or Cancel(), 10))
+    reply = asked.ask(CALL, TARGET, body, headers, Scope(Timeouts(1, 0.3, 0.3, 2), cancel or Cancel(), 10))
     try:
         return reply.status, reply.header("request-id"), reply.read()
     finally:
@@ -86,7 +88,7 @@ def test_each_set_of_headers_has_its_own_head_and_few_are_kept() -> None:
             ask(asked, headers={**JSON, "anthropic-beta": f"feature-{number}"})
         sent = [head_and_body(server, number)[0][b"anthropic-beta"] for number in range(300)]
         assert sent == [f"feature-{number}".encode() for number in range(300)]
-        assert len(asked._kept) <= clients._MOST_KEPT
+        assert len(asked._heads) <= clients._MAX_HEADS
 
 
 def test_behind_a_proxy_the_same_head_is_sent_through_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +96,7 @@ def test_behind_a_proxy_the_same_head_is_sent_through_it(monkeypatch: pytest.Mon
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
         monkeypatch.setenv("no_proxy", "")
         row = Provider("x", "openai", key="sk-1", base_url="http://vendor.example/v1")
-        asked = openai_provider.connect(row, tick=15, echo_delay=0)._vendor.wire
+        asked = openai_provider.connect(row, tick=15, echo_delay=0).chat.wire
         assert ask(asked, b'{"a":1}') == (200, "r1", b"{}")
         head, body = head_and_body(proxy, 0)
         assert head[b""] == b"POST http://vendor.example/v1/chat/completions HTTP/1.1"

@@ -38,7 +38,7 @@ def ask(
     tick: float = 10,
 ) -> Reply:
     request = httpx2.Request("POST", f"http://127.0.0.1:{server.port}/v1/x?y=1", headers={"x-a": "b"}, content=b"old")
-    return transport.prepare(request)(b'{"a":1}', Scope(timeouts, cancel or Cancel(), tick))
+    return transport.prepare(request)(b'{"a":1}', Scope(timeouts, cancel or Cancel(), tick), None)
 
 
 def answer(transport: Transport, server: RawServer, *args: Any, **kwargs: Any) -> tuple[int, bytes]:

@@ -39,7 +39,10 @@ def upgrade() -> None:
 
 
 def _roll_up() -> None:
-    """What the log holds so far. Nobody writes meanwhile: SQLite has one writer, PostgreSQL is told."""
+    """Add up the rows that the log has so far.
+
+    No other process writes meanwhile: SQLite has one writer, and on PostgreSQL the table is locked.
+    """
     sqlite = op.get_context().dialect.name == "sqlite"
     if not sqlite:
         op.execute("LOCK TABLE requests IN SHARE ROW EXCLUSIVE MODE")
@@ -55,7 +58,7 @@ def _roll_up() -> None:
 
 
 def _sum(column: str) -> str:
-    """Exact, and the largest integer instead of the error that SQLite makes of an overflow."""
+    """Return an exact sum that stops at the largest integer, where SQLite would raise an overflow error."""
     high, low = f"sum({column} >> 32)", f"sum({column} & 4294967295)"
     return f"CASE WHEN {high} >= 1073741824 THEN 9223372036854775807 ELSE {high} * 4294967296 + {low} END"
 

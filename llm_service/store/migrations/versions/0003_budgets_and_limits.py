@@ -1,4 +1,4 @@
-"""Budgets, and limits of users, organisations and the service; of keys: tokens per minute, parallel calls, networks.
+"""Budgets; limits of users, organisations and the service; token, parallel-call and network limits of keys.
 
 Revision: 0003, after 0002.
 """

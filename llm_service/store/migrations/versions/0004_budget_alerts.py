@@ -1,4 +1,4 @@
-"""Thresholds of budgets that were passed, and what became of announcing them.
+"""Budget thresholds that were passed, and the delivery of their alerts.
 
 Revision: 0004, after 0003.
 """

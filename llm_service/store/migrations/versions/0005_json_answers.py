@@ -1,4 +1,4 @@
-"""How far a key's JSON answers are checked and mended.
+"""Whether a key's JSON answers are checked and repaired.
 
 Revision: 0005, after 0004.
 """

@@ -1,4 +1,4 @@
-"""Whether a key may have the vendor keep content.
+"""Whether calls of a key may ask the vendor to store content.
 
 Revision: 0006, after 0005.
 """

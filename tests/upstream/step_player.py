@@ -1,4 +1,4 @@
-"""Plays one step on one connection."""
+"""Plays one step on one connection: sends the answer with the step's delays and faults."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from email.utils import formatdate
 
 from tests.upstream.answer import Event, describe
 from tests.upstream.http1 import Connection, chunk, head
-from tests.upstream.ledger import Bill, Ledger, Seen
-from tests.upstream.refusal import Refused
+from tests.upstream.ledger import Bill, Ledger, SeenRequest
+from tests.upstream.rejection import Rejected
 from tests.upstream.steps import Step
 from tests.upstream.wire import Vendor
 
-HANG_LIMIT = 120.0  # seconds; no test waits longer
+HANG_LIMIT = 120.0  # seconds, which is longer than any test waits
 
 
-class Stage:
-    """One request being answered.
+class StepPlayer:
+    """Answers one request.
 
-    The ledger says how an answer ended just before its last bytes leave, so that whoever has read them
-    finds the entry finished.
+    The outcome is recorded in the ledger just before the last bytes are sent. So a test that has read the whole answer
+    finds the finished entry.
     """
 
-    def __init__(self, connection: Connection, seen: Seen, ledger: Ledger, vendor: Vendor, step: Step) -> None:
+    def __init__(self, connection: Connection, seen: SeenRequest, ledger: Ledger, vendor: Vendor, step: Step) -> None:
         self.connection, self.seen, self.ledger = connection, seen, ledger
         self.vendor, self.step = vendor, step
         self.prompt = ""
@@ -35,9 +35,9 @@ class Stage:
     # ---- plain answers and errors
 
     def plain(self, status: int, headers: dict[str, str], body: bytes, outcome: str, bill: Bill | None = None) -> None:
-        """A response in one body. ``step.after`` counts its bytes."""
+        """Send a response with one body. ``step.after`` is a number of its bytes."""
         step = self.step
-        self._overture()
+        self._before_status_line()
         if step.gzip:
             body, headers = gzip.compress(body), {**headers, "content-encoding": "gzip"}
         sent, declared = body, len(body)
@@ -54,13 +54,13 @@ class Stage:
         self.connection.wait(step.before_first)
         if step.fault in ("close", "reset", "hang", "stall"):
             self._body(sent)
-            self._break()
+            self._play_fault()
             sent = body[max(step.after, 0) :]
         self._end(outcome)
         self._body(sent)
         if step.chunked:
             self.connection.send(chunk(b""))
-        self._afterwards()
+        self._after_answer()
 
     def _plain_headers(self, headers: dict[str, str], length: int) -> list[tuple[str, str]]:
         pairs = list(headers.items())
@@ -84,30 +84,30 @@ class Stage:
     # ---- streams
 
     def stream(self, headers: dict[str, str], events: list[Event], bill: Bill) -> None:
-        """Server-sent events, chunked. ``step.after`` counts events."""
+        """Send server-sent events in a chunked body. ``step.after`` is a number of events."""
         step = self.step
-        self._overture()
-        events = self._disturbed(events)
-        squeeze = zlib.compressobj(wbits=31) if step.gzip else None
+        self._before_status_line()
+        events = self._events_with_fault(events)
+        compressor = zlib.compressobj(wbits=31) if step.gzip else None
         if step.gzip:
             headers = {**headers, "content-encoding": "gzip"}
-        breaks_at = self._break_position(events)
+        fault_at = self._fault_position(events)
         self.seen.billed = replace(bill, output_tokens=0, reasoning_tokens=0)
         self._send_head(self._head(200, [*headers.items(), ("transfer-encoding", "chunked")]))
         for number, event in enumerate(events):
-            if number == breaks_at and not self._break():
+            if number == fault_at and not self._play_fault():
                 break
             self.connection.wait(step.between if number else step.before_first)
-            self._count(event, number == len(events) - 1 and breaks_at != len(events), bill)
+            self._count(event, number == len(events) - 1 and fault_at != len(events), bill)
             data = event.data if step.newline == "\n" else event.data.replace(b"\n", step.newline.encode())
-            self._chunk(squeeze.compress(data) + squeeze.flush(zlib.Z_SYNC_FLUSH) if squeeze else data)
+            self._chunk(compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH) if compressor else data)
         else:
-            if breaks_at == len(events):
-                self._break()
-        if squeeze:
-            self._chunk(squeeze.flush())
+            if fault_at == len(events):
+                self._play_fault()
+        if compressor:
+            self._chunk(compressor.flush())
         self.connection.send(chunk(b""), step.split)
-        self._afterwards()
+        self._after_answer()
 
     def _chunk(self, data: bytes) -> None:
         self.connection.send(chunk(data), self.step.split)
@@ -125,8 +125,11 @@ class Stage:
         elif seen.billed is not None:
             seen.billed.output_tokens += event.tokens
 
-    def _break_position(self, events: list[Event]) -> int:
-        """Before which event the fault comes; len(events) is after the last, -1 is nowhere here."""
+    def _fault_position(self, events: list[Event]) -> int:
+        """The index of the event before which the fault is played.
+
+        ``len(events)`` means after the last event, and -1 means that no fault interrupts the stream.
+        """
         step = self.step
         if step.fault not in ("hang", "stall", "reset", "close", "end", "error") or step.after < 0:
             return -1
@@ -135,39 +138,39 @@ class Stage:
             last -= 1
         return min(step.after, last)
 
-    def _disturbed(self, events: list[Event]) -> list[Event]:
-        """The faults that change the events and let the stream go on."""
-        step, place = self.step, min(max(self.step.after, 0), max(len(events) - 1, 0))
+    def _events_with_fault(self, events: list[Event]) -> list[Event]:
+        """The events with the faults that change events but do not interrupt the stream."""
+        step, position = self.step, min(max(self.step.after, 0), max(len(events) - 1, 0))
         if step.fault == "disorder":
-            rest = [*events[:place], *events[place + 1 :]]
-            return [*rest[: place + 2], *events[place : place + 1], *rest[place + 2 :]]
+            rest = [*events[:position], *events[position + 1 :]]
+            return [*rest[: position + 2], *events[position : position + 1], *rest[position + 2 :]]
         extra: bytes | None = None
         if step.fault == "duplicate":
-            extra = events[place].data
+            extra = events[position].data
         elif step.fault == "malformed":
             extra = self.vendor.event("content_block_delta", b'{"type":"content_block_delta","index":0,"delta":{"te')
         elif step.fault == "unknown":
             extra = self.vendor.event("shiny_new_event", b'{"type":"shiny_new_event","choices":[],"shiny":true}')
         elif step.fault == "inject":
             extra = step.data.encode("utf-8", "surrogateescape")
-        return events if extra is None else [*events[:place], Event(extra), *events[place:]]
+        return events if extra is None else [*events[:position], Event(extra), *events[position:]]
 
-    # ---- what goes wrong, for both
+    # ---- faults of plain answers and streams
 
-    def _overture(self) -> None:
-        """Everything before the status line."""
+    def _before_status_line(self) -> None:
+        """Play what comes before the status line: the delay, a fault and the interim statuses."""
         self.connection.wait(self.step.before_headers)
         if self.step.after < 0 and self.step.fault in ("hang", "stall", "reset", "close"):
-            self._break()
+            self._play_fault()
         for status in self.step.interim:
             extra = {"link": "</style.css>; rel=preload"} if status == 103 else {}
             self.connection.send(head(status, extra))
 
-    def _break(self) -> bool:
-        """Play the fault that stops the answer here; whether it goes on after all.
+    def _play_fault(self) -> bool:
+        """Play the fault that interrupts the answer here. Returns whether the answer continues afterwards.
 
         Raises:
-            ClientGone: for a hang, when the client leaves.
+            ClientGone: the client disconnected while this side waited.
             ConnectionAbortedError: this side closed the connection.
         """
         step = self.step
@@ -178,8 +181,8 @@ class Stage:
             self.connection.wait(HANG_LIMIT)
         self._end(step.fault or "")
         if step.fault == "error":
-            refused = self.refusal(step.status or 500)
-            data = self.vendor.error_event(refused, self.seen.request_id)
+            rejected = self.rejection(step.status or 500)
+            data = self.vendor.error_event(rejected, self.seen.request_id)
             self.seen.events_sent += 1
             self._chunk(data)
             return False
@@ -191,13 +194,13 @@ class Stage:
             self.connection.close()
         raise ConnectionAbortedError
 
-    def refusal(self, status: int) -> Refused:
-        """The step's error in the vendor's words, or in the step's."""
+    def rejection(self, status: int) -> Rejected:
+        """The error for this status with the vendor's type, message and code, or those that the step sets."""
         step = self.step
-        kind, message, code = self.vendor.kind_of(status)
+        kind, message, code = self.vendor.error_of(status)
         if step.message is not None:
             message = describe(step.message, self.prompt, self.seen.text_sent, self.key)
-        return Refused(status, step.error_type or kind, message, step.error_param, step.error_code or code)
+        return Rejected(status, step.error_type or kind, message, step.error_param, step.error_code or code)
 
     def _head(self, status: int, pairs: Iterable[tuple[str, str]]) -> bytes:
         self.seen.status = status
@@ -209,15 +212,15 @@ class Stage:
             self.connection.send(block, self.step.split)
             return
         size = -(-len(block) // 100)
-        for place in range(0, len(block), size):
-            self.connection.send(block[place : place + size])
+        for position in range(0, len(block), size):
+            self.connection.send(block[position : position + size])
             self.connection.wait(self.step.slow_headers / 100)
 
     def _end(self, outcome: str) -> None:
         self.ledger.end(self.seen, outcome)
 
-    def _afterwards(self) -> None:
-        """Connections that look kept alive and are not."""
+    def _after_answer(self) -> None:
+        """Close a connection that was announced as kept alive, if the step says so."""
         if self.step.then == "close":
             self.connection.close()
         elif self.step.then == "close_on_next":

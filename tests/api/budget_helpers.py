@@ -1,4 +1,4 @@
-"""A catalogue with round prices, and what an operator and Redis say of a service's budgets and limits."""
+"""A catalogue with round prices, and helpers to set budgets and limits and to read their counters in Redis."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llm_service.store import budgets, limits
 from tests.support.server import Server
 from tests.support.wait import wait_until
 
-# Nano-dollars a token, input and output.
+# Nano-dollars per token: (input, output).
 OPENAI, ANTHROPIC = "gpt-4o-mini", "claude-haiku-4-5"
 PRICES = {OPENAI: (1_000, 10_000), ANTHROPIC: (2_000, 20_000)}
 MAX_OUTPUT = {OPENAI: 100, ANTHROPIC: 50}
@@ -61,8 +61,11 @@ CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
 
 
 @contextmanager
-def database(service: Server) -> Iterator[None]:
-    """For what an operator does with the command line, which has tests of its own."""
+def store_context(service: Server) -> Iterator[None]:
+    """An application context in which a test calls the store directly.
+
+    An operator would use the command line, which has its own tests.
+    """
     app = Flask("tests")
     store.configure(app, service.settings)
     with app.app_context():
@@ -73,53 +76,59 @@ def database(service: Server) -> Iterator[None]:
 
 
 def body(model: str = OPENAI, **more: Any) -> dict[str, Any]:
-    """One that asks for 10 tokens; a field that is ``...`` is left out."""
+    """A request for at most 10 output tokens. A field with the value ``...`` is left out."""
     values = {"model": model, "max_tokens": 10, "messages": [{"role": "user", "content": "Say something."}], **more}
     return {name: value for name, value in values.items() if value is not ...}
 
 
 def cost_of(row: Mapping[str, Any], model: str = OPENAI) -> int:
-    """What the row's tokens cost, in nano-dollars."""
+    """The cost of the row's tokens in nano-dollars."""
     per_input, per_output = PRICES[model]
     return int(row["input_tokens"] * per_input + row["output_tokens"] * per_output)
 
 
 def set_budget(service: Server, kind: Any, name: str, nanodollars: int, per: Any = "total", model: str = "") -> str:
-    """Its id. As ``flask budgets set``, but for what was spent before."""
-    with database(service):
+    """Set a budget and return its id.
+
+    It works like ``flask budgets set``, but it does not count what was spent before.
+    """
+    with store_context(service):
         return budgets.put(kind, name, nanodollars, per, model).id
 
 
-def key_with(service: Server, nanodollars: int, per: Any = "total", **options: Any) -> Any:
-    """A key with a budget."""
+def key_with_budget(service: Server, nanodollars: int, per: Any = "total", **options: Any) -> Any:
+    """A new key with a budget."""
     issued = service.create_key(**options)
     set_budget(service, "key", issued.stored.id, nanodollars, per)
     return issued
 
 
-def worst_of(service: Server, path: str = "/v1/complete", **more: Any) -> int:
-    """What a call holds in nano-dollars, as it is told to a key that has nothing."""
-    refused = service.http(key_with(service, 0).text).post(path, json=body(**more))
-    assert refused.status_code in (402, 429), refused.text
-    told = re.search(r"may cost up to \$([\d.,]+)\.(\d+)\. ", refused.text)
-    assert told is not None, refused.text
-    return int(told[1].replace(",", "")) * 10**9 + int(told[2].ljust(9, "0"))
+def upper_bound_of(service: Server, path: str = "/v1/complete", **more: Any) -> int:
+    """The upper bound of a call's cost in nano-dollars, which a call holds.
+
+    It is read from the error that a key with an empty budget gets.
+    """
+    rejected = service.http(key_with_budget(service, 0).text).post(path, json=body(**more))
+    assert rejected.status_code in (402, 429), rejected.text
+    match = re.search(r"may cost up to \$([\d.,]+)\.(\d+)\. ", rejected.text)
+    assert match is not None, rejected.text
+    return int(match[1].replace(",", "")) * 10**9 + int(match[2].ljust(9, "0"))
 
 
 @contextmanager
-def limited(service: Server, kind: Any, name: str, **values: int) -> Iterator[None]:
-    """The scope has these limits inside. Keys that were used within the last second do not know it yet."""
-    with database(service):
+def set_limits(service: Server, kind: Any, name: str, **values: int) -> Iterator[None]:
+    """Set these limits of the scope for a while. Keys that were used within the last second do not have them yet."""
+    with store_context(service):
         limits.put(kind, name, values)
     try:
         yield
     finally:
-        with database(service):
+        with store_context(service):
             limits.remove(kind, name)
 
 
 class Counters:
-    """What the service's Redis counts."""
+    """The counters in the service's Redis."""
 
     def __init__(self, service: Server) -> None:
         self.redis: Any = Redis.from_url(service.environ["REDIS_URL"], decode_responses=True)
@@ -130,14 +139,14 @@ class Counters:
         return int(spent or 0), int(held or 0)
 
     def settled(self, scope: str, timeout: float = 5.0) -> int:
-        """What is spent, once nothing is held."""
-        wait_until(lambda: self.money(scope)[1] == 0, timeout, f"nothing of {scope} is held")
+        """The amount that is spent, as soon as nothing is held."""
+        wait_until(lambda: self.money(scope)[1] == 0, timeout, f"nothing is held for {scope}")
         return self.money(scope)[0]
 
     def held_calls(self) -> int:
         return int(self.redis.zcard("{llm}:leases"))
 
 
-def wait_built(service: Server) -> None:
-    """Until the service has built its counters: before that nobody with a budget is served."""
-    wait_until(lambda: service.http(key="").get("/ready").json()["budgets"] == "ok", 10, "the budgets are counted", 0.1)
+def wait_for_counters(service: Server) -> None:
+    """Wait until the service has built its counters. Before that it serves no key that has a budget."""
+    wait_until(lambda: service.http(key="").get("/ready").json()["budgets"] == "ok", 10, "the counters are built", 0.1)

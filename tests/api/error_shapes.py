@@ -1,4 +1,4 @@
-"""The error shapes of the three dialects, and bodies that are answered."""
+"""The error shapes of the three formats, and bodies that every route answers."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ def shape_of(path: str) -> str:
     return _SHAPES.get(path, "simple")
 
 
-def sound(**more: Any) -> dict[str, Any]:
-    """A body that every route answers; a field that is ``...`` is left out."""
+def valid_body(**more: Any) -> dict[str, Any]:
+    """A body that every route answers. A field with the value ``...`` is left out."""
     body = {"model": "echo", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}], **more}
     return {name: value for name, value in body.items() if value is not ...}
 
 
 def read_error(shape: str, reply: Any) -> tuple[str, str, str | None]:
-    """(code, message, field) of an error reply, whose shape must be the dialect's own.
+    """(code, message, field) of an error reply. Checks that the reply has the shape of the format.
 
-    ``reply`` is one of ``Raw`` or of httpx2.
+    ``reply`` comes from ``Raw`` or from httpx2.
     """
     body = json.loads(reply.body if hasattr(reply, "body") else reply.content)
     status = reply.status if hasattr(reply, "status") else reply.status_code

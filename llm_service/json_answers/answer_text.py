@@ -6,12 +6,12 @@ with the reader of its format, which is the client's and the vendor's at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 from llm_service.core.call import Call
-from llm_service.core.content import JsonFormat, Part, Refusal, Text, ToolCall
+from llm_service.core.content import Part, Refusal, Text, ToolCall
 from llm_service.core.errors import UpstreamError
 from llm_service.core.events import IDLE, Answer, Delta, Event, Finished, RefusalDelta, Relay, Started, ToolCallStart
 from llm_service.formats import UpstreamFormat, registry, sse
@@ -20,52 +20,11 @@ from llm_service.formats import UpstreamFormat, registry, sse
 _UNFIT = ("max_tokens", "tool_use", "refusal")
 
 
-def format_of(call: Call) -> JsonFormat | None:
-    """The JSON that ``call`` asks for, None for anything else. Mistakes are the format's to find, or the vendor's."""
-    read = _FORMATS.get(call.format)
-    return read(call.body) if read is not None else None
-
-
-def _chat_format(body: Mapping[str, Any]) -> JsonFormat | None:
-    given = body.get("response_format")
-    match given:
-        case {"type": "json_object"}:
-            return JsonFormat()
-        case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
-            return JsonFormat(schema, place="response_format.json_schema.schema")
-    return None
-
-
-def _responses_format(body: Mapping[str, Any]) -> JsonFormat | None:
-    match body.get("text"):
-        case {"format": {"type": "json_object"}}:
-            return JsonFormat()
-        case {"format": {"type": "json_schema", "schema": dict(schema)}}:
-            return JsonFormat(schema, place="text.format.schema")
-    return None
-
-
-def _messages_format(body: Mapping[str, Any]) -> JsonFormat | None:
-    match body:
-        case {"output_config": {"format": {"type": "json_schema", "schema": dict(schema)}}}:
-            return JsonFormat(schema, place="output_config.format.schema")
-        case {"output_format": {"type": "json_schema", "schema": dict(schema)}}:  # the beta's name for it
-            return JsonFormat(schema, place="output_format.schema")
-    return None
-
-
-_FORMATS: Mapping[str, Callable[[Mapping[str, Any]], JsonFormat | None]] = {
-    "chat": _chat_format,
-    "responses": _responses_format,
-    "messages": _messages_format,
-}
-
-
 def opened(call: Call, events: Sequence[Event]) -> list[Event] | None:
     """An answer's events with its text to be seen; None where they cannot be read, or are more than one answer."""
     finished = cast(Finished, events[-1])
-    format = cast(UpstreamFormat, registry.BY_NAME[call.format])
-    if type(call.body.get("n")) is int and call.body["n"] > 1:
+    format = registry.upstream_format_of(call)
+    if format.BOUNDS.choices(call.body) > 1:
         return None
     try:
         if finished.answer.body is not None:
@@ -143,12 +102,7 @@ def _with_text(parts: Sequence[Part], text: str) -> tuple[Part, ...]:
 
 
 def again(call: Call, text: str, note: str) -> Call:
-    """``call`` with the answer it got, and a word of ours to the model about it."""
-    name = "input" if call.format == "responses" else "messages"
-    before = call.body.get(name)
-    if isinstance(before, str):
-        before = [{"role": "user", "content": before}]
-    answered = [{"role": "assistant", "content": text}] if text.strip() else []
-    body = {**call.body, name: [*(before or ()), *answered, {"role": "user", "content": note}]}
+    """``call`` with the answer it got, and a message ``note`` to the model about it."""
+    body = registry.format_of(call).with_turn(call.body, text, note)
     added = len(text.encode()) + len(note.encode())
     return replace(call, body=body, body_bytes=call.body_bytes + added)

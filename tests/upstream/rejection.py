@@ -1,4 +1,4 @@
-"""A vendor's own refusal of a request, before any model is asked."""
+"""The vendor's own rejection of a request, before a model is asked."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from tests.upstream.http1 import Request
 
 
-class Refused(Exception):
-    """``kind`` is the vendor's error type; ``param`` and ``code`` are OpenAI's."""
+class Rejected(Exception):
+    """``kind`` is the vendor's error type. ``param`` and ``code`` are the fields of OpenAI's errors."""
 
     def __init__(self, status: int, kind: str, message: str, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -19,9 +19,12 @@ class Refused(Exception):
 
 
 @dataclass
-class House:
-    """What this vendor's account looks like. ``keys`` empty: any key will do. ``fields``: body fields
-    accepted beside the known ones, as a vendor has them the day after a release."""
+class Account:
+    """What the caller's account at this vendor allows.
+
+    ``keys`` are the accepted keys; any key is accepted if it is empty. ``fields`` are body fields that are accepted in
+    addition to the known ones, as a vendor adds them with a release. ``models`` are additional models.
+    """
 
     keys: set[str] = field(default_factory=set)
     fields: set[str] = field(default_factory=set)
@@ -37,7 +40,7 @@ def bearer(request: Request) -> str:
 
 
 def parse(body: bytes) -> Any:
-    """The JSON value, or None; vendors refuse both in words of their own."""
+    """The JSON value, or None for a malformed body. Each vendor rejects a malformed body with its own message."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

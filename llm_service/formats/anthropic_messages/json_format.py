@@ -1,0 +1,18 @@
+"""The JSON that a client asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llm_service.core.content import JsonFormat
+
+
+def json_format(body: Mapping[str, Any]) -> JsonFormat | None:
+    """The JSON that the client asks for, None for anything else; its mistakes are reported where the body is read."""
+    match body:
+        case {"output_config": {"format": {"type": "json_schema", "schema": dict(schema)}}}:
+            return JsonFormat(schema, place="output_config.format.schema")
+        case {"output_format": {"type": "json_schema", "schema": dict(schema)}}:  # the beta's name for it
+            return JsonFormat(schema, place="output_format.schema")
+    return None

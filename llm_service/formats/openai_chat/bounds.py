@@ -1,0 +1,23 @@
+"""What a request to Chat Completions can make a vendor read, write and charge at most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from llm_service.core.target import Target
+from llm_service.formats.bounds import Bounds
+
+# OpenAI's most expensive model by count: 2,833 + 8 tiles of 5,667 (gpt-4o-mini).
+IMAGE_TOKENS: Final = 50_000
+
+
+class ChatBounds(Bounds):
+    LIMITS = ("max_completion_tokens", "max_tokens")
+    CONTENT = frozenset({"messages", "system"})
+
+    def with_output_limit(self, body: Mapping[str, Any], limit: int, target: Target) -> dict[str, Any]:
+        return {**body, target.provider.max_tokens_field: limit}
+
+
+BOUNDS: Final = ChatBounds()

@@ -1,0 +1,78 @@
+"""Anthropic's errors: its own SDK reads those that we write."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import anthropic
+import orjson
+import pytest
+
+from llm_service.core import errors
+from llm_service.formats import anthropic_messages as messages
+from tests.formats.examples import anthropic_client
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "kind", "raised"),
+    [
+        (errors.InvalidRequest("x", param="n"), 400, "invalid_request_error", anthropic.BadRequestError),
+        (errors.UnsupportedParameter("x"), 400, "invalid_request_error", anthropic.BadRequestError),
+        (errors.Unauthenticated("x"), 401, "authentication_error", anthropic.AuthenticationError),
+        (errors.Rejected("x", status=402), 402, "billing_error", anthropic.APIStatusError),
+        (errors.Forbidden("x"), 403, "permission_error", anthropic.PermissionDeniedError),
+        (errors.ModelNotFound("x"), 404, "not_found_error", anthropic.NotFoundError),
+        (errors.MethodNotAllowed("x"), 405, "invalid_request_error", anthropic.APIStatusError),
+        (errors.PayloadTooLarge("x"), 413, "request_too_large", anthropic.RequestTooLargeError),
+        (errors.RateLimited("x"), 429, "rate_limit_error", anthropic.RateLimitError),
+        (errors.Unavailable("x"), 503, "overloaded_error", anthropic.ServiceUnavailableError),
+        (errors.UpstreamRejected("x", status=422), 422, "invalid_request_error", anthropic.UnprocessableEntityError),
+        (errors.UpstreamOverloaded("x"), 529, "overloaded_error", anthropic.OverloadedError),
+        (errors.UpstreamTimeout("x"), 504, "timeout_error", anthropic.DeadlineExceededError),
+        (errors.UpstreamBroken("x"), 502, "api_error", anthropic.InternalServerError),
+        (errors.InternalError("x"), 500, "api_error", anthropic.InternalServerError),
+    ],
+)
+def test_the_sdk_raises_its_own_class_for_each_failure(
+    failure: errors.ServiceError, status: int, kind: str, raised: type[anthropic.APIStatusError]
+) -> None:
+    told = messages.error(failure, "req-1")
+    assert (told["type"], told["error"]["type"], told["error"]["message"]) == ("error", kind, "x")
+    assert told["request_id"] == "req-1"
+    assert messages.status(failure) == status
+    headers = {**messages.error_headers(failure, NOW), "request-id": "req-1"}
+    client = anthropic_client(orjson.dumps(told), status, headers)
+    with pytest.raises(raised) as caught:
+        client.messages.create(model="m", max_tokens=5, messages=[])
+    assert caught.value.error_code == failure.code
+    assert caught.value.type == kind
+    assert caught.value.request_id == "req-1"
+
+
+def test_anthropic_s_own_words_are_kept_but_nobody_else_s() -> None:
+    vendor = {"format": "messages", "status": 400, "type": "novel_error", "code": "novel_code"}
+    told = messages.error(errors.UpstreamRejected("x", vendor=vendor), "r")["error"]
+    assert (told["type"], told["details"]["error_code"]) == ("novel_error", "novel_code")
+    overloaded = errors.UpstreamOverloaded("x", vendor={**vendor, "status": 503, "type": "api_error"})
+    assert messages.error(overloaded, "r")["error"]["type"] == "overloaded_error"
+    foreign = errors.UpstreamRejected("x", vendor={**vendor, "format": "chat"})
+    assert messages.error(foreign, "r")["error"]["type"] == "invalid_request_error"
+    ours = errors.UpstreamRejected("x", vendor=vendor, code="upstream_authentication", status=502)
+    assert messages.error(ours, "r")["error"]["type"] == "api_error"
+
+
+def test_the_field_is_named_in_the_details() -> None:
+    told = messages.error(errors.InvalidRequest("x", param="messages[1].role"), "r")["error"]
+    assert told["details"] == {"error_code": "invalid_request", "param": "messages[1].role"}
+
+
+def test_rate_limit_headers_are_anthropic_s() -> None:
+    limit = errors.Limit("requests", "key", 60, 60, 0, 56)
+    assert messages.error_headers(errors.RateLimited("x", limit=limit), NOW) == {
+        "anthropic-ratelimit-requests-limit": "60",
+        "anthropic-ratelimit-requests-remaining": "0",
+        "anthropic-ratelimit-requests-reset": "2026-01-02T03:05:01Z",
+    }
+    assert messages.error_headers(errors.UpstreamFailed("x"), NOW) == {"x-should-retry": "false"}

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from llm_service.formats import registry
+
 PROJECT = Path(__file__).parent.parent
 ROOT = PROJECT / "llm_service"
 FRAMEWORKS = {"flask", "sqlalchemy", "flask_sqlalchemy", "flask_limiter", "redis", "limits", "alembic"}
@@ -193,3 +195,96 @@ def test_files_and_functions_stay_small_or_say_why() -> None:
             if isinstance(node, ast.FunctionDef) and node.end_lineno and node.end_lineno - node.lineno >= 50:
                 long.append(f"{path.relative_to(ROOT)}: {node.name} has {node.end_lineno - node.lineno + 1} lines")
     assert long == []
+
+
+# The catalogue's rows say which formats a provider speaks, and its own rows are in this file.
+ROWS_OF_FORMATS = {"catalog/load.py"}
+# Names of formats that are also names of fields, so that a dictionary may have one of them as a key.
+FIELD_NAMES = {"completions", "embeddings", "input_tokens", "messages", "responses"}
+
+
+def uses_of_format_names(source: str) -> list[str]:
+    """The lines of ``source`` that compare a format's name, or look something up by it."""
+    names = set(registry.NAMES)
+    found = []
+
+    def is_name(node: ast.expr | None) -> bool:
+        """A format's name as text, or what holds it: ``call.format``, ``chat.NAME``, ``record.dialect``."""
+        if isinstance(node, ast.Constant):
+            return node.value in names
+        return isinstance(node, ast.Attribute) and node.attr in {"format", "dialect", "NAME"}
+
+    def is_text(node: ast.expr | None) -> bool:
+        return isinstance(node, ast.Constant) and node.value in names
+
+    def is_key(node: ast.expr | None) -> bool:
+        return is_name(node) and not (isinstance(node, ast.Constant) and node.value in FIELD_NAMES)
+
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Compare(left=left, ops=[ast.Eq() | ast.NotEq()], comparators=right):
+                wrong = any(is_name(item) for item in (left, *right))
+            case ast.Compare(left=left, comparators=right):
+                wrong = any(is_text(item) for each in (left, *right) for item in getattr(each, "elts", [each]))
+            case ast.MatchValue(value=value):
+                wrong = is_name(value)
+            case ast.Subscript(slice=key, ctx=ast.Load()) | ast.Call(func=ast.Attribute(attr="get"), args=[key, *_]):
+                wrong = is_key(key)
+            case ast.Dict(keys=keys):
+                wrong = any(map(is_key, keys)) or len([key for key in keys if is_text(key)]) > 1
+            case ast.Tuple(elts=items) | ast.List(elts=items) | ast.Set(elts=items):
+                wrong = any(is_key(item) and is_text(item) for item in items) and len(items) > 1
+            case ast.Attribute(attr=name) | ast.Name(id=name):
+                wrong = name in {"BY_NAME", "_BY_NAME"}
+            case _:
+                continue
+        if wrong and isinstance(node, (ast.expr, ast.pattern)):
+            found.append(f"{node.lineno}: {ast.unparse(node)}")
+    return found
+
+
+def test_only_formats_compares_a_formats_name() -> None:
+    offences = {
+        str(path.relative_to(ROOT)): uses
+        for path in ROOT.rglob("*.py")
+        if not {"formats", "migrations"} & set(path.relative_to(ROOT).parts)
+        if str(path.relative_to(ROOT)) not in ROWS_OF_FORMATS
+        if (uses := uses_of_format_names(path.read_text(encoding="utf-8")))
+    }
+    assert offences == {}, "ask the format: registry.format_of(call)"
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        'if name == "chat": ...',
+        'if call.format in ("messages",): ...',
+        "if call.format == chat.NAME: ...",
+        'match name:\n    case "responses": ...',
+        'match call:\n    case Call(format="simple"): ...',
+        'LIMITS = {"chat": 1}',
+        'LIMITS = {"messages": 1, "completions": 2}',
+        "x = LIMITS[call.format]",
+        "x = LIMITS.get(call.format, 1)",
+        'x = LIMITS["count_tokens"]',
+        'NAMES = ("simple", "chat")',
+        "x = registry.BY_NAME",
+    ],
+)
+def test_a_comparison_of_a_formats_name_is_found(planted: str) -> None:
+    assert uses_of_format_names(planted)
+
+
+@pytest.mark.parametrize(
+    "innocent",
+    [
+        'x = {"input_tokens": 1, "output_tokens": 2}',
+        'x = body["messages"]',
+        "x = registry.format_of(call)",
+        'x = {"vendor": lane.format.NAME}',
+        "if format.ERROR_TYPE == problem: ...",
+        "known = record.dialect in self._formats",
+    ],
+)
+def test_a_field_that_has_a_formats_name_is_no_offence(innocent: str) -> None:
+    assert uses_of_format_names(innocent) == []

@@ -153,7 +153,7 @@ def test_a_stream_of_several_choices_ends_with_their_usage(
 
 
 @pytest.mark.parametrize("extra", [{"best_of": 3}, {"echo": True}, {"suffix": "x"}, {"shiny": 1}], ids=str)
-def test_what_chat_has_no_place_for_is_rejected_by_name(
+def test_fields_that_chat_does_not_have_are_rejected_by_name(
     openai_client: openai.OpenAI, upstream: Upstream, extra: dict[str, Any]
 ) -> None:
     with pytest.raises(openai.BadRequestError) as caught:

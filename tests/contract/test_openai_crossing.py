@@ -153,7 +153,7 @@ def test_structured_output_is_parsed(openai_client: openai.OpenAI, upstream: Ups
 
 
 @both
-def test_json_without_a_schema_is_asked_for_in_words_and_checked(
+def test_json_without_a_schema_is_requested_in_words_and_checked(
     openai_client: openai.OpenAI, upstream: Upstream, stream: bool
 ) -> None:
     asked: dict[str, Any] = {

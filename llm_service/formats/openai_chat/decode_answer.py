@@ -1,7 +1,7 @@
-"""OpenAI Chat Completions, the upstream's side: plain answers and errors in.
+"""OpenAI Chat Completions, the upstream's side: reads plain answers and errors.
 
-"Upstream" is OpenAI or any server that speaks its API (a provider row), so
-nothing here trusts counts or completeness.
+The upstream is OpenAI or any server that speaks its API (a provider's row).
+So this module trusts neither the counts of an answer nor that it is complete.
 """
 
 from __future__ import annotations
@@ -43,20 +43,23 @@ _IN_BAND: tuple[tuple[type[UpstreamError], frozenset[str]], ...] = (
 
 
 def read_usage(given: Any, characters: int, call: Call | None, service_tier: Any = None) -> Usage:
-    """The vendor's usage object, estimated where it is missing or cannot be believed.
+    """The vendor's usage object. Counts that are missing or impossible are estimated.
 
-    ``service_tier`` is the answer's, which tells how it was billed (the request's is only a wish).
+    ``service_tier`` is that of the answer, which says how the call was billed. That of the request is only a wish.
     """
     counts = Counts(given)
     prompt = counts.required("prompt_tokens", decoding.estimated_input(call))
     completion = counts.required("completion_tokens", decoding.estimated_output(characters))
     cached = counts.optional("prompt_tokens_details", "cached_tokens", most=prompt)
     written = counts.optional("prompt_tokens_details", "cache_write_tokens", most=prompt - cached)
-    heard = counts.optional("prompt_tokens_details", "audio_tokens", most=prompt)
-    seen = counts.optional("prompt_tokens_details", "image_tokens", most=prompt - heard)
+    input_audio = counts.optional("prompt_tokens_details", "audio_tokens", most=prompt)
+    input_image = counts.optional("prompt_tokens_details", "image_tokens", most=prompt - input_audio)
     reasoning = counts.optional("completion_tokens_details", "reasoning_tokens", most=completion)
-    spoken = counts.optional("completion_tokens_details", "audio_tokens", most=completion - reasoning)
-    drawn = counts.optional("completion_tokens_details", "image_tokens", most=completion - reasoning - spoken)
+    output = completion - reasoning
+    output_audio = counts.optional("completion_tokens_details", "audio_tokens", most=output)
+    output_image = counts.optional(
+        "completion_tokens_details", "image_tokens", most=completion - reasoning - output_audio
+    )
     return Usage(
         prompt,
         completion,
@@ -64,10 +67,10 @@ def read_usage(given: Any, characters: int, call: Call | None, service_tier: Any
         written,
         reasoning_tokens=reasoning,
         exact=counts.exact,
-        input_audio_tokens=heard,
-        input_image_tokens=seen,
-        output_audio_tokens=spoken,
-        output_image_tokens=drawn,
+        input_audio_tokens=input_audio,
+        input_image_tokens=input_image,
+        output_audio_tokens=output_audio,
+        output_image_tokens=output_image,
         tier=decoding.tier(service_tier),
     )
 
@@ -79,11 +82,11 @@ def choices_asked(call: Call | None) -> int:
 
 
 def logprobs_asked(call: Call | None) -> bool:
-    """Whether the client asked for log probabilities, in whichever of OpenAI's formats."""
+    """Whether the client asked for log probabilities, in any of OpenAI's formats."""
     if call is None:
         return False
     given, include = call.body.get("logprobs"), call.body.get("include")
-    if given is not None and given is not False:  # 0 asks for those of the chosen tokens
+    if given is not None and given is not False:  # 0 asks for those of the chosen tokens only
         return True
     return bool(call.body.get("top_logprobs")) or (isinstance(include, list) and _INCLUDE in include)
 
@@ -91,7 +94,7 @@ def logprobs_asked(call: Call | None) -> bool:
 def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     """A plain answer, with all its choices if the client asked for several.
 
-    Raises UpstreamBroken when it is no answer, or not one that a client of another format can read.
+    Raises UpstreamBroken when ``body`` is not an answer, or when a client of another format could not read it.
     """
     given, asked = choices_of(body), choices_asked(call)
     if asked == 1:
@@ -116,7 +119,7 @@ def _read_choice(index: int, choice: Mapping[str, Any], call: Call | None) -> Ch
     if not isinstance(message, dict) or not isinstance(reason, str):
         broken("a choice has no message or no finish_reason")
     parts: list[Part] = []
-    thought = message.get("reasoning_content") or message.get("reasoning")  # other servers' than OpenAI's
+    thought = message.get("reasoning_content") or message.get("reasoning")  # fields of other servers, not of OpenAI
     if isinstance(thought, str) and thought:
         parts.append(Thinking(thought))
     content, refusal = message.get("content"), message.get("refusal")
@@ -136,7 +139,7 @@ def _read_choice(index: int, choice: Mapping[str, Any], call: Call | None) -> Ch
 
 
 def read_logprobs(given: Any) -> tuple[TokenLogprob, ...]:
-    """The tokens of a choice's ``logprobs``; none if one of them is malformed: the answer is readable without them."""
+    """The tokens of a choice's ``logprobs``. If one of them is malformed there are none: the answer can do without."""
     content = given.get("content") if isinstance(given, dict) else None
     if not isinstance(content, list):
         return ()
@@ -166,7 +169,7 @@ def _read_calls(message: Mapping[str, Any], call: Call | None, *, cut: bool) -> 
     for item in given or ():
         function = item.get("function") if isinstance(item, dict) else None
         if not isinstance(function, dict):
-            broken("a tool call is not a function's")
+            broken("a tool call is not of a function")
         name, arguments = function.get("name"), function.get("arguments") or ""
         if not isinstance(name, str) or not name or not isinstance(arguments, str):
             broken("a tool call has no name or no arguments")
@@ -176,7 +179,7 @@ def _read_calls(message: Mapping[str, Any], call: Call | None, *, cut: bool) -> 
 
 
 def call_id(given: Mapping[str, Any], number: int, call: Call | None) -> str:
-    """The call's id; some servers give none, and then it gets one that is its own within the conversation."""
+    """The call's id. Where the server sends none, the call gets one that is unique in the conversation."""
     id = given.get("id")
     if isinstance(id, str) and id:
         return id
@@ -184,21 +187,21 @@ def call_id(given: Mapping[str, Any], number: int, call: Call | None) -> str:
 
 
 def check_arguments(arguments: str, *, cut: bool) -> None:
-    """Raises UpstreamBroken for arguments that are no JSON object, unless the answer was ``cut`` in them."""
+    """Raises UpstreamBroken unless the arguments are a JSON object, or the answer was ``cut`` in the middle of them."""
     if not cut and not tool_calls.is_arguments(arguments):
         broken("a tool call's arguments are not a JSON object")
 
 
 def stop_reason(reason: str, *, refused: bool, called: bool) -> StopReason:
-    """Some servers say ``stop`` beside a tool call."""
+    """The stop reason for a ``finish_reason``. Some servers send ``stop`` together with a tool call."""
     if refused:
         return "refusal"
-    told = STOP_REASONS.get(reason, "other")
-    return "tool_use" if called and told in ("end_turn", "other") else told
+    known = STOP_REASONS.get(reason, "other")
+    return "tool_use" if called and known in ("end_turn", "other") else known
 
 
 def choices_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    if body.get("error"):  # some servers say 200 and mean 500
+    if body.get("error"):  # some servers send an error with status 200
         raise in_band(body)
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
@@ -207,7 +210,7 @@ def choices_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def characters_of(delta: Mapping[str, Any]) -> int:
-    """How much text a delta or a message holds, whatever its kind, for an estimate."""
+    """The number of characters of all text in a delta or a message, for an estimate of its tokens."""
     total = sum(
         len(value)
         for name in ("content", "refusal", "reasoning_content", "reasoning")
@@ -226,7 +229,7 @@ def in_band(chunk: Mapping[str, Any]) -> UpstreamError:
 
 
 def read_error(body: object, status: int = 0) -> VendorError:
-    """OpenAI's ``{"error": {...}}``, or what other servers send in its place: a string, or the object bare."""
+    """OpenAI's ``{"error": {...}}``. Other servers send a string as ``error``, or the error object itself."""
     if not isinstance(body, dict):
         return VendorError()
     error = body.get("error", body)

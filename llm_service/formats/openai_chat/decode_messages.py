@@ -1,4 +1,4 @@
-"""OpenAI Chat Completions, the client's side: messages, their parts and formats, read for crossing."""
+"""OpenAI Chat Completions, the client's side: reads messages, their parts and the answer's format for translation."""
 
 from __future__ import annotations
 
@@ -61,42 +61,42 @@ Dropped: TypeAlias = dict[str, None]
 
 
 def read_messages(given: Sequence[Mapping[str, Any]], dropped: Dropped) -> tuple[list[Text], list[Message]]:
-    """The leading system prompt and the turns. What tools answered and what the user says next are one turn.
+    """The leading system prompt and the turns. The results of tools and the user's next message are one turn.
 
-    Raises InvalidRequest and UnsupportedParameter naming the place.
+    Raises InvalidRequest and UnsupportedParameter naming the path.
     """
     system: list[Text] = []
     messages: list[Message] = []
     results: list[Part] = []
-    places: list[str] = []
+    paths: list[str] = []
     for index, message in enumerate(given):
         path = f"messages[{index}]"
         role = message["role"]
-        # A plain turn, the usual case, has nothing to look for.
+        # A turn with a role and a content only, the usual case, needs no check.
         if len(message) > 2 or "content" not in message:
             crossing = FUNCTION_MESSAGE_CROSSING if role == "function" else MESSAGE_CROSSING
-            lost = rules.cross(message, crossing, f"{path}.")
-            dropped.update((f"messages[].{name}", None) for name in lost)
+            names = rules.cross(message, crossing, f"{path}.")
+            dropped.update((f"messages[].{name}", None) for name in names)
         if role in ("tool", "function"):
             older = role == "function"
             id = decode_tools.answered_id(given, index) if older else validation.text_at(message, path, "tool_call_id")
             results.append(_read_result(message, path, id))
-            places.append(path)
+            paths.append(path)
             continue
         turn = _TURNS[role]
-        parts, where = _read_turn(message, path, turn, dropped)
+        parts, turn_paths = _read_turn(message, path, turn, dropped)
         if results and turn == "user":
-            parts, where = [*results, *parts], [*places, *where]
-            results, places = [], []
+            parts, turn_paths = [*results, *parts], [*paths, *turn_paths]
+            results, paths = [], []
         elif results:
-            messages.append(Message("user", tuple(results), tuple(places)))
-            results, places = [], []
+            messages.append(Message("user", tuple(results), tuple(paths)))
+            results, paths = [], []
         if turn == "system" and not messages:
             system += [part for part in parts if type(part) is Text]
         else:
-            messages.append(Message(turn, tuple(parts), tuple(where)))
+            messages.append(Message(turn, tuple(parts), tuple(turn_paths)))
     if results:
-        messages.append(Message("user", tuple(results), tuple(places)))
+        messages.append(Message("user", tuple(results), tuple(paths)))
     tool_calls.check_pairs(messages, "tool_call_id")
     return system, messages
 
@@ -106,52 +106,52 @@ def _read_turn(message: Mapping[str, Any], path: str, role: Role, dropped: Dropp
     if isinstance(content, str) and len(message) == 2:
         return [Text(content)], [f"{path}.content"]
     parts: list[Part] = []
-    places: list[str] = []
+    paths: list[str] = []
     if role == "assistant":
-        _read_thinking(message.get(THINKING), f"{path}.{THINKING}", parts, places)
+        _read_thinking(message.get(THINKING), f"{path}.{THINKING}", parts, paths)
     if isinstance(content, str):
         if content or not (message.get("tool_calls") or message.get("function_call")):
             parts.append(Text(content))
-            places.append(f"{path}.content")
+            paths.append(f"{path}.content")
     elif content is not None:
-        _read_content(content, f"{path}.content", role, dropped, parts, places)
+        _read_content(content, f"{path}.content", role, dropped, parts, paths)
     if message.get("refusal") is not None:
         parts.append(Refusal(validation.text_of(message, path, "refusal")))
-        places.append(f"{path}.refusal")
-    decode_tools.read_calls(message, path, parts, places)
+        paths.append(f"{path}.refusal")
+    decode_tools.read_calls(message, path, parts, paths)
     if not parts:
         raise errors.InvalidRequest(f"{path}.content is required.", param=f"{path}.content")
-    return parts, places
+    return parts, paths
 
 
-def _read_content(content: Any, path: str, role: Role, dropped: Dropped, parts: list[Part], places: list[str]) -> None:
+def _read_content(content: Any, path: str, role: Role, dropped: Dropped, parts: list[Part], paths: list[str]) -> None:
     if not content:
         raise errors.InvalidRequest(f"{path} must not be empty.", param=path)
     known = _PARTS[role]
     for index, part in enumerate(content):
-        place = f"{path}[{index}]"
+        part_path = f"{path}[{index}]"
         read = known.get(part["type"])
         if read is None:
-            validation.unsupported(place)
+            validation.unsupported(part_path)
         if len(part) > 2:
-            rules.cross(part, PART_CROSSING[part["type"]], f"{place}.")
+            rules.cross(part, PART_CROSSING[part["type"]], f"{part_path}.")
         hint = part.get("prompt_cache_breakpoint")
-        cache = media.read_cache(hint, media.EXPLICIT, media.OPENAI_TTL, f"{place}.prompt_cache_breakpoint")
-        parts.append(read(part, place, dropped, cache))
-        places.append(place)
+        cache = media.read_cache(hint, media.EXPLICIT, media.OPENAI_TTL, f"{part_path}.prompt_cache_breakpoint")
+        parts.append(read(part, part_path, dropped, cache))
+        paths.append(part_path)
 
 
-def _read_text(part: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
-    return Text(validation.text_of(part, place), cache)
+def _read_text(part: Mapping[str, Any], part_path: str, dropped: Dropped, cache: int | None) -> Part:
+    return Text(validation.text_of(part, part_path), cache)
 
 
-def _read_refusal(part: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
-    return Refusal(validation.text_of(part, place, "refusal"))
+def _read_refusal(part: Mapping[str, Any], part_path: str, dropped: Dropped, cache: int | None) -> Part:
+    return Refusal(validation.text_of(part, part_path, "refusal"))
 
 
-def _read_image(part: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
-    path = f"{place}.image_url"
-    image = validation.object_at(part, place, "image_url")
+def _read_image(part: Mapping[str, Any], part_path: str, dropped: Dropped, cache: int | None) -> Part:
+    path = f"{part_path}.image_url"
+    image = validation.object_at(part, part_path, "image_url")
     dropped.update((f"image_url.{name}", None) for name in rules.cross(image, IMAGE_CROSSING, f"{path}."))
     url = validation.text_at(image, path, "url")
     if not url.startswith("data:"):
@@ -160,9 +160,9 @@ def _read_image(part: Mapping[str, Any], place: str, dropped: Dropped, cache: in
     return Image(data=data, media_type=media.check_image(kind, f"{path}.url"), cache=cache)
 
 
-def _read_file(part: Mapping[str, Any], place: str, dropped: Dropped, cache: int | None) -> Part:
-    path = f"{place}.file"
-    file = validation.object_at(part, place, "file")
+def _read_file(part: Mapping[str, Any], part_path: str, dropped: Dropped, cache: int | None) -> Part:
+    path = f"{part_path}.file"
+    file = validation.object_at(part, part_path, "file")
     rules.cross(file, FILE_CROSSING, f"{path}.")
     data = validation.text_at(file, path, "file_data")
     kind = media.PDF
@@ -175,7 +175,7 @@ def _read_file(part: Mapping[str, Any], place: str, dropped: Dropped, cache: int
 
 
 _Reader: TypeAlias = Callable[[Mapping[str, Any], str, Dropped, int | None], Part]
-# One row per content part that can cross, by who says it.
+# One row per content part that can be translated, by the role of its message.
 _PARTS: Mapping[str, Mapping[str, _Reader]] = {
     "system": {"text": _read_text},
     "user": {"text": _read_text, "image_url": _read_image, "file": _read_file},
@@ -191,37 +191,37 @@ def _read_result(message: Mapping[str, Any], path: str, id: str) -> ToolResult:
         parts = [Text(content)] if content else []
     elif content:
         for index, part in enumerate(content):
-            place = f"{path}.content[{index}]"
+            part_path = f"{path}.content[{index}]"
             if part["type"] != "text":
-                validation.unsupported(place, "a tool's answer is text")
-            rules.cross(part, PART_CROSSING["text"], f"{place}.")
+                validation.unsupported(part_path, "the answer of a tool must be text")
+            rules.cross(part, PART_CROSSING["text"], f"{part_path}.")
             hint = part.get("prompt_cache_breakpoint")
-            cache = media.read_cache(hint, media.EXPLICIT, media.OPENAI_TTL, f"{place}.prompt_cache_breakpoint")
-            parts.append(Text(validation.text_of(part, place), cache))
+            cache = media.read_cache(hint, media.EXPLICIT, media.OPENAI_TTL, f"{part_path}.prompt_cache_breakpoint")
+            parts.append(Text(validation.text_of(part, part_path), cache))
     return ToolResult(id, tuple(parts))
 
 
-def _read_thinking(given: Any, path: str, parts: list[Part], places: list[str]) -> None:
+def _read_thinking(given: Any, path: str, parts: list[Part], paths: list[str]) -> None:
     if given is None:
         return
     if not isinstance(given, list):
         validation.invalid(path, "must be a list")
     for index, block in enumerate(given):
-        place = f"{path}[{index}]"
+        part_path = f"{path}[{index}]"
         if not isinstance(block, dict):
-            validation.invalid(place, "must be an object")
+            validation.invalid(part_path, "must be an object")
         if block.get("type") == "redacted_thinking":
-            parts.append(RedactedThinking(validation.text_at(block, place, "data"), "messages"))
+            parts.append(RedactedThinking(validation.text_at(block, part_path, "data"), "messages"))
         elif block.get("type") == "thinking":
             signature, vendor = reasoning.unsign(str(block.get("signature") or ""))
-            parts.append(Thinking(validation.text_at(block, place, "thinking", filled=False), signature, vendor))
+            parts.append(Thinking(validation.text_at(block, part_path, "thinking", filled=False), signature, vendor))
         else:
-            validation.invalid(f"{place}.type", "must be thinking or redacted_thinking")
-        places.append(place)
+            validation.invalid(f"{part_path}.type", "must be thinking or redacted_thinking")
+        paths.append(part_path)
 
 
 def read_format(given: Any) -> JsonFormat | None:
-    """Raises InvalidRequest and UnsupportedParameter naming the place."""
+    """The JSON that the answer must be. Raises InvalidRequest and UnsupportedParameter naming the path."""
     if given is None or given.get("type") == "text":
         return None
     if given.get("type") == "json_object":
@@ -230,13 +230,13 @@ def read_format(given: Any) -> JsonFormat | None:
         validation.unsupported("response_format.type")
     rules.cross(given, FORMAT_CROSSING, "response_format.")
     path = "response_format.json_schema"
-    told = validation.object_at(given, "response_format", "json_schema")
-    rules.cross(told, SCHEMA_CROSSING, f"{path}.")
-    schema = validation.object_at(told, path, "schema")
+    wanted = validation.object_at(given, "response_format", "json_schema")
+    rules.cross(wanted, SCHEMA_CROSSING, f"{path}.")
+    schema = validation.object_at(wanted, path, "schema")
     return JsonFormat(
         schema,
-        validation.text_at(told, path, "name"),
-        told.get("description"),
-        told.get("strict"),
+        validation.text_at(wanted, path, "name"),
+        wanted.get("description"),
+        wanted.get("strict"),
         place=f"{path}.schema",
     )

@@ -18,7 +18,7 @@ _TIERS: Mapping[str, str] = {"auto": "auto", "default": "standard"}
 def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADERS) -> Conversation:
     """A checked body as a conversation. Leading system and developer messages become its system prompt.
 
-    Raises InvalidRequest naming what is wrong, and UnsupportedParameter naming what cannot cross.
+    Raises InvalidRequest naming the wrong field, and UnsupportedParameter naming a field that cannot be translated.
     """
     dropped: decode_messages.Dropped = {}
     system, messages = decode_messages.read_messages(body["messages"], dropped)
@@ -35,7 +35,7 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
         user=_first_given(body, "safety_identifier", "user"),
         tools=decode_tools.read_tools(body),
         tool_choice=decode_tools.read_choice(body),
-        parallel_tool_calls=decode_tools.one_at_a_time(body),
+        parallel_tool_calls=decode_tools.parallel_calls_of(body),
         format=decode_messages.read_format(body.get("response_format")),
         reasoning=None if effort is None else Reasoning(effort),
         tier=None if tier is None else _TIERS.get(tier, tier),

@@ -1,8 +1,9 @@
-"""OpenAI Chat Completions, the upstream's streams: read for crossing, tapped for relaying.
+"""OpenAI Chat Completions, the upstream's streams as events.
 
-Seen in the wild and borne: no usage at all, usage in the finish chunk, comments
-as keep-alives, ``reasoning_content``. Not borne: a stream without ``[DONE]``, or
-``[DONE]`` without a finish reason; that answer was cut.
+Real servers send streams without usage, with the usage in the chunk of the finish
+reason, with comments as keep-alives and with ``reasoning_content``: all of these are
+accepted. A stream without ``[DONE]`` is rejected, and so is a ``[DONE]`` without a
+finish reason: that answer was cut.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ from llm_service.formats.openai_chat.decode_answer import (
 
 
 class ChunkStream(decoding.Stream):
-    """What ``Reader`` and ``Passthrough`` both learn from the chunks of one stream."""
+    """What ``StreamDecoder`` and ``Passthrough`` both read from the chunks of one stream."""
 
     __slots__ = ("_call", "_characters", "_finish_reason", "_first", "_refused", "_tier", "_usage", "finished")
 
@@ -76,12 +77,12 @@ class ChunkStream(decoding.Stream):
         return identifiers.model_name(self._first.get("model")) if self._first else ""
 
     def _chunk(self, data: bytes) -> dict[str, Any]:
-        """The chunk in ``data``, its usage noted."""
+        """The chunk in ``data``. Its usage and its service tier are kept for the end of the stream."""
         chunk = decoding.parse_json(data)
         if chunk.get("error"):
             raise in_band(chunk)
         if type(chunk.get("choices")) is not list:
-            if chunk.get("object") == "error":  # vLLM's way: the error is the object itself
+            if chunk.get("object") == "error":  # vLLM: the chunk itself is the error object
                 raise in_band(chunk)
             broken("a chunk has no choices")
         usage = chunk.get("usage")
@@ -101,7 +102,7 @@ def read_finish_reason(choice: dict[str, Any]) -> str:
 
 
 def read_delta(choice: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A choice and its delta; some servers leave the delta out of the last one."""
+    """A choice and its delta. Some servers leave the delta out of the last chunk."""
     if type(choice) is not dict:
         broken("a choice is not an object")
     delta = choice.get("delta")
@@ -135,9 +136,9 @@ class _OtherChoice:
 
 
 class StreamDecoder(ChunkStream):
-    """A stream that crosses: its choices as events, tool calls one after the other.
+    """A stream that is translated: its choices as events, its tool calls one after the other.
 
-    There is one choice unless the client asked for several. Only the first one may call tools and think aloud.
+    There is one choice unless the client asked for several. Tool calls and reasoning are read from the first one only.
     """
 
     __slots__ = ("_asked", "_calls", "_late", "_others", "_scored", "_thinking")
@@ -148,7 +149,7 @@ class StreamDecoder(ChunkStream):
         self._scored = logprobs_asked(call)
         self._others: dict[int, _OtherChoice] = {}  # by index
         self._calls: tool_calls.Calls | None = None
-        self._late: list[Event] = []  # said in the middle of a tool call, told after it
+        self._late: list[Event] = []  # text that came in the middle of a tool call, to be reported after it
         self._thinking = False
 
     def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
@@ -158,7 +159,7 @@ class StreamDecoder(ChunkStream):
             _, data = sse.parse(block)
             if not data:
                 if self._first is not None:
-                    yield IDLE  # a comment: the vendor is alive, and the client should hear so
+                    yield IDLE  # a comment: the vendor is alive, so the client gets a keep-alive too
             elif data.startswith(b"[DONE]"):
                 yield from self._last_calls()
                 yield Finished(self._end())
@@ -209,7 +210,7 @@ class StreamDecoder(ChunkStream):
         return read_logprobs(choice.get("logprobs")) if self._scored else ()
 
     def _read_delta(self, delta: dict[str, Any], logprobs: tuple[TokenLogprob, ...]) -> Iterator[Event]:
-        thought = delta.get("reasoning_content") or delta.get("reasoning")  # other servers' than OpenAI's
+        thought = delta.get("reasoning_content") or delta.get("reasoning")  # fields of other servers, not of OpenAI
         if thought and type(thought) is str and self._calls is None:
             self._thinking = True
             yield ThinkingDelta(thought)
@@ -253,7 +254,7 @@ class StreamDecoder(ChunkStream):
             broken("a tool call came after the finish_reason")
         function = call.get("function") if type(call) is dict else None
         if type(function) is not dict or type(index := call.get("index", 0)) is not int:
-            broken("a tool call is not a function's, or has no index")
+            broken("a tool call is not of a function, or has no index")
         calls = self._calls
         if calls is None:
             calls = self._calls = tool_calls.Calls()
@@ -277,7 +278,7 @@ class StreamDecoder(ChunkStream):
         return ToolCallStart(self._calls.order[index], id, name)
 
     def _close_whole(self) -> Iterator[Event]:
-        """End the open call if it has its arguments; tell those that have waited and are whole, too."""
+        """End the open call if its arguments are complete, then all waiting calls whose arguments are complete."""
         calls = self._calls
         while calls is not None and (closed := calls.close_whole()) is not None:
             yield ToolCallEnd(calls.order[closed])
@@ -294,7 +295,7 @@ class StreamDecoder(ChunkStream):
             self._late.clear()
 
     def _last_calls(self) -> Iterator[Event]:
-        """The end of thoughts and calls that are still open."""
+        """End the reasoning and the tool calls that are still open."""
         yield from self._end_thinking()
         calls = self._calls
         cut = self._finish_reason == "length"

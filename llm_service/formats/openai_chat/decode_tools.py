@@ -1,7 +1,7 @@
-"""OpenAI Chat Completions, the client's side: tools, choices and calls of them, read for crossing.
+"""OpenAI Chat Completions, the client's side: reads tools, tool choices and tool calls for translation.
 
-Three forms: functions, custom tools (``custom_tools``), and the older ``functions`` with
-``function_call``, which knows one call at a time and no ids.
+There are three forms: functions, custom tools (``custom_tools``), and the older ``functions`` with
+``function_call``, which has one call at a time and no ids.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ CALL_CROSSING: Mapping[str, Mapping[str, FieldRule]] = {
         "id": TRANSLATE,
         "type": TRANSLATE,
         kind: TRANSLATE,
-        "index": drop_unless(*range(128)),  # a stream's, kept by clients that send back what they put together
+        "index": drop_unless(*range(128)),  # from a stream: some clients keep it in the message that they send back
     }
     for kind in ("function", "custom")
 }
 
 
 def read_tools(body: Mapping[str, Any]) -> tuple[Tool, ...]:
-    """What may be called. Raises InvalidRequest and UnsupportedParameter naming the place."""
+    """The tools of the request. Raises InvalidRequest and UnsupportedParameter naming the path."""
     older = body.get("functions")
     if older:
         if not isinstance(older, list):
@@ -54,17 +54,17 @@ def read_tools(body: Mapping[str, Any]) -> tuple[Tool, ...]:
     return tuple(read)
 
 
-def _read_tool(tool: Any, place: str) -> Tool:
+def _read_tool(tool: Any, tool_path: str) -> Tool:
     if not isinstance(tool, dict):
-        validation.invalid(place, "must be an object")
+        validation.invalid(tool_path, "must be an object")
     kind = tool.get("type")
     if kind not in ("function", "custom"):
-        validation.unsupported(f"{place}.type", "only functions and custom tools can be offered there")
-    rules.cross(tool, TOOL_CROSSING[kind], f"{place}.")
-    path = f"{place}.{kind}"
+        validation.unsupported(f"{tool_path}.type", "only functions and custom tools can be offered there")
+    rules.cross(tool, TOOL_CROSSING[kind], f"{tool_path}.")
+    path = f"{tool_path}.{kind}"
     if kind == "function":
         return _read_function(tool.get("function"), path)
-    custom = validation.object_at(tool, place, "custom")
+    custom = validation.object_at(tool, tool_path, "custom")
     rules.cross(custom, CUSTOM_CROSSING, f"{path}.")
     return Tool(validation.text_at(custom, path, "name"), _about(custom, path), custom_tools.SCHEMA, place=path)
 
@@ -86,12 +86,12 @@ def _about(given: Mapping[str, Any], path: str) -> str | None:
 
 
 def choice_field(body: Mapping[str, Any]) -> str:
-    """The field that holds the choice: the older one's where it is given."""
+    """The name of the field that holds the tool choice: ``function_call`` where it is given."""
     return "tool_choice" if body.get("function_call") is None else "function_call"
 
 
 def read_choice(body: Mapping[str, Any]) -> ToolChoice | None:
-    """Raises InvalidRequest and UnsupportedParameter naming the place."""
+    """The tool choice. Raises InvalidRequest and UnsupportedParameter naming the path."""
     older = body.get("function_call")
     if older is not None:
         return _read_older_choice(older, body)
@@ -129,47 +129,46 @@ def _allowed(tool: Any, index: int) -> str:
     return validation.unsupported(path, "only functions and custom tools can be offered there")
 
 
-def one_at_a_time(body: Mapping[str, Any]) -> bool | None:
-    """``Conversation.parallel_tool_calls``: the older form has room for one call."""
+def parallel_calls_of(body: Mapping[str, Any]) -> bool | None:
+    """``Conversation.parallel_tool_calls``. It is False for the older form, which has room for one call only."""
     return False if body.get("functions") else body.get("parallel_tool_calls")
 
 
-def read_calls(message: Mapping[str, Any], path: str, parts: list[Part], places: list[str]) -> None:
-    """Adds the calls of an assistant's turn. Raises InvalidRequest and UnsupportedParameter naming the place."""
+def read_calls(message: Mapping[str, Any], path: str, parts: list[Part], paths: list[str]) -> None:
+    """Add the calls of an assistant's turn. Raises InvalidRequest and UnsupportedParameter naming the path."""
     calls, older = message.get("tool_calls"), message.get("function_call")
     if not calls and older is None:
         return
     field = "function_call" if older is not None else "tool_calls"
     if message["role"] != "assistant":
-        validation.invalid(f"{path}.{field}", "must be in a turn of the assistant's")
+        validation.invalid(f"{path}.{field}", "must be in a message of the assistant")
     if older is not None:
         if calls:
             validation.invalid(f"{path}.function_call", "must not be given beside tool_calls")
         function = validation.object_at(message, path, "function_call")
         parts.append(_called(function, f"{path}.function_call", invented_id(path)))
-        places.append(f"{path}.function_call")
+        paths.append(f"{path}.function_call")
         return
     if not isinstance(calls, list):
         validation.invalid(f"{path}.tool_calls", "must be a list")
     for index, call in enumerate(calls):
-        place = f"{path}.tool_calls[{index}]"
-        parts.append(_read_call(call, place))
-        places.append(place)
+        paths.append(f"{path}.tool_calls[{index}]")
+        parts.append(_read_call(call, paths[-1]))
 
 
-def _read_call(call: Any, place: str) -> ToolCall:
+def _read_call(call: Any, call_path: str) -> ToolCall:
     if not isinstance(call, dict):
-        validation.invalid(place, "must be an object")
+        validation.invalid(call_path, "must be an object")
     kind = call.get("type", "function")
     if kind not in ("function", "custom"):
-        validation.unsupported(f"{place}.type", "only functions and custom tools are called there")
-    rules.cross(call, CALL_CROSSING[kind], f"{place}.")
-    called, path = validation.object_at(call, place, kind), f"{place}.{kind}"
+        validation.unsupported(f"{call_path}.type", "only functions and custom tools can be called there")
+    rules.cross(call, CALL_CROSSING[kind], f"{call_path}.")
+    called, path = validation.object_at(call, call_path, kind), f"{call_path}.{kind}"
     if kind == "function":
-        return _called(called, path, validation.text_at(call, place, "id"))
+        return _called(called, path, validation.text_at(call, call_path, "id"))
     given = validation.text_at(called, path, "input", filled=False)
     return ToolCall(
-        validation.text_at(call, place, "id"), validation.text_at(called, path, "name"), custom_tools.wrap(given)
+        validation.text_at(call, call_path, "id"), validation.text_at(called, path, "name"), custom_tools.wrap(given)
     )
 
 
@@ -179,14 +178,14 @@ def _called(function: Mapping[str, Any], path: str, id: str) -> ToolCall:
 
 
 def invented_id(path: str) -> str:
-    """An id for the ``function_call`` of the message at ``path``: the same whenever the conversation is sent again."""
+    """An id for the ``function_call`` of the message at ``path``. It is the same each time the conversation is sent."""
     return f"function_call_{path.removeprefix('messages[').removesuffix(']')}"
 
 
 def answered_id(given: Sequence[Mapping[str, Any]], index: int) -> str:
-    """The id of the call that message ``index``, of role ``function``, answers: that of the turn before it.
+    """The id of the call that message ``index``, of role ``function``, answers: the call of the turn before it.
 
-    Raises InvalidRequest when it is not of that name.
+    Raises InvalidRequest if that turn does not call the function of this name.
     """
     path = f"messages[{index}]"
     name = validation.text_at(given[index], path, "name")

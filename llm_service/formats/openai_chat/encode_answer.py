@@ -1,4 +1,4 @@
-"""OpenAI Chat Completions, the client's side: replies and chunks out."""
+"""OpenAI Chat Completions, the client's side: an answer as a reply."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FINISH_REASONS: Mapping[str | None, str] = {
 
 
 def usage_object(usage: Usage, cost_nanousd: int | None) -> dict[str, Any]:
-    """The vendor's usage with two fields of ours: ``cost_usd``, and ``exact`` when the counts are estimates."""
+    """OpenAI's usage object with two fields of our own: ``cost_usd``, and ``exact: false`` if counts are estimated."""
     written = {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
@@ -49,7 +49,7 @@ def usage_object(usage: Usage, cost_nanousd: int | None) -> dict[str, Any]:
 
 
 def write_answer(call: Call, answer: Answer) -> dict[str, Any]:
-    """The reply's JSON object; a verbatim one is the vendor's own with ``usage.cost_usd`` added."""
+    """The reply's JSON object. A verbatim reply is the vendor's own object with ``usage.cost_usd`` added."""
     if answer.body is not None:
         return with_cost(answer.body, answer.cost_nanousd)
     said = [part.text for part in answer.parts if type(part) is Text]
@@ -62,11 +62,11 @@ def write_answer(call: Call, answer: Answer) -> dict[str, Any]:
         "refusal": "".join(refused) if refused else None,
         "annotations": [],
     }
-    told = CallWriter(call)
-    message |= told.message(calls)
+    writer = CallWriter(call)
+    message |= writer.message(calls)
     if thoughts:
         message[THINKING] = [thought(part) for part in thoughts]
-    finish_reason = finish_reason_of(answer.stop_reason, explained=bool(refused and not said), older=told.older)
+    finish_reason = finish_reason_of(answer.stop_reason, explained=bool(refused and not said), older=writer.older)
     return {
         "id": f"chatcmpl-{call.id}",
         "object": "chat.completion",
@@ -101,15 +101,18 @@ def _logprob_object(token: TokenLogprob) -> dict[str, Any]:
 
 
 def finish_reason_of(reason: StopReason | None, *, explained: bool, older: bool) -> str:
-    """A refusal in the model's words is a plain stop there; one without, or in the middle of an answer, is the
-    filter's: what was said until then must not look whole. A call of the ``older`` form has a reason of its own."""
+    """The ``finish_reason`` for a stop reason.
+
+    A refusal that consists of the model's own words (``explained``) is a plain stop at OpenAI. Any other refusal is
+    ``content_filter``, because the text before it must not look complete. A call of the ``older`` form has its own.
+    """
     if older and reason == "tool_use":
         return "function_call"
     return "stop" if explained and reason == "refusal" else FINISH_REASONS.get(reason, "stop")
 
 
 def thought(part: Thinking | RedactedThinking) -> dict[str, Any]:
-    """Reasoning in the field of ours that carries it, to be sent back as it is."""
+    """Reasoning as an item of our own field ``claude_thinking``. The client sends it back unchanged."""
     if isinstance(part, Thinking):
         signature = reasoning.sign(part.signature, part.vendor)
         return {"type": "thinking", "thinking": part.text, "signature": signature}
@@ -117,7 +120,7 @@ def thought(part: Thinking | RedactedThinking) -> dict[str, Any]:
 
 
 def service_tier_of(answer: Answer) -> dict[str, str]:
-    """How it was processed, where the vendor's word for it is one of OpenAI's."""
+    """The service tier that processed the answer, if OpenAI has one of that name."""
     tier = answer.usage.tier or "default"
     return {"service_tier": tier} if tier in ("default", "flex", "scale", "priority", "fast") else {}
 

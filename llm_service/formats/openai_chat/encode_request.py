@@ -36,18 +36,18 @@ _TIERS: Final[Mapping[str, str]] = {
 }
 
 
-# safety_identifier takes 128 characters by the SDK's word, 64 by the OpenAPI file's.
+# The SDK says that safety_identifier takes 128 characters, the OpenAPI file says 64.
 _LONGEST_USER: Final = 64
 
 
 def end_user(user: str) -> str:
-    """The end user's name, as a digest when it is too long: still stable, still one per user."""
+    """The end user's name. A name that is too long becomes its digest, which is still stable and unique."""
     return user if len(user) <= _LONGEST_USER else hashlib.sha256(user.encode()).hexdigest()
 
 
 def _write_top_logprobs(body: dict[str, Any], extra: Extra) -> None:
     write_field(body, "top_logprobs", extra)
-    body.setdefault("logprobs", True)  # chat wants both
+    body.setdefault("logprobs", True)  # OpenAI rejects ``top_logprobs`` alone
 
 
 _NO_ROOM: Final = "the answers of this route cannot carry what it asks for"
@@ -114,17 +114,17 @@ _CARRIED_BY: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def write_request(call: Call, conversation: Conversation, target: Target) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The conversation as a request to ``target``, and the names of the client's fields left out.
+    """The conversation as a request to ``target``, and the names of the client's fields that are left out.
 
     The system prompt becomes one leading ``system`` message (``developer`` for
-    reasoning models), its blocks as text parts. ``temperature``, ``top_p`` and
-    ``stop`` are left out where the model refuses them, and what was thought before:
-    only its own vendor can read it. What a tool answered in images and documents,
-    which its message cannot carry there, follows in a message of the user's.
+    reasoning models) with its blocks as text parts. ``temperature``, ``top_p`` and
+    ``stop`` are left out for models that reject them. The reasoning of earlier turns is
+    left out because only its own vendor can read it. Images and documents that a tool
+    returned follow in a user message, because a tool's message cannot carry them there.
 
-    Raises UnsupportedParameter naming what OpenAI cannot take.
+    Raises UnsupportedParameter naming a field that OpenAI cannot take.
     """
-    _refuse_prefill(conversation)
+    _reject_prefill(conversation)
     writer = _Writer(call, conversation, target)
     body: dict[str, Any] = {"model": target.model, "messages": writer.messages(conversation)}
     if conversation.max_tokens is not None:
@@ -155,24 +155,28 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
         body["safety_identifier" if writer.current else "user"] = end_user(conversation.user)
     writer.extras(body)
     if target.provider.responses:
-        body.setdefault("store", False)  # the vendor's own default may be to keep the answer
+        body.setdefault("store", False)  # otherwise a setting of the account decides
     if call.stream:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
         if writer.current:
-            body["stream_options"]["include_obfuscation"] = False  # padding, of no use behind TLS of our own
+            body["stream_options"]["include_obfuscation"] = (
+                False  # padding against traffic analysis, which nobody needs here
+            )
     return body, tuple(writer.dropped)
 
 
-def _refuse_prefill(conversation: Conversation) -> None:
-    """OpenAI would begin a new turn after a last message of the assistant's, not continue it."""
+def _reject_prefill(conversation: Conversation) -> None:
+    """OpenAI cannot continue a last message of the assistant: it would begin a new turn after it."""
     if conversation.messages and conversation.messages[-1].role == "assistant":
         path = conversation.messages[-1].path
-        validation.unsupported(f"{path}.role", "the last message must be the user's, an answer cannot be continued")
+        validation.unsupported(
+            f"{path}.role", "the last message must be a user message: an answer cannot be continued there"
+        )
 
 
 class _Writer(RequestWriter):
-    """One request."""
+    """The parts of one request."""
 
     def __init__(self, call: Call, conversation: Conversation, target: Target) -> None:
         super().__init__(call, conversation, target)
@@ -212,7 +216,7 @@ class _Writer(RequestWriter):
         calls: list[dict[str, Any]] = []
         for part in message.parts:
             if type(part) is ToolCall:
-                self._hint(part.cache)
+                self._check_hint(part.cache)
                 function = {"name": part.name, "arguments": (part.arguments.strip() and part.arguments) or "{}"}
                 calls.append({"id": part.id, "type": "function", "function": function})
             elif isinstance(part, Thinking | RedactedThinking):
@@ -221,7 +225,7 @@ class _Writer(RequestWriter):
                 said.append(part)
         if not said and not calls:
             validation.unsupported(
-                f"{message.path}.content", "there is nothing in it another vendor's model could read"
+                f"{message.path}.content", "it holds nothing that a model of another vendor can read"
             )
         content = self._content(tuple(said), message.places) if said else None
         written: dict[str, Any] = {"role": "assistant", "content": content}
@@ -235,41 +239,41 @@ class _Writer(RequestWriter):
         shown: list[dict[str, Any]] = []
         for index, result in enumerate(results):
             yield {"role": "tool", "tool_call_id": result.id, "content": self._result(result, shown, message, index)}
-        if shown:  # all of the tools' messages must come first
+        if shown:  # after all messages of the tools, which must come first
             yield {"role": "user", "content": shown}
         if said:
             yield {"role": "user", "content": self._content(said, message.places[len(results) :])}
 
     def _result(self, result: ToolResult, shown: list[dict[str, Any]], message: Message, index: int) -> Any:
-        """What a tool answered, as text; what is none goes to ``shown``."""
-        self._hint(result.cache)
+        """The text of a tool's result. Its images and documents are added to ``shown``."""
+        self._check_hint(result.cache)
         texts = ["Error:"] if result.is_error else []
         others = []
         for part in result.parts:
             if type(part) is Text:
-                self._hint(part.cache)
+                self._check_hint(part.cache)
                 texts.append(part.text)
             else:
                 others.append(self._part(part, message.place(index)))
         if others:
-            texts.append("(What the tool answered is in the message of the user's that follows.)")
-            shown += [{"type": "text", "text": f"What the tool answered to {result.id}:"}, *others]
+            texts.append("(The tool's result is in the next user message.)")
+            shown += [{"type": "text", "text": f"The result of tool call {result.id}:"}, *others]
         if len(texts) == 1 and not result.is_error:
             return texts[0]
         if result.is_error:
             return " ".join(texts)
         return [{"type": "text", "text": text} for text in texts] if texts else ""
 
-    def _content(self, parts: tuple[Part, ...], places: tuple[str, ...]) -> Any:
-        """A lone text as a string, which every server takes; else a list of parts."""
+    def _content(self, parts: tuple[Part, ...], paths: tuple[str, ...]) -> Any:
+        """A single text as a string, which every server takes. Anything else as a list of parts."""
         if len(parts) == 1 and type(parts[0]) is Text and not self._kept(parts[0].cache):
-            self._hint(parts[0].cache)
+            self._check_hint(parts[0].cache)
             return parts[0].text
         return [
-            self._part(part, places[index] if index < len(places) else "messages") for index, part in enumerate(parts)
+            self._part(part, paths[index] if index < len(paths) else "messages") for index, part in enumerate(parts)
         ]
 
-    def _part(self, part: Part, place: str) -> dict[str, Any]:
+    def _part(self, part: Part, path: str) -> dict[str, Any]:
         match part:
             case Text(text, cache):
                 written: dict[str, Any] = {"type": "text", "text": text}
@@ -277,12 +281,12 @@ class _Writer(RequestWriter):
                 shown = url if url is not None else media.data_url(media_type, data or "")
                 written = {"type": "image_url", "image_url": {"url": shown}}
             case Document(cache=cache):
-                written = _document(part, place)
+                written = _document(part, path)
             case Refusal(text):
                 return {"type": "refusal", "refusal": text}
             case _:
-                validation.unsupported(place)
-        self._hint(cache)
+                validation.unsupported(path)
+        self._check_hint(cache)
         if cache is not None and self._kept(cache):
             written["prompt_cache_breakpoint"] = media.write_cache(cache, media.EXPLICIT, media.OPENAI_TTL)
         return written
@@ -290,7 +294,7 @@ class _Writer(RequestWriter):
     def _kept(self, cache: int | None) -> bool:
         return cache is not None and self.target.cache_breakpoints
 
-    def _hint(self, cache: int | None) -> None:
+    def _check_hint(self, cache: int | None) -> None:
         if cache is not None and not self.target.cache_breakpoints:
             self.drop("cache")
 
@@ -313,7 +317,7 @@ class _Writer(RequestWriter):
         if tool.schema is not None:
             function["parameters"] = tool.schema
         if tool.strict is not None:
-            # Anthropic's strict is less strict: what it allows beyond OpenAI's is called without.
+            # Anthropic's strict mode allows more schemas than OpenAI's. Those are sent without strict.
             function["strict"] = tool.strict and json_schema.is_strict(tool.schema)
         return {"type": "function", "function": function}
 
@@ -324,19 +328,21 @@ class _Writer(RequestWriter):
         if format.schema is None:
             body["response_format"] = {"type": "json_object"}
             return
-        told: dict[str, Any] = {"name": format.name or _FORMAT_NAME, "schema": format.schema}
+        wanted: dict[str, Any] = {"name": format.name or _FORMAT_NAME, "schema": format.schema}
         if format.description is not None:
-            told["description"] = format.description
+            wanted["description"] = format.description
         strict = format.strict is not False and json_schema.is_strict(format.schema)
-        told["strict"] = strict
-        body["response_format"] = {"type": "json_schema", "json_schema": told}
+        wanted["strict"] = strict
+        body["response_format"] = {"type": "json_schema", "json_schema": wanted}
 
     def reasoning(self, conversation: Conversation, body: dict[str, Any]) -> None:
         asked = conversation.reasoning
         if asked is None:
             return
         if asked.summary:
-            self.drop("thinking.display" if self.call.format == "messages" else "reasoning")  # chat shows none
+            self.drop(
+                "thinking.display" if self.call.format == "messages" else "reasoning"
+            )  # the chat API shows no reasoning
         effort = asked.effort
         if asked.budget is not None and effort is None:
             effort = reasoning.effort_of(asked.budget)
@@ -349,14 +355,14 @@ class _Writer(RequestWriter):
         body["reasoning_effort"] = reasoning.nearest(effort, self.target.efforts)
 
 
-def _document(document: Document, place: str) -> dict[str, Any]:
+def _document(document: Document, path: str) -> dict[str, Any]:
     about = [text for text in (document.title, document.context) if text]
     if document.text is not None:
         return {"type": "text", "text": "\n".join([*about, document.text])}
     if document.data is None:
-        validation.unsupported(f"{place}.source", "a document must be sent along, not named by its URL")
+        validation.unsupported(f"{path}.source", "send the document itself in place of its URL")
     if document.context is not None:
-        validation.unsupported(f"{place}.context")
+        validation.unsupported(f"{path}.context")
     data = media.data_url(document.media_type, document.data)
     return {"type": "file", "file": {"filename": document.title or "document.pdf", "file_data": data}}
 

@@ -62,16 +62,16 @@ class StreamEncoder:
     def __init__(self, call: Call) -> None:
         self._call = call
         self._model = call.model
-        # With include_usage every chunk but the last carries a null.
+        # With include_usage every chunk but the last has a null as its usage.
         self._usage: dict[str, Any] = {"usage": None} if wants_usage(call.body) else {}
         self._verbatim = False
         self._calls = CallWriter(call)
         self._refused = self._said = False
-        self._thoughts = 0  # runs of reasoning so far
-        self._before, self._after = b"", b""  # a chunk around its text
+        self._thoughts = 0  # how many blocks of reasoning have begun
+        self._before, self._after = b"", b""  # a chunk's bytes before and after its text
 
     def feed(self, event: Event) -> bytes:
-        """The bytes for ``event``; none for those the client does not see."""
+        """The bytes for ``event``; empty for events that the client does not see."""
         if type(event) is Relay:
             return event.data
         if type(event) is Delta:  # most events: only the text is new
@@ -106,7 +106,7 @@ class StreamEncoder:
         return b""
 
     def error(self, failure: errors.ServiceError, request_id: str = "") -> bytes:
-        """The failure as the stream's last event: no ``[DONE]`` follows."""
+        """The failure as the last event of the stream. No ``[DONE]`` follows it."""
         return sse.json_frame(error(failure, request_id or self._call.request_id))
 
     def _opening(self, started: Started) -> bytes:
@@ -151,7 +151,7 @@ class StreamEncoder:
 
 
 def _priced(tail: bytes, cost_nanousd: int | None) -> bytes:
-    """The end of a verbatim stream, the cost added to its usage chunk if it has one."""
+    """The end of a verbatim stream, with the cost in its usage chunk if it has one."""
     if tail == DONE:
         return tail
     block, blank, rest = tail.partition(b"\n\n")

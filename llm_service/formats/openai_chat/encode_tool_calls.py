@@ -1,4 +1,4 @@
-"""OpenAI Chat Completions, the client's side: the calls of an answer, in the form the client offered its tools in."""
+"""OpenAI Chat Completions, the client's side: the tool calls of an answer, in the form of the client's tools."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llm_service.formats import custom_tools
 
 
 class CallWriter:
-    """The calls of one answer: ``tool_calls``, or the older ``function_call`` for a client that gave ``functions``."""
+    """The calls of one answer: ``tool_calls``, or the older ``function_call`` if the client sent ``functions``."""
 
     __slots__ = ("_custom", "_empty", "_unwrapper", "older")
 
@@ -20,17 +20,17 @@ class CallWriter:
         self.older = bool(call.body.get("functions"))
         self._custom = custom_tools.names(call.body.get("tools"))
         self._empty = False  # whether the open call has no arguments yet
-        self._unwrapper: custom_tools.Unwrapper | None = None  # of the open call, if it is a custom tool's
+        self._unwrapper: custom_tools.Unwrapper | None = None  # of the open call, if it calls a custom tool
 
     def message(self, calls: Iterable[ToolCall]) -> dict[str, Any]:
-        """The fields of a message that tell them."""
+        """The fields of a message that hold ``calls``."""
         written = [self._whole(call) for call in calls]
         if not written:
             return {}
         return {"function_call": written[0]["function"]} if self.older else {"tool_calls": written}
 
     def delta(self, event: ToolCallStart | ToolCallDelta | ToolCallEnd) -> dict[str, Any]:
-        """The fields of a stream's delta; none where there is nothing to tell yet."""
+        """The fields of a stream's delta; empty while there is nothing to send."""
         match event:
             case ToolCallStart(index, id, name):
                 self._empty = True
@@ -44,7 +44,7 @@ class CallWriter:
             case ToolCallEnd(index):
                 if self._unwrapper is not None:
                     return self._input(index, self._unwrapper.end())
-                # A tool without arguments is called with an empty object, which clients parse.
+                # Clients parse the arguments, so a call without arguments gets an empty object.
                 return self._piece(index, {"function": {"arguments": "{}"}}) if self._empty else {}
 
     def _whole(self, call: ToolCall) -> dict[str, Any]:

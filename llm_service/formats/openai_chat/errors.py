@@ -9,8 +9,8 @@ from typing import Any
 from llm_service.core import errors
 from llm_service.formats.openai_chat.schema import NAME
 
-# Error type and code by our code, where the vendor has its own words; else by status.
-_SPOKEN: Mapping[str, tuple[str, str | None]] = {
+# OpenAI's error type and code by our code. Codes that are not listed get theirs by the status.
+_TYPE_AND_CODE: Mapping[str, tuple[str, str | None]] = {
     "invalid_request": ("invalid_request_error", None),
     "upstream_rejected": ("invalid_request_error", None),
     "upstream_rate_limited": ("rate_limit_error", "rate_limit_exceeded"),
@@ -20,19 +20,19 @@ _SPOKEN: Mapping[str, tuple[str, str | None]] = {
 
 
 def status(failure: errors.ServiceError) -> int:
-    """The HTTP status OpenAI's SDKs expect for it. OpenAI tells missing money by 429."""
+    """The HTTP status that OpenAI's SDKs expect for ``failure``. OpenAI reports missing money with 429."""
     return 429 if failure.status == 402 else failure.status
 
 
 def error(failure: errors.ServiceError, request_id: str) -> dict[str, Any]:
-    """The error's JSON object. OpenAI's own type and code are kept where OpenAI was asked."""
+    """The error's JSON object. An error of OpenAI keeps OpenAI's own type and code."""
     code: str | None
-    # Not for the service's own credentials: the caller would take them for its key.
-    ours = failure.vendor.get("format") == NAME and failure.code != "upstream_authentication"
-    if ours and failure.vendor.get("type"):
+    # Except for the service's own credentials: the caller would think that its own key is wrong.
+    from_openai = failure.vendor.get("format") == NAME and failure.code != "upstream_authentication"
+    if from_openai and failure.vendor.get("type"):
         kind, code = failure.vendor["type"], failure.vendor.get("code")
-    elif failure.code in _SPOKEN:
-        kind, code = _SPOKEN[failure.code]
+    elif failure.code in _TYPE_AND_CODE:
+        kind, code = _TYPE_AND_CODE[failure.code]
     elif failure.status == 402:
         kind, code = "insufficient_quota", "insufficient_quota"
     elif failure.status == 429:
@@ -43,7 +43,7 @@ def error(failure: errors.ServiceError, request_id: str) -> dict[str, Any]:
 
 
 def error_headers(failure: errors.ServiceError, now: datetime) -> dict[str, str]:
-    """OpenAI's rate-limit headers, and a word to its SDKs not to retry what was retried here or lacks money."""
+    """OpenAI's rate-limit headers. Its SDKs are asked not to retry what was retried here, or what lacks money."""
     headers = {}
     if failure.limit is not None and failure.limit.name in ("requests", "tokens"):
         name = failure.limit.name
@@ -56,7 +56,7 @@ def error_headers(failure: errors.ServiceError, now: datetime) -> dict[str, str]
 
 
 def duration(seconds: int) -> str:
-    """Seconds as Go prints a duration: ``59s``, ``6m0s``, ``1h0m1s``."""
+    """Seconds in the form in which Go prints a duration: ``59s``, ``6m0s``, ``1h0m1s``."""
     minutes, rest = divmod(max(0, seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -19,16 +19,16 @@ from llm_service.formats.openai_chat.schema import KEEP_ALIVE, THINKING, wants_u
 
 
 def forward(call: Call, target: Target) -> dict[str, Any]:
-    """The client's own body for ``target``; a stream is made to tell its usage, which the client may not see.
+    """The client's own body for ``target``. A stream is asked for its usage, even where the client did not ask.
 
     Raises UnsupportedParameter for storage that is not allowed.
     """
     storage.check(call, target.provider)
     body = {**call.body, "model": target.model}
     if "messages" in body and body.get("store") is None and target.provider.responses:
-        body["store"] = False  # what an account keeps by default is its owner's setting: docs/privacy.md
-    messages = call.body.get("messages", ())  # completions have none
-    if any(THINKING in message for message in messages):  # a field of ours, which OpenAI would refuse
+        body["store"] = False  # otherwise a setting of the account decides: docs/privacy.md
+    messages = call.body.get("messages", ())  # a completions request has none
+    if any(THINKING in message for message in messages):  # our own field, which OpenAI would reject
         body["messages"] = [
             {name: value for name, value in message.items() if name != THINKING} for message in messages
         ]
@@ -38,7 +38,7 @@ def forward(call: Call, target: Target) -> dict[str, Any]:
 
 
 def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
-    """A plain answer that the client gets as it is. Raises UpstreamBroken when it is none."""
+    """A plain answer that the client gets unchanged. Raises UpstreamBroken when ``body`` is not an answer."""
     choices = choices_of(body)
     messages = [choice.get("message") for choice in choices]
     characters = sum(characters_of(message) for message in messages if isinstance(message, dict))
@@ -51,7 +51,7 @@ def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
 
 
 def _plain_text(choice: Any) -> int:
-    """The length of the text in a choice that holds nothing else, as most do; 0 for all others."""
+    """The length of the text of a choice that holds only text, as most do; 0 for all other choices."""
     try:
         if choice["finish_reason"] is not None:
             return 0
@@ -62,20 +62,21 @@ def _plain_text(choice: Any) -> int:
 
 
 class Passthrough(ChunkStream):
-    """A stream that is relayed as it is; only its usage chunk is held back, to be priced or left out.
+    """A stream that is relayed unchanged, except for its usage chunk, which is held back.
 
-    The client gets the usage chunk if it asked for one, from ``StreamEncoder``, as the
-    tail of ``Finished``; otherwise also the nulls that announce it are taken out.
+    If the client asked for the usage chunk, it is the tail of ``Finished``, and
+    ``StreamEncoder`` adds the cost to it. Otherwise it is left out, and the ``usage: null``
+    members of the other chunks are removed too.
     """
 
-    __slots__ = ("_alike", "_asked", "_held", "_told", "_usage_frame")
+    __slots__ = ("_alike", "_asked", "_held", "_reported", "_usage_frame")
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
         self._alike = sse.Alike()
         self._asked = wants_usage(call.body)
         self._held: list[bytes] = []  # frames not yet relayed
-        self._told = 0  # characters already relayed
+        self._reported = 0  # the number of characters already relayed
         self._usage_frame: bytes | None = None
 
     def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
@@ -94,7 +95,7 @@ class Passthrough(ChunkStream):
                 if data.startswith(b"[DONE]"):
                     answer = self._end()
                     break
-                self._see(block, data)
+                self._read_block(block, data)
         except UpstreamError as error:
             failure = error
         if not begun and self._first is not None:
@@ -106,9 +107,9 @@ class Passthrough(ChunkStream):
         if answer is not None:
             yield Finished(answer, self._tail(answer))
 
-    def _see(self, block: bytes, data: bytes) -> None:
+    def _read_block(self, block: bytes, data: bytes) -> None:
         if not data:
-            # Only comments are safe to relay: an event without data breaks the OpenAI SDK.
+            # The OpenAI SDK fails on an event without data, so the client gets a comment in its place.
             if self._first is not None:
                 self._held.append(KEEP_ALIVE)
             return
@@ -136,9 +137,9 @@ class Passthrough(ChunkStream):
     def _relay(self) -> Relay:
         data = b"".join(self._held)
         self._held.clear()
-        characters, self._told = self._characters - self._told, self._characters
+        characters, self._reported = self._characters - self._reported, self._characters
         if not self._asked:
-            # Only a member can look so: inside a string the quotes are escaped.
+            # These bytes are always a member: inside a string the quotes would be escaped.
             plain = data.replace(b',"usage":null', b"")
             data = plain if plain is not data else data.replace(b', "usage": null', b"")
         return Relay(data, characters)
@@ -148,7 +149,7 @@ class Passthrough(ChunkStream):
             return DONE
         if self._usage_frame is not None:
             return self._usage_frame + DONE
-        # The client asked and the server never told: it gets what we know in the promised place.
+        # The client asked for the usage, and the server sent none: the client gets our own counts.
         assert self._first is not None
         chunk = {**self._first, "choices": [], "usage": usage_object(answer.usage, None)}
         return sse.json_frame(chunk) + DONE

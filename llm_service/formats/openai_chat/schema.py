@@ -17,16 +17,16 @@ NAME = "chat"
 PATHS = ("/v1/chat/completions",)
 KEEP_ALIVE = sse.KEEP_ALIVE
 ROLES = ("developer", "system", "user", "assistant", "tool", "function")
-# A field of ours in OpenAI's format: Claude's thinking, which must go back to it unchanged.
+# Our own field in OpenAI's format: Claude's thinking, which the client must send back unchanged.
 THINKING = "claude_thinking"
 
 
 class RequestSchema(fields.WireSchema):
-    """``POST /v1/chat/completions``. Fields not listed here pass to OpenAI as they are."""
+    """``POST /v1/chat/completions``. Fields that are not listed here pass to OpenAI unchanged."""
 
     model = fields.Word("A model of this service, or an alias.", 256, filled=True, required=True)
     messages = fields.Messages("The conversation so far.", ROLES, silent=("assistant", "function"), required=True)
-    max_completion_tokens = fields.Integer("Most tokens to generate, reasoning included.", 1, fields.MAX_TOKENS)
+    max_completion_tokens = fields.Integer("The most tokens to generate, reasoning included.", 1, fields.MAX_TOKENS)
     max_tokens = fields.Integer("Older name of max_completion_tokens.", 1, fields.MAX_TOKENS)
     temperature = fields.Number("Sampling temperature.", 0, 2)
     top_p = fields.Number("Nucleus sampling.", 0, 1)
@@ -77,7 +77,7 @@ COMMON: Final = frozenset(
     }
 )
 
-# All other fields of this API. The other formats use these names for them in ``Conversation.extras``.
+# All other fields of this API. Other formats use the same names for them in ``Conversation.extras``.
 EXTRAS: Final[Mapping[str, ExtraField]] = {
     field.name: field
     for field in (
@@ -102,7 +102,7 @@ EXTRAS: Final[Mapping[str, ExtraField]] = {
     )
 }
 
-# What this format calls the fields of ``Conversation``, where its word is another one.
+# What this format calls the fields of ``Conversation`` that have another name here.
 FIELD_NAMES: Mapping[str, str] = {
     "reasoning": "reasoning_effort",
     "effort": "reasoning_effort",
@@ -114,7 +114,7 @@ FIELD_NAMES: Mapping[str, str] = {
 
 
 def check(body: Any) -> dict[str, Any]:
-    """``body`` if it is a well-formed request, else InvalidRequest naming the field."""
+    """``body`` itself if it is well-formed. Raises InvalidRequest naming the field otherwise."""
     return validation.check(_SCHEMA, body)
 
 

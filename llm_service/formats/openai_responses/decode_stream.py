@@ -136,7 +136,8 @@ class StreamDecoder(Stream):
                 yield from self._pass_on(self._item(event), ThinkingDelta(separator), separator)
             case "response.output_text.delta" if self._logprobs_asked:
                 text, logprobs = string_at(event, "delta"), decode_answer.read_logprobs(event.get("logprobs"))
-                yield from self._pass_on(self._item(event), ChoiceDelta(text, logprobs), text)
+                if text or logprobs:
+                    yield from self._pass_on(self._item(event), ChoiceDelta(text, logprobs), text)
             case _:
                 make = _PIECES.get(kind)
                 if make is not None:

@@ -1,7 +1,7 @@
 """OpenAI's older Completions: ``POST /v1/completions``, both ends.
 
-Verbatim for models that a provider serves there (``completions`` in its row);
-for any other the prompt is one message of the user's, as text.
+A request travels verbatim to models that their provider serves on this route
+(``completions`` in its row). For any other model the prompt becomes one user message.
 Field by field this follows the openai SDK 3.52.
 """
 
@@ -45,15 +45,15 @@ _NO_HEADERS: Mapping[str, str] = {}
 
 
 class Prompt(fields._Strict, base.Raw):
-    """A string, tokens (integers), or a list of either; left out, the vendor begins a new document."""
+    """A string, tokens (integers), or a list of either. Without a prompt the vendor begins a new document."""
 
     rule = "a string, a list of strings, a list of tokens, or a list of those"
 
     def __init__(self, help: str, **options: Any) -> None:
-        word, token = {"type": "string"}, {"type": "integer", "minimum": 0}
+        text, token = {"type": "string"}, {"type": "integer", "minimum": 0}
         tokens = {"type": "array", "items": token}
-        several = [{"type": "array", "items": item} for item in (word, tokens)]
-        super().__init__(help, metadata={"oneOf": [word, tokens, *several]}, **options)
+        several = [{"type": "array", "items": item} for item in (text, tokens)]
+        super().__init__(help, metadata={"oneOf": [text, tokens, *several]}, **options)
 
     def accepts(self, value: Any) -> bool:
         if isinstance(value, str):
@@ -68,18 +68,18 @@ def _tokens(value: Any) -> bool:
 
 
 class RequestSchema(fields.WireSchema):
-    """``POST /v1/completions``. Fields not listed here pass to OpenAI as they are."""
+    """``POST /v1/completions``. Fields that are not listed here pass to OpenAI unchanged."""
 
     model = fields.Word("A model of this service, or an alias.", 256, filled=True, required=True)
     prompt = Prompt("What to complete.")
-    max_tokens = fields.Integer("Most tokens to generate; 16 when left out.", 0, fields.MAX_TOKENS)
+    max_tokens = fields.Integer("The most tokens to generate; 16 when left out.", 0, fields.MAX_TOKENS)
     temperature = fields.Number("Sampling temperature.", 0, 2)
     top_p = fields.Number("Nucleus sampling.", 0, 1)
     stop = fields.StopSequences("Where to stop.", 4)
     stream = fields.Flag("Answer as server-sent events.")
     stream_options = fields.StreamOptions("include_usage: send a last chunk with the usage.")
     n = fields.Integer("How many choices for each prompt.", 1, 128)
-    best_of = fields.Integer("Of how many the best.", 0, 20)
+    best_of = fields.Integer("How many completions to generate, of which the best are returned.", 0, 20)
     echo = fields.Flag("Repeat the prompt before the completion.")
     suffix = fields.Word("What comes after the completion.")
     logprobs = fields.Integer("Return log probabilities.", 0, 5)
@@ -97,7 +97,7 @@ COMMON: Final = frozenset(
     {"model", "prompt", "max_tokens", "temperature", "top_p", "stop", "stream", "stream_options", "user"}
 )
 
-# All other fields of this API: their names in ``Conversation.extras``, and the values that mean the same as no field.
+# All other fields of this API.
 EXTRAS: Final[Mapping[str, ExtraField]] = {
     field.name: field
     for field in (
@@ -115,7 +115,7 @@ EXTRAS: Final[Mapping[str, ExtraField]] = {
 
 
 def check(body: Any) -> dict[str, Any]:
-    """``body`` if it is a well-formed request, else InvalidRequest naming the field."""
+    """``body`` itself if it is well-formed. Raises InvalidRequest naming the field otherwise."""
     return validation.check(_SCHEMA, body)
 
 
@@ -127,16 +127,16 @@ def prompt(body: Mapping[str, Any]) -> list[Any]:
 def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADERS) -> Conversation:
     """A checked body as a conversation of one message.
 
-    Raises UnsupportedParameter for a prompt or a limit that no other format has.
+    Raises UnsupportedParameter for a prompt or a limit that no other format can express.
     """
     text = body.get("prompt")
     if isinstance(text, list) and len(text) == 1:
         text = text[0]
     if not isinstance(text, str) or not text:
-        validation.unsupported("prompt", "it takes one prompt, as text that is not empty")
+        validation.unsupported("prompt", "send one prompt, as a text that is not empty")
     limit = body.get("max_tokens")
     if limit == 0:
-        validation.unsupported("max_tokens", "at least one token is generated there")
+        validation.unsupported("max_tokens", "it must be at least 1 there")
     stop = body.get("stop")
     return Conversation(
         messages=(Message("user", (Text(text),)),),
@@ -152,7 +152,7 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
 def _read_extras(body: Mapping[str, Any]) -> dict[str, Extra]:
     extras = rules.read_extras(body, COMMON, EXTRAS)
     asked = body.get("n") or 1
-    if body.get("best_of") in (asked, 0 if asked == 1 else None):  # all that are generated are returned
+    if body.get("best_of") in (asked, 0 if asked == 1 else None):  # all generated completions are returned
         extras.pop("best_of", None)
     alternatives = body.get("logprobs")
     if alternatives is not None:  # chat has two fields for it
@@ -166,7 +166,7 @@ def _read_extras(body: Mapping[str, Any]) -> dict[str, Extra]:
 
 
 def write_answer(call: Call, answer: Answer) -> dict[str, Any]:
-    """The reply's JSON object; a verbatim one is the vendor's own with ``usage.cost_usd`` added."""
+    """The reply's JSON object. A verbatim reply is the vendor's own object with ``usage.cost_usd`` added."""
     if answer.body is not None:
         return chat.write_answer(call, answer)
     choices = []
@@ -227,7 +227,7 @@ class StreamEncoder:
         self._verbatim = False
 
     def feed(self, event: Event) -> bytes:
-        """The bytes for ``event``; none for those the client does not see."""
+        """The bytes for ``event``; empty for events that the client does not see."""
         match event:
             case Relay(data):
                 return data
@@ -250,7 +250,7 @@ class StreamEncoder:
         return b""
 
     def error(self, failure: errors.ServiceError, request_id: str = "") -> bytes:
-        """The failure as the stream's last event: no ``[DONE]`` follows."""
+        """The failure as the last event of the stream. No ``[DONE]`` follows it."""
         return self._chat.error(failure, request_id)
 
     def _closing(self, answer: Answer) -> bytes:
@@ -271,13 +271,13 @@ class StreamEncoder:
 
 
 def forward(call: Call, target: Target) -> dict[str, Any]:
-    """The client's own body for ``target``; a stream is made to tell its usage, which the client may not see."""
+    """The client's own body for ``target``. A stream is asked for its usage, even where the client did not ask."""
     return chat.forward(call, target)
 
 
 def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
-    """A plain answer that the client gets as it is. Raises UpstreamBroken when it is none."""
-    if body.get("error"):  # some servers say 200 and mean 500
+    """A plain answer that the client gets unchanged. Raises UpstreamBroken when ``body`` is not an answer."""
+    if body.get("error"):  # some servers send an error with status 200
         raise decoding.in_band(NAME, read_error(body), ())
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
@@ -296,7 +296,7 @@ def _characters(choice: Mapping[str, Any]) -> int:
 
 
 class Passthrough(chat.Passthrough):
-    """As chat's: chunks differ only in where their text is."""
+    """The passthrough of chat. Only the path of the text in a chunk is different."""
 
     __slots__ = ()
 

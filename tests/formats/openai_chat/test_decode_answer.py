@@ -1,4 +1,4 @@
-"""OpenAI Chat Completions, the upstream's side: requests out, replies and errors in."""
+"""OpenAI Chat Completions, the upstream's side: requests are written, replies and errors are read."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def conversations(**extra: Any) -> st.SearchStrategy[Conversation]:
     )
 
 
-@settings(deadline=None)  # the machine may be busy
+@settings(deadline=None)  # the machine may be slow
 @given(conversations(), st.booleans(), st.sampled_from(["max_completion_tokens", "max_tokens"]))
 def test_a_request_that_was_written_is_read_back_the_same(
     conversation: Conversation, stream: bool, limit_field: str
@@ -104,15 +104,15 @@ def test_an_older_server_gets_only_the_fields_it_knows() -> None:
         ({"messages": TURN, "stop_sequences": ["a", "b", "c", "d", "e"]}, "stop_sequences"),
     ],
 )
-def test_what_openai_cannot_take_is_refused_under_the_client_s_name(given: dict[str, Any], param: str) -> None:
+def test_what_openai_cannot_take_is_rejected_by_the_client_s_name(given: dict[str, Any], param: str) -> None:
     given = {"model": "m", "max_tokens": 5, **given}
     conversation = messages.read_request(messages.check(given))
-    with pytest.raises(errors.UnsupportedParameter) as refusal:
+    with pytest.raises(errors.UnsupportedParameter) as caught:
         chat.write_request(call("messages", given), conversation, target())
-    assert refusal.value.param == param
+    assert caught.value.param == param
 
 
-def test_a_body_is_forwarded_as_it_is_but_for_model_and_usage() -> None:
+def test_a_body_is_forwarded_unchanged_except_for_model_and_usage() -> None:
     given = body(stream=True, tools=[{"type": "x"}], novel=1, stream_options={"include_obfuscation": False})
     before = json.dumps(given)
     sent = chat.forward(call("chat", given, stream=True), target(model="gpt-x"))
@@ -189,7 +189,7 @@ def test_a_recorded_reply_is_read(name: str) -> None:
         ({**USAGE, "completion_tokens_details": {"image_tokens": 2}}, Usage(7, 2, output_image_tokens=2)),
     ],
 )
-def test_counts_that_cannot_be_believed_are_estimated(usage: Any, expected: Usage) -> None:
+def test_missing_and_impossible_counts_are_estimated(usage: Any, expected: Usage) -> None:
     reply = reply_of(usage=usage)
     assert chat.read_answer(reply, chat_call()).usage == expected
     assert chat.read_verbatim(reply, chat_call()).usage == expected
@@ -207,7 +207,7 @@ def test_counts_that_cannot_be_believed_are_estimated(usage: Any, expected: Usag
         reply_of(choices=[{"finish_reason": "stop", "message": {"content": 3}}]),
     ],
 )
-def test_what_is_no_answer_is_broken(reply: dict[str, Any]) -> None:
+def test_a_body_that_is_not_an_answer_is_malformed(reply: dict[str, Any]) -> None:
     with pytest.raises(errors.UpstreamBroken):
         chat.read_answer(reply)
 
@@ -219,13 +219,13 @@ def test_an_error_with_status_200_is_an_error() -> None:
     assert failure.value.vendor["type"] == "server_error"
 
 
-def test_a_model_that_is_no_name_is_not_believed() -> None:
+def test_a_model_that_does_not_look_like_a_name_is_left_out() -> None:
     assert chat.read_answer(reply_of(model="a sentence of content")).model == ""
     assert chat.read_answer(reply_of(model=["x"])).model == ""
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "reported"),
     [
         (
             {"error": {"message": "m", "type": "t", "param": "p", "code": "c"}},
@@ -237,14 +237,14 @@ def test_a_model_that_is_no_name_is_not_believed() -> None:
         ("text", chat.read_error({})),
     ],
 )
-def test_a_vendor_s_error_is_read_from_whatever_it_sent(given: Any, told: Any) -> None:
-    assert chat.read_error(given) == told
+def test_a_vendor_s_error_is_read_in_every_shape(given: Any, reported: Any) -> None:
+    assert chat.read_error(given) == reported
 
 
-def test_only_identifiers_of_a_vendor_s_error_are_believed() -> None:
+def test_only_identifiers_of_a_vendor_s_error_are_kept() -> None:
     error = {"message": "x" * 5000, "type": "has spaces", "code": 429, "param": 3}
-    told = chat.read_error({"error": error})
-    assert (told.type, told.code, told.param, len(told.message or "")) == (None, "429", None, 2000)
+    reported = chat.read_error({"error": error})
+    assert (reported.type, reported.code, reported.param, len(reported.message or "")) == (None, "429", None, 2000)
     assert chat.read_error({"error": {"code": "x" * 65}}).code is None
 
 
@@ -262,20 +262,20 @@ TIERS = [
 ]
 
 
-@pytest.mark.parametrize(("told", "tier"), TIERS)
-def test_the_tier_an_answer_was_served_in_is_kept(told: Any, tier: str) -> None:
-    reply = reply_of(service_tier=told)
+@pytest.mark.parametrize(("reported", "tier"), TIERS)
+def test_the_service_tier_of_an_answer_is_kept(reported: Any, tier: str) -> None:
+    reply = reply_of(service_tier=reported)
     assert chat.read_answer(reply, chat_call()).usage.tier == tier
     assert chat.read_verbatim(reply, chat_call()).usage.tier == tier
 
 
-@pytest.mark.parametrize("told", ["priority", None])
-def test_the_tier_a_stream_was_served_in_is_kept(told: Any) -> None:
+@pytest.mark.parametrize("reported", ["priority", None])
+def test_the_service_tier_of_a_stream_is_kept(reported: Any) -> None:
     asked = call("chat", body(stream=True), stream=True)
     chunk = {"id": "x", "model": "m", "choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}
-    stream = b"data: " + orjson.dumps({**chunk, "service_tier": told}) + b"\n\n"
+    stream = b"data: " + orjson.dumps({**chunk, "service_tier": reported}) + b"\n\n"
     stream += b"data: " + orjson.dumps({**chunk, "choices": [], "usage": USAGE}) + b"\n\ndata: [DONE]\n\n"
     for reader in (chat.StreamDecoder(asked), chat.Passthrough(asked)):
         finished = read(reader, stream)[-1]
         assert isinstance(finished, Finished)
-        assert finished.answer.usage == Usage(7, 2, tier=told or "")
+        assert finished.answer.usage == Usage(7, 2, tier=reported or "")

@@ -1,4 +1,4 @@
-"""OpenAI Chat Completions, the client's side, and OpenAI's own SDK reading what we write."""
+"""OpenAI Chat Completions, the client's side. OpenAI's own SDK reads what is written."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ ANSWER = Answer(
         ({"messages": [{"role": "tool"}]}, "messages[0].content"),
     ],
 )
-def test_a_wrong_field_is_refused_by_its_name(extra: dict[str, Any], param: str) -> None:
-    with pytest.raises(errors.InvalidRequest) as refusal:
+def test_a_wrong_field_is_rejected_by_its_name(extra: dict[str, Any], param: str) -> None:
+    with pytest.raises(errors.InvalidRequest) as caught:
         chat.check(body(**extra))
-    assert refusal.value.param == param
+    assert caught.value.param == param
 
 
-def test_what_openai_takes_passes() -> None:
+def test_a_request_that_openai_accepts_passes() -> None:
     given = body(
         messages=[
             {"role": "developer", "content": "Be brief."},
@@ -125,7 +125,7 @@ def asked_of_claude(**extra: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
     return messages.write_request(asked, chat.read_request(chat.check(asked.body)), target("anthropic", max_output=100))
 
 
-def test_hints_that_cannot_cross_are_dropped_by_name() -> None:
+def test_hints_that_claude_does_not_have_are_dropped_by_name() -> None:
     said = [{"role": "user", "name": "Ann", "content": [{"type": "text", "text": "x"}]}]
     dropped = chat.read_request(chat.check(body(messages=said))).dropped
     assert dropped == ("messages[].name",)
@@ -173,14 +173,14 @@ def test_hints_that_cannot_cross_are_dropped_by_name() -> None:
         ),
     ],
 )
-def test_what_cannot_cross_is_refused_by_its_path(extra: dict[str, Any], param: str) -> None:
-    with pytest.raises(errors.InvalidRequest) as refusal:
+def test_what_cannot_be_translated_is_rejected_by_its_path(extra: dict[str, Any], param: str) -> None:
+    with pytest.raises(errors.InvalidRequest) as caught:
         asked_of_claude(**extra)
-    assert refusal.value.param == param
-    assert param in refusal.value.message
+    assert caught.value.param == param
+    assert param in caught.value.message
 
 
-def test_the_sdk_reads_a_reply_of_ours() -> None:
+def test_the_sdk_reads_our_reply() -> None:
     reply = chat.write_answer(chat_call(), ANSWER)
     completion = openai_client(orjson.dumps(reply)).chat.completions.create(model="m", messages=[])
     assert completion.id == f"chatcmpl-{chat_call().id}"
@@ -211,12 +211,12 @@ def test_the_sdk_reads_a_reply_of_ours() -> None:
         (None, "stop"),
     ],
 )
-def test_stop_reasons_become_openai_s(stop_reason: Any, finish_reason: str) -> None:
+def test_stop_reasons_become_finish_reasons_of_openai(stop_reason: Any, finish_reason: str) -> None:
     reply = chat.write_answer(chat_call(), Answer(Usage(), stop_reason=stop_reason))
     assert reply["choices"][0]["finish_reason"] == finish_reason
 
 
-def test_a_verbatim_reply_only_gains_its_cost() -> None:
+def test_only_the_cost_is_added_to_a_verbatim_reply() -> None:
     given = reply_of(novel=[1])
     answer = Answer(Usage(7, 2), body=given, cost_nanousd=None)
     assert chat.write_answer(chat_call(), answer) == {**given, "usage": {**USAGE, "cost_usd": None}}
@@ -225,7 +225,7 @@ def test_a_verbatim_reply_only_gains_its_cost() -> None:
     assert chat.write_answer(chat_call(), Answer(Usage(), body=unusual)) == unusual
 
 
-def test_the_sdk_s_accumulator_reads_a_stream_of_ours() -> None:
+def test_the_sdk_s_accumulator_reads_our_stream() -> None:
     asked = chat_call(stream=True, **ASKED)
     events: list[Event] = [
         Attempt("a", "m"),
@@ -257,13 +257,13 @@ def test_the_sdk_s_accumulator_reads_a_stream_of_ours() -> None:
     }
 
 
-def test_without_include_usage_there_is_no_word_of_usage() -> None:
+def test_a_stream_without_include_usage_has_no_usage() -> None:
     stream = written(chat.StreamEncoder(chat_call(stream=True)), [Started("m"), Delta("x"), Finished(ANSWER)])
     assert b"usage" not in stream
     assert data_of(stream)[-1] == "[DONE]"
 
 
-def test_an_estimate_says_so() -> None:
+def test_estimated_usage_is_marked_as_not_exact() -> None:
     usage = chat.write_answer(chat_call(), Answer(Usage(1, 2, exact=False)))["usage"]
     assert usage["exact"] is False
     assert usage["cost_usd"] is None
@@ -311,19 +311,19 @@ _UNSUPPORTED, _QUOTA, _UNAVAILABLE = "unsupported_parameter", "insufficient_quot
 def test_the_sdk_raises_its_own_class_for_each_failure(
     failure: errors.ServiceError, status: int, kind: str, code: str | None, raised: type[openai.APIStatusError]
 ) -> None:
-    told = chat.error(failure, "req-1")
-    assert told == {"error": {"message": "x", "type": kind, "param": failure.param, "code": code}}
+    reported = chat.error(failure, "req-1")
+    assert reported == {"error": {"message": "x", "type": kind, "param": failure.param, "code": code}}
     assert chat.status(failure) == status
-    client = openai_client(orjson.dumps(told), status, chat.error_headers(failure, NOW))
+    client = openai_client(orjson.dumps(reported), status, chat.error_headers(failure, NOW))
     with pytest.raises(raised) as caught:
         client.chat.completions.create(model="m", messages=[])
     assert caught.value.code == code
 
 
-def test_openai_s_own_words_are_kept_but_nobody_else_s() -> None:
+def test_only_errors_of_openai_keep_their_type_and_code() -> None:
     vendor = {"format": "chat", "status": 400, "type": "invalid_request_error", "code": "context_length_exceeded"}
-    told = chat.error(errors.UpstreamRejected("x", vendor=vendor), "r")["error"]
-    assert told["code"] == "context_length_exceeded"
+    reported = chat.error(errors.UpstreamRejected("x", vendor=vendor), "r")["error"]
+    assert reported["code"] == "context_length_exceeded"
     foreign = {**vendor, "format": "messages"}
     assert chat.error(errors.UpstreamRejected("x", vendor=foreign), "r")["error"]["code"] is None
     ours = errors.UpstreamRejected("x", vendor={**vendor, "code": "invalid_api_key"}, code="upstream_authentication")
@@ -333,7 +333,7 @@ def test_openai_s_own_words_are_kept_but_nobody_else_s() -> None:
 @pytest.mark.parametrize(
     ("seconds", "duration"), [(0, "0s"), (59, "59s"), (60, "1m0s"), (360, "6m0s"), (3661, "1h1m1s")]
 )
-def test_rate_limit_headers_are_openai_s(seconds: int, duration: str) -> None:
+def test_rate_limit_headers_have_the_form_of_openai(seconds: int, duration: str) -> None:
     limit = errors.Limit("requests", "key", 60, 60, 0, seconds)
     assert chat.error_headers(errors.RateLimited("x", limit=limit), NOW) == {
         "x-ratelimit-limit-requests": "60",
@@ -342,16 +342,16 @@ def test_rate_limit_headers_are_openai_s(seconds: int, duration: str) -> None:
     }
 
 
-def test_the_sdk_is_told_not_to_retry_what_was_retried_here() -> None:
+def test_a_header_tells_the_sdk_not_to_retry_what_was_retried_here() -> None:
     assert chat.error_headers(errors.UpstreamFailed("x"), NOW) == {"x-should-retry": "false"}
     assert chat.error_headers(errors.Unavailable("x"), NOW) == {}
 
 
-def test_the_prompt_of_a_body_is_all_that_holds_content() -> None:
+def test_the_prompt_of_a_body_is_its_messages() -> None:
     assert chat.prompt(body()) == [TURN]
 
 
-def test_silence_and_attempts_send_nothing() -> None:
+def test_idle_and_attempt_events_send_nothing() -> None:
     frames = chat.StreamEncoder(chat_call())
     assert frames.feed(IDLE) == b""
     assert frames.feed(Attempt("a", "m")) == b""

@@ -1,4 +1,4 @@
-"""OpenAI Chat Completions, the upstream's streams: recorded, hostile and cut."""
+"""OpenAI Chat Completions, the upstream's streams: recorded, hostile and cut ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEXT_STREAMS = [name for name in STREAMS if "tool" not in name and "n3" not in n
 
 
 @pytest.mark.parametrize("name", TEXT_STREAMS)
-def test_a_recorded_stream_split_at_every_byte_crosses_the_same(name: str) -> None:
+def test_a_recorded_stream_split_at_every_byte_has_the_same_events(name: str) -> None:
     stream = fixture(name)
     whole = read(chat.StreamDecoder(chat_call()), stream)
     assert isinstance(whole[0], Started)
@@ -64,7 +64,7 @@ def test_a_recorded_stream_split_at_every_byte_crosses_the_same(name: str) -> No
         b'data: {"choices":[{"delta":{"content":"\\ud800"}}]}\n\n',
     ],
 )
-def test_a_stream_that_is_not_the_format_is_broken(stream: bytes) -> None:
+def test_a_stream_in_another_format_is_malformed(stream: bytes) -> None:
     with pytest.raises(errors.UpstreamBroken):
         read(chat.StreamDecoder(chat_call()), stream)
 
@@ -76,7 +76,7 @@ def test_a_stream_that_ends_early_is_not_finished() -> None:
     assert not any(isinstance(event, Finished) for event in events)
 
 
-def test_what_follows_the_mark_is_ignored() -> None:
+def test_what_follows_the_end_marker_is_ignored() -> None:
     stream = chunk({"content": "x"}, "stop") + DONE
     reader = chat.StreamDecoder(chat_call())
     assert read(reader, stream + b"data: junk\n\n", b"data: junk\n\n") == read(chat.StreamDecoder(chat_call()), stream)
@@ -85,13 +85,13 @@ def test_what_follows_the_mark_is_ignored() -> None:
     assert read(tap, stream + b"data: junk\n\n", b"data: junk\n\n") == read(chat.Passthrough(chat_call()), stream)
 
 
-def test_comments_of_the_upstream_become_silence() -> None:
+def test_comments_of_the_upstream_become_idle_events() -> None:
     stream = b": hi\n\n" + chunk({"content": "x"}) + b": still here\n\n" + chunk({}, "stop") + DONE
     events = read(chat.StreamDecoder(chat_call()), stream)
     assert [type(event).__name__ for event in events] == ["Started", "Delta", "Idle", "Finished"]
 
 
-def test_usage_is_estimated_when_the_server_never_tells() -> None:
+def test_usage_is_estimated_when_the_server_sends_none() -> None:
     stream = chunk({"content": "12345"}) + chunk({"reasoning_content": "1234"}) + chunk({}, "stop") + DONE
     for reader in (chat.StreamDecoder(chat_call()), chat.Passthrough(chat_call())):
         finished = read(reader, stream)[-1]
@@ -127,14 +127,14 @@ def test_an_error_in_the_stream_is_raised_after_what_came_before_it(error: Any, 
                 events.append(event)
         assert len(events) == 2
         assert b"error" not in relayed(events)
-        told = failure.value
-        assert isinstance(told, errors.UpstreamError)
-        assert "secret" not in f"{told.message}{told.vendor}"
-        assert told.vendor["format"] == "chat"
+        reported = failure.value
+        assert isinstance(reported, errors.UpstreamError)
+        assert "secret" not in f"{reported.message}{reported.vendor}"
+        assert reported.vendor["format"] == "chat"
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_a_recorded_stream_is_relayed_byte_for_byte_but_for_its_usage(name: str) -> None:
+def test_a_recorded_stream_is_relayed_byte_for_byte_except_for_its_usage(name: str) -> None:
     stream = fixture(name)
     asked = chat_call(stream=True, **ASKED)
     events = read(chat.Passthrough(asked), stream)
@@ -161,7 +161,7 @@ def test_a_recorded_stream_split_at_every_byte_is_relayed_the_same(name: str) ->
 
 
 @pytest.mark.parametrize("space", ["", " "])
-def test_a_client_that_did_not_ask_sees_no_word_of_usage(space: str) -> None:
+def test_a_client_that_did_not_ask_for_usage_sees_none(space: str) -> None:
     def spaced(data: bytes) -> bytes:
         return data.replace(b',"usage":null', f',{space}"usage":{space}null'.encode())
 
@@ -193,7 +193,7 @@ def test_the_usage_chunk_is_priced_where_the_vendor_put_it() -> None:
     assert received[2] == "[DONE]"
 
 
-def test_a_client_that_asked_gets_usage_even_from_a_server_that_tells_none() -> None:
+def test_a_client_that_asked_gets_usage_even_if_the_server_sends_none() -> None:
     asked = chat_call(stream=True, **ASKED)
     events = read(chat.Passthrough(asked), chunk({"content": "12345"}, "stop") + DONE)
     received = data_of(written(chat.StreamEncoder(asked), events))
@@ -212,12 +212,12 @@ def test_events_without_data_are_relayed_as_comments() -> None:
     "stream",
     [DONE, chunk({"content": "x"}) + DONE, b"data: {\n\n", b'data: {"choices":[{"delta":[]}]}\n\n', b"data: 3\n\n"],
 )
-def test_a_relayed_stream_that_is_not_the_format_is_broken(stream: bytes) -> None:
+def test_a_relayed_stream_in_another_format_is_malformed(stream: bytes) -> None:
     with pytest.raises(errors.UpstreamBroken):
         read(chat.Passthrough(chat_call()), stream)
 
 
-@settings(deadline=None)  # the machine may be busy
+@settings(deadline=None)  # the machine may be slow
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), max_size=5), USAGES)
 def test_a_stream_that_was_written_is_read_back_the_same(texts: list[str], usage: Usage) -> None:
     asked = chat_call(stream=True, **ASKED)
@@ -227,9 +227,9 @@ def test_a_stream_that_was_written_is_read_back_the_same(texts: list[str], usage
     assert read(chat.StreamDecoder(asked), stream) == events
 
 
-@settings(deadline=None)  # the machine may be busy
+@settings(deadline=None)  # the machine may be slow
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from('ab"\\\n')), max_size=12))
-def test_what_is_relayed_is_counted_to_the_character_before_an_error(texts: list[str]) -> None:
+def test_every_relayed_character_before_an_error_is_counted(texts: list[str]) -> None:
     tap, events = chat.Passthrough(chat_call()), list[Event]()
     said = [chunk({"content": text}) for text in texts]
     with pytest.raises(errors.UpstreamFailed):

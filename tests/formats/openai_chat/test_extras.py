@@ -75,8 +75,8 @@ def sent(
 
 
 def conversation(**extras: Any) -> Conversation:
-    told = {name: Extra(value, f"path.of.{name}") for name, value in extras.items()}
-    return Conversation((Message("user", (Text("Hello"),)),), extras=told)
+    reported = {name: Extra(value, f"path.of.{name}") for name, value in extras.items()}
+    return Conversation((Message("user", (Text("Hello"),)),), extras=reported)
 
 
 def test_every_field_of_the_api_is_read_or_is_an_extra_field() -> None:
@@ -168,7 +168,7 @@ def test_completions_fields_that_change_nothing_are_left_out(extra: dict[str, An
         ({"messages": TURN}, "messages"),
     ],
 )
-def test_completions_fields_without_a_place_in_chat_are_rejected(extra: dict[str, Any], param: str) -> None:
+def test_completions_fields_that_chat_does_not_have_are_rejected(extra: dict[str, Any], param: str) -> None:
     with pytest.raises(errors.UnsupportedParameter) as caught:
         sent("completions", extra)
     assert caught.value.param == param

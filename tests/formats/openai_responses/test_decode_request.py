@@ -290,67 +290,6 @@ def test_hints_that_only_this_format_has_are_dropped_and_named() -> None:
     assert set(conversation.dropped) == {"include", "tools[].output_schema", "input[].phase", "reasoning.context"}
 
 
-# ---- extra fields
-
-VALUES: dict[str, Any] = {
-    "access_programs": {"cyber": "standard"},
-    "context_management": [{"type": "compaction"}],
-    "image": {"context_compression": "auto"},
-    "max_tool_calls": 3,
-    "metadata": {"a": "b"},
-    "moderation": {"model": "m"},
-    "prompt_cache_key": "k",
-    "prompt_cache_options": {"mode": "explicit"},
-    "prompt_cache_retention": "24h",
-    "truncation": "auto",
-}
-
-
-@pytest.mark.parametrize("name", VALUES)
-def test_an_extra_field_keeps_its_value_and_its_path(name: str) -> None:
-    conversation = read(**{name: VALUES[name]})
-    assert conversation.extras == {schema.EXTRAS[name].name: Extra(VALUES[name], name)}
-    assert conversation.dropped == ()
-
-
-def test_every_extra_field_that_needs_nothing_kept_is_tested() -> None:
-    kept_by_openai = {"background", "conversation", "previous_response_id", "prompt", "store"}
-    assert set(VALUES) | kept_by_openai | {"top_logprobs"} == set(schema.EXTRAS)
-
-
-@pytest.mark.parametrize("name", schema.EXTRAS)
-def test_a_value_that_means_the_default_is_no_extra_field(name: str) -> None:
-    for value in (None, *schema.EXTRAS[name].neutral):
-        assert read(**{name: value}).extras == {}
-
-
-def test_an_unknown_field_is_an_extra_field_under_its_own_name() -> None:
-    assert read(seed=7).extras == {"seed": Extra(7, "seed")}
-    assert read(**{"no name": 7}).extras == {"no name": Extra(7, "(unnamed)")}
-
-
-@pytest.mark.parametrize(
-    ("given", "extras"),
-    [
-        ({"include": ["message.output_text.logprobs"]}, {"logprobs": Extra(True, "include[0]")}),
-        (
-            {"include": ["reasoning.encrypted_content", "message.output_text.logprobs"], "top_logprobs": 0},
-            {"logprobs": Extra(True, "include[1]")},
-        ),
-        ({"top_logprobs": 2}, {"top_logprobs": Extra(2, "top_logprobs"), "logprobs": Extra(True, "top_logprobs")}),
-        (
-            {"top_logprobs": 2, "include": ["message.output_text.logprobs"]},
-            {"top_logprobs": Extra(2, "top_logprobs"), "logprobs": Extra(True, "top_logprobs")},
-        ),
-        ({"include": ["reasoning.encrypted_content"]}, {}),
-    ],
-)
-def test_log_probabilities_are_asked_for_as_in_chat(given: dict[str, Any], extras: dict[str, Extra]) -> None:
-    conversation = read(**given)
-    assert conversation.extras == extras
-    assert conversation.dropped == ()
-
-
 # ---- what is rejected
 
 REJECT: list[tuple[dict[str, Any], str]] = [

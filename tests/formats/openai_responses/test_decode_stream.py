@@ -1,4 +1,4 @@
-"""OpenAI Responses, the upstream's streams: relayed as they are, read for crossing, hostile and out of order."""
+"""OpenAI Responses, the upstream's answers: relayed streams, streams that cross, malformed ones, and plain answers."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def frames_of(events: list[dict[str, Any]]) -> bytes:
 
 
 @pytest.mark.parametrize("stream", [TEXT, RICH], ids=["text", "rich"])
-def test_a_relayed_stream_keeps_its_bytes_and_tells_its_cost_at_the_end(stream: list[bytes]) -> None:
+def test_a_relayed_stream_keeps_its_bytes_and_has_its_cost_at_the_end(stream: list[bytes]) -> None:
     terminal = completed(*WHOLE)
     events = read(responses.Passthrough(CALL), b"".join([*stream, terminal]))
     assert isinstance(events[0], Started) and events[0].verbatim and events[0].model == "gpt-5"
@@ -110,7 +110,7 @@ def test_a_relayed_stream_keeps_its_bytes_and_tells_its_cost_at_the_end(stream: 
     assert sent[-1] == {"type": "response.completed"}
 
 
-def test_a_relayed_stream_split_at_every_byte_is_the_same() -> None:
+def test_a_relayed_stream_that_is_split_at_every_byte_is_the_same() -> None:
     stream = b"".join([*RICH, completed(*WHOLE)])
     whole = read(responses.Passthrough(CALL), stream)
     split = read(responses.Passthrough(CALL), *(bytes([byte]) for byte in stream))
@@ -120,7 +120,7 @@ def test_a_relayed_stream_split_at_every_byte_is_the_same() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in scenarios() if "close" not in name and "error" not in name])
-def test_the_sdk_s_own_sequences_are_relayed(name: str) -> None:
+def test_the_sequences_of_the_sdk_s_own_tests_are_relayed(name: str) -> None:
     events = scenarios()[name]
     stream = frames_of(events)
     last = events[-1]
@@ -128,9 +128,9 @@ def test_the_sdk_s_own_sequences_are_relayed(name: str) -> None:
         with pytest.raises(errors.UpstreamFailed):
             read(responses.Passthrough(CALL), stream)
         return
-    told = read(responses.Passthrough(CALL), stream)
-    assert relayed(told) + told[-1].tail == stream  # type: ignore[union-attr]
-    answer = told[-1].answer  # type: ignore[union-attr]
+    read_events = read(responses.Passthrough(CALL), stream)
+    assert relayed(read_events) + read_events[-1].tail == stream  # type: ignore[union-attr]
+    answer = read_events[-1].answer  # type: ignore[union-attr]
     assert not answer.usage.exact
     assert answer.stop_reason == ("end_turn" if last["type"] == "response.completed" else "max_tokens")
 
@@ -150,64 +150,64 @@ FAILURES: list[tuple[dict[str, Any], type[errors.UpstreamError]]] = [
 
 @pytest.mark.parametrize("make", [responses.Passthrough, responses.StreamDecoder])
 @pytest.mark.parametrize(("failing", "kind"), FAILURES)
-def test_a_failure_in_the_stream_comes_after_what_was_said(
+def test_a_failure_in_the_stream_comes_after_the_events_before_it(
     make: Any, failing: dict[str, Any], kind: type[errors.UpstreamError]
 ) -> None:
-    reader, told = make(CALL), []
+    decoder, events = make(CALL), []
     with pytest.raises(kind) as failure:
-        for item in reader.feed_many([*TEXT[:3], b"data: " + orjson.dumps(failing) + b"\n\n"]):
-            told.append(item)
+        for item in decoder.feed_many([*TEXT[:3], b"data: " + orjson.dumps(failing) + b"\n\n"]):
+            events.append(item)
     assert type(failure.value) is kind
-    assert relayed(told) == b"".join(TEXT[:3]) if make is responses.Passthrough else Delta("Hi") in told
-    assert not reader.finished
+    assert relayed(events) == b"".join(TEXT[:3]) if make is responses.Passthrough else Delta("Hi") in events
+    assert not decoder.finished
 
 
-BROKEN = {
+MALFORMED = {
     "no response.created": [delta(0, "x")],
     "created twice": [CREATED, CREATED],
-    "no json": [CREATED, b"data: {\n\n"],
-    "no object": [CREATED, b"data: []\n\n"],
+    "not json": [CREATED, b"data: {\n\n"],
+    "not an object": [CREATED, b"data: []\n\n"],
     "no type": [CREATED, b"data: {}\n\n"],
     "no response in it": [event("response.created")],
     "no output": [CREATED, event("response.completed", response={"status": "completed"})],
     "done without an end": [CREATED, b"data: [DONE]\n\n"],
 }
-BROKEN_CROSSING = {
-    "a piece of no item": [CREATED, delta(0, "x")],
+MALFORMED_CROSSING = {
+    "a piece outside an item": [CREATED, delta(0, "x")],
     "a piece after its item": [CREATED, added(0, message("")), done(0, message()), delta(0, "x")],
-    "a place twice": [CREATED, added(0, message("")), added(0, message(""))],
-    "a place that is none": [CREATED, added(True, message(""))],
-    "an item nobody asked for": [CREATED, added(0, {"type": "web_search_call", "id": "ws"})],
+    "an index twice": [CREATED, added(0, message("")), added(0, message(""))],
+    "an index that is not a number": [CREATED, added(True, message(""))],
+    "an item that was not asked for": [CREATED, added(0, {"type": "web_search_call", "id": "ws"})],
     "an item that changed": [CREATED, added(0, message("")), done(0, tool_call())],
     "a lost item": [CREATED, added(0, message("")), completed(message())],
     "a lost piece of arguments": [CREATED, added(0, tool_call("")), arguments(0, '{"q"'), done(0, tool_call())],
     "a call without a name": [CREATED, added(0, {"type": "function_call", "call_id": "c"})],
-    "arguments that are no object": [
+    "arguments that are not an object": [
         *[CREATED, added(0, tool_call("")), arguments(0, "[1]"), done(0, tool_call("[1]"))],
         completed(tool_call("[1]")),
     ],
-    "a delta that is no text": [CREATED, added(0, message("")), event("response.output_text.delta", output_index=0)],
+    "a delta that is not text": [CREATED, added(0, message("")), event("response.output_text.delta", output_index=0)],
 }
 
 
-@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("name", MALFORMED)
 @pytest.mark.parametrize("make", [responses.Passthrough, responses.StreamDecoder])
-def test_what_is_not_the_format_is_told_as_broken(make: Any, name: str) -> None:
+def test_a_stream_that_is_not_in_the_format_is_malformed(make: Any, name: str) -> None:
     with pytest.raises(errors.UpstreamBroken):
-        read(make(CALL), *BROKEN[name])
+        read(make(CALL), *MALFORMED[name])
 
 
-@pytest.mark.parametrize("name", BROKEN_CROSSING)
-def test_what_cannot_be_read_faithfully_is_told_as_broken(name: str) -> None:
+@pytest.mark.parametrize("name", MALFORMED_CROSSING)
+def test_a_stream_that_contradicts_itself_is_malformed_when_it_crosses(name: str) -> None:
     with pytest.raises(errors.UpstreamBroken):
-        read(responses.StreamDecoder(CALL), *BROKEN_CROSSING[name])
+        read(responses.StreamDecoder(CALL), *MALFORMED_CROSSING[name])
 
 
 def test_a_stream_that_is_cut_is_not_finished() -> None:
     for make in (responses.Passthrough, responses.StreamDecoder):
-        reader = make(CALL)
-        assert not any(isinstance(item, Finished) for item in read(reader, *RICH))
-        assert not reader.finished
+        decoder = make(CALL)
+        assert not any(isinstance(item, Finished) for item in read(decoder, *RICH))
+        assert not decoder.finished
 
 
 # ---- read for crossing
@@ -238,11 +238,11 @@ def test_a_stream_split_at_every_byte_crosses_the_same(stream: list[bytes]) -> N
     assert read(responses.StreamDecoder(CALL), *(bytes([byte]) for byte in data)) == whole
 
 
-def test_comments_are_told_as_silence() -> None:
+def test_a_comment_is_an_idle_event() -> None:
     assert IDLE in read(responses.StreamDecoder(CALL), *TEXT)
 
 
-def test_refusals_and_reasoning_that_only_openai_can_read_cross() -> None:
+def test_refusals_and_encrypted_reasoning_cross() -> None:
     refused = message()
     refused["content"] = [{"type": "refusal", "refusal": "I will not"}]
     events = read(
@@ -259,7 +259,7 @@ def test_refusals_and_reasoning_that_only_openai_can_read_cross() -> None:
     assert events[-1].answer.stop_reason == "refusal"  # type: ignore[union-attr]
 
 
-def test_what_is_told_only_as_a_whole_is_not_lost() -> None:
+def test_an_item_that_comes_only_as_a_whole_is_not_lost() -> None:
     items = [reasoning("Hm"), message(), tool_call()]
     pieces = [piece for at, item in enumerate(items) for piece in (added(at, item), done(at, item))]
     events = read(responses.StreamDecoder(CALL), CREATED, *pieces, completed(*items))
@@ -273,7 +273,7 @@ def test_what_is_told_only_as_a_whole_is_not_lost() -> None:
     ]
 
 
-def test_a_tool_that_was_not_offered_is_not_called() -> None:
+def test_a_call_of_a_tool_that_was_not_offered_is_malformed() -> None:
     with pytest.raises(errors.UpstreamBroken):
         read(responses.StreamDecoder(responses_call()), CREATED, added(0, tool_call("")))
     with pytest.raises(errors.UpstreamBroken):
@@ -285,7 +285,7 @@ def test_a_tool_that_was_not_offered_is_not_called() -> None:
 @given(st.lists(st.integers(0, 2), max_size=12))
 def test_interleaved_items_come_one_after_the_other(order: list[int]) -> None:
     items = [tool_call("{}", number) for number in range(3)]
-    text = ["".join(" " for at in order if at == place) for place in range(3)]
+    text = [" " * order.count(index) for index in range(3)]
     ends = [tool_call(text[at], at) for at in range(3)]
     stream = [CREATED, *(added(at, item) for at, item in enumerate(items))]
     stream += [arguments(at, " ") for at in order]
@@ -301,7 +301,7 @@ def test_interleaved_items_come_one_after_the_other(order: list[int]) -> None:
     assert events == expected
 
 
-def test_a_cut_answer_says_so_and_leaves_nothing_open() -> None:
+def test_a_cut_answer_has_its_stop_reason_and_leaves_no_call_open() -> None:
     stream = [CREATED, added(0, message("")), delta(0, "Hi"), done(0, message("Hi")), added(1, tool_call(""))]
     ending = completed(status="incomplete", incomplete_details={"reason": "max_output_tokens"})
     events = read(responses.StreamDecoder(CALL), *stream, arguments(1, '{"q'), ending)
@@ -309,7 +309,7 @@ def test_a_cut_answer_says_so_and_leaves_nothing_open() -> None:
     assert events[-1].answer.stop_reason == "max_tokens"  # type: ignore[union-attr]
 
 
-def test_what_was_read_is_written_as_a_ladder_that_the_sdk_climbs() -> None:
+def test_the_sdk_reads_a_stream_that_was_read_and_written_again() -> None:
     events = read(responses.StreamDecoder(CALL), *RICH, completed(*WHOLE))
     with openai_client(written(responses.StreamEncoder(CALL), events)).responses.stream(model="m", input="x") as helper:
         final = helper.get_final_response()
@@ -337,7 +337,7 @@ def test_a_recorded_answer_crosses(name: str) -> None:
     assert verbatim.body is sent and verbatim.usage == answer.usage
 
 
-def test_searches_are_counted_and_other_vendors_tools_do_not_cross() -> None:
+def test_searches_are_counted_and_openai_s_own_tools_do_not_cross() -> None:
     sent = json.loads(fixture("openai/responses_json/web_search_L16972.json"))
     assert responses.read_verbatim(sent, CALL).usage.web_searches == 1
     with pytest.raises(errors.UpstreamBroken):
@@ -345,19 +345,19 @@ def test_searches_are_counted_and_other_vendors_tools_do_not_cross() -> None:
 
 
 @pytest.mark.parametrize("sent", [{}, {"output": []}, {"output": [1], "status": "completed"}, {"output": "x"}])
-def test_what_is_no_answer_is_told_as_broken(sent: dict[str, Any]) -> None:
+def test_a_body_that_is_not_an_answer_is_malformed(sent: dict[str, Any]) -> None:
     with pytest.raises(errors.UpstreamBroken):
         responses.read_verbatim(sent, CALL)
 
 
-def test_an_answer_that_failed_is_a_failure_whatever_its_status() -> None:
+def test_a_failed_answer_raises_its_error() -> None:
     with pytest.raises(errors.UpstreamRateLimited):
         responses.read_verbatim(response(status="failed", error={"code": "rate_limit_exceeded", "message": "m"}), CALL)
     with pytest.raises(errors.UpstreamFailed):
         responses.read_verbatim(response(status="cancelled"), CALL)
 
 
-def test_an_answer_to_come_is_passed_on_and_not_billed_as_if_it_were_told() -> None:
+def test_a_pending_answer_is_passed_on_and_its_output_is_not_billed() -> None:
     answer = responses.read_verbatim(response(status="queued", usage=None), CALL)
     assert not answer.usage.exact and answer.usage.output_tokens == 0
     with pytest.raises(errors.UpstreamBroken):

@@ -29,10 +29,9 @@ from llm_service.core.content import (
     ToolChoice,
     ToolResult,
 )
-from llm_service.core.conversation import Conversation, Extra
+from llm_service.core.conversation import Conversation
 from llm_service.formats import anthropic_messages as messages
 from llm_service.formats import openai_responses as responses
-from llm_service.formats.openai_responses.encode_request import EXTRA_RULES
 from tests.formats.examples import asked_by, call, target
 from tests.formats.openai_responses.wire import body, responses_call
 
@@ -267,155 +266,6 @@ TURN = (user(), Message("assistant", (ToolCall("c", "look", ""),)), user(IMAGE))
 )
 def test_responses_is_asked_where_chat_cannot_carry_the_turns(given: Conversation, to: Any, needed: bool) -> None:
     assert responses.needed(given, to) is needed
-
-
-IMAGE_TURNS = conversation(*TURN)
-TOOLS = conversation(tools=(Tool("a"),))
-CHAT_HAS = {"frequency_penalty": 1, "presence_penalty": 1, "logit_bias": {"1": 1}, "n": 2}
-RESPONSES_HAS = {"truncation": "auto"}
-
-
-def with_extras(given: Conversation, **values: Any) -> Conversation:
-    return replace(given, extras={name: Extra(value, f"client.{name}") for name, value in values.items()})
-
-
-@pytest.mark.parametrize("name", CHAT_HAS)
-@pytest.mark.parametrize(("given", "to"), [(conversation(), GPT4), (IMAGE_TURNS, GPT4), (TOOLS, GPT5)])
-def test_chat_is_asked_if_only_chat_has_a_field(given: Conversation, to: Any, name: str) -> None:
-    assert not responses.needed(with_extras(given, **{name: CHAT_HAS[name]}), to)
-
-
-@pytest.mark.parametrize("name", RESPONSES_HAS)
-@pytest.mark.parametrize(("given", "to"), [(conversation(), GPT4), (IMAGE_TURNS, GPT4), (TOOLS, GPT5)])
-def test_responses_is_asked_if_only_responses_has_a_field(given: Conversation, to: Any, name: str) -> None:
-    assert responses.needed(with_extras(given, **{name: RESPONSES_HAS[name]}), to)
-    without = target(model=to.model, provider={"responses": False})
-    assert not responses.needed(with_extras(given, **{name: RESPONSES_HAS[name]}), without)
-
-
-@pytest.mark.parametrize(
-    ("values", "needed"),
-    [
-        ({}, True),
-        ({"n": 1, "frequency_penalty": 0}, True),
-        ({"metadata": {"a": "b"}, "verbosity": "low"}, True),
-        ({"field_of_nobody": 1}, True),
-        ({"seed": 7}, False),
-        ({"prediction": {"type": "content", "content": "x"}}, False),
-    ],
-)
-def test_an_image_of_a_tool_goes_to_responses_unless_chat_keeps_more_fields(
-    values: dict[str, Any], needed: bool
-) -> None:
-    assert responses.needed(with_extras(IMAGE_TURNS, **values), GPT4) is needed
-    assert responses.needed(with_extras(TOOLS, seed=7), GPT5)
-
-
-# ---- extra fields
-
-
-TRANSLATED: dict[str, tuple[Any, dict[str, Any]]] = {
-    "logprobs": (True, {"include": ["reasoning.encrypted_content", "message.output_text.logprobs"]}),
-    "metadata": ({"a": "b"}, {"metadata": {"a": "b"}}),
-    "moderation": ({"model": "m"}, {"moderation": {"model": "m"}}),
-    "prompt_cache_key": ("k", {"prompt_cache_key": "k"}),
-    "prompt_cache_options": ({"ttl": "30m"}, {"prompt_cache_options": {"ttl": "30m"}}),
-    "prompt_cache_retention": ("24h", {"prompt_cache_retention": "24h"}),
-    "reasoning_effort": ("low", {"reasoning": {"effort": "low"}}),
-    "safety_identifier": ("ann", {"safety_identifier": "ann"}),
-    "top_logprobs": (3, {"top_logprobs": 3}),
-    "truncation": ("auto", {"truncation": "auto"}),
-    "verbosity": ("low", {"text": {"verbosity": "low"}}),
-}
-DROPPED: dict[str, Any] = {
-    "diagnostics": {},
-    "max_tool_calls": 3,
-    "prediction": {"type": "content", "content": "x"},
-    "seed": 7,
-    "speed": "fast",
-}
-REJECTED: dict[str, Any] = {
-    "audio": {"voice": "alloy"},
-    "frequency_penalty": 1,
-    "logit_bias": {"1": 1},
-    "modalities": ["text", "audio"],
-    "n": 2,
-    "presence_penalty": 1,
-    "web_search_options": {},
-    "field_of_nobody": 1,
-}
-
-
-def test_every_row_is_tested() -> None:
-    rows = set(EXTRA_RULES) | {"field_of_nobody"}
-    assert set(TRANSLATED) | set(DROPPED) | set(REJECTED) | {"store"} == rows
-
-
-@pytest.mark.parametrize("name", TRANSLATED)
-def test_a_field_that_this_api_has_is_written_in_its_shape(name: str) -> None:
-    value, written = TRANSLATED[name]
-    plain, _ = write(conversation())
-    assert write(with_extras(conversation(), **{name: value}), format="chat") == ({**plain, **written}, ())
-
-
-@pytest.mark.parametrize("name", ["logprobs", "top_logprobs"])
-def test_log_probabilities_are_rejected_for_a_client_whose_answers_cannot_hold_them(name: str) -> None:
-    with pytest.raises(errors.UnsupportedParameter) as caught:
-        write(with_extras(conversation(), **{name: 1}), format="messages")
-    assert caught.value.param == f"client.{name}"
-
-
-@pytest.mark.parametrize("name", DROPPED)
-def test_a_hint_that_this_api_does_not_have_is_dropped_by_the_client_s_path(name: str) -> None:
-    plain, _ = write(conversation())
-    assert write(with_extras(conversation(), **{name: DROPPED[name]})) == (plain, (f"client.{name}",))
-
-
-@pytest.mark.parametrize("name", REJECTED)
-def test_a_field_that_would_change_the_answer_is_rejected_by_the_client_s_path(name: str) -> None:
-    with pytest.raises(errors.UnsupportedParameter) as caught:
-        write(with_extras(conversation(), **{name: REJECTED[name]}))
-    assert caught.value.param == f"client.{name}"
-
-
-@pytest.mark.parametrize("name", EXTRA_RULES)
-def test_a_value_that_means_the_default_is_not_sent(name: str) -> None:
-    for value in EXTRA_RULES[name].neutral:
-        assert write(with_extras(conversation(), **{name: value})) == write(conversation())
-
-
-def test_extra_fields_join_what_the_conversation_has_written() -> None:
-    given = conversation(format=JsonFormat(), reasoning=Reasoning("low", summary=True), user="ann")
-    sent, _ = write(with_extras(given, verbosity="high", reasoning_effort="low", safety_identifier="ann"))
-    assert sent["text"] == {"format": {"type": "json_object"}, "verbosity": "high"}
-    assert sent["reasoning"] == {"effort": "low", "summary": "auto"}
-    assert sent["safety_identifier"] == "ann"
-
-
-@pytest.mark.parametrize(
-    ("given", "name", "value"),
-    [
-        (conversation(reasoning=Reasoning("low")), "reasoning_effort", "high"),
-        (conversation(user="ann"), "safety_identifier", "bob"),
-        (conversation(), "logprobs", 5),
-    ],
-)
-def test_an_extra_field_that_is_wrong_or_contradicts_another_is_named(
-    given: Conversation, name: str, value: Any
-) -> None:
-    with pytest.raises(errors.InvalidRequest) as caught:
-        write(with_extras(given, **{name: value}), format="chat")
-    assert caught.value.param == f"client.{name}"
-
-
-def test_storage_that_another_format_s_client_asks_for_needs_permission() -> None:
-    given = with_extras(conversation(), store=True)
-    asking = {"body": {**CALL.body, "store": True}}
-    with pytest.raises(errors.UnsupportedParameter) as caught:
-        write(given, **asking)
-    assert (caught.value.param, caught.value.code) == ("store", "storage_not_allowed")
-    sent, dropped = write(given, target(model="gpt-5", provider={"storage": True}), **asking)
-    assert (sent["store"], dropped) == (True, ())
 
 
 # ---- verbatim bodies and storage

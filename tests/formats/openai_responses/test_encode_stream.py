@@ -1,4 +1,4 @@
-"""OpenAI Responses, the client's side: answers and streams as OpenAI's SDK reads them."""
+"""OpenAI Responses, the client's side: OpenAI's SDK reads the answers and streams that are written."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ TOOLS = [{"type": "function", "name": "look", "parameters": {"type": "object"}, 
 CALL = responses_call(stream=True, tools=TOOLS, instructions="Be brief.", metadata={"a": "b"})
 USAGE = Usage(9, 4, 3, 2, reasoning_tokens=1)
 
-# What an answer is made of, as parts and as events.
-MADE: list[tuple[Part, list[Event]]] = [
+# The parts of answers, and the events of the same content.
+CONTENT: list[tuple[Part, list[Event]]] = [
     (
         Thinking("Hm, so", "sig", "messages"),
         [ThinkingDelta("Hm"), ThinkingDelta(", so"), ThinkingEnd("sig", "messages")],
@@ -64,24 +64,24 @@ def stream_of(made: Sequence[tuple[Part, list[Event]]], stop: Any = "end_turn") 
     )
 
 
-def climbed(stream: bytes) -> Any:
+def read_by_the_sdk(stream: bytes) -> Any:
     with openai_client(stream).responses.stream(model="m", input="x", tools=TOOLS) as helper:  # type: ignore[arg-type]
         return helper.get_final_response()
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.lists(st.sampled_from(MADE), max_size=6, unique_by=id))
+@given(st.lists(st.sampled_from(CONTENT), max_size=6, unique_by=id))
 def test_a_stream_and_a_plain_answer_of_the_same_parts_are_the_same(made: list[tuple[Part, list[Event]]]) -> None:
     stream = stream_of(made)
     answer = Answer(usage=USAGE, stop_reason="end_turn", parts=tuple(part for part, _ in made), model="claude")
     plain = responses.write_answer(CALL, answer)
     assert data_of(stream)[-1]["response"] == plain
-    assert climbed(stream).output_text == Response.model_validate(plain).output_text
+    assert read_by_the_sdk(stream).output_text == Response.model_validate(plain).output_text
     assert Response.model_validate(plain).output_text == "".join(part.text for part, _ in made if type(part) is Text)
 
 
 def test_every_event_has_the_next_number_and_its_own_name() -> None:
-    stream = stream_of(MADE, "tool_use")
+    stream = stream_of(CONTENT, "tool_use")
     events = data_of(stream)
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     names = [line.removeprefix(b"event: ").decode() for line in stream.split(b"\n") if line.startswith(b"event: ")]
@@ -94,8 +94,10 @@ def test_every_event_has_the_next_number_and_its_own_name() -> None:
     assert events[0]["response"]["tools"] == TOOLS
 
 
-def test_the_rungs_of_every_item_are_there() -> None:
-    kinds = [event["type"].removeprefix("response.") for event in data_of(stream_of([MADE[0], MADE[3], MADE[4]]))]
+def test_every_item_has_all_its_events() -> None:
+    kinds = [
+        event["type"].removeprefix("response.") for event in data_of(stream_of([CONTENT[0], CONTENT[3], CONTENT[4]]))
+    ]
     assert kinds == [
         "created",
         "in_progress",
@@ -123,7 +125,7 @@ def test_the_rungs_of_every_item_are_there() -> None:
 
 
 def test_text_and_a_refusal_are_two_parts_of_one_message() -> None:
-    final = climbed(stream_of([MADE[3], MADE[6]], "refusal"))
+    final = read_by_the_sdk(stream_of([CONTENT[3], CONTENT[6]], "refusal"))
     assert [part.type for part in final.output[0].content] == ["output_text", "refusal"]
     assert final.status == "completed"
 
@@ -140,8 +142,8 @@ def test_text_and_a_refusal_are_two_parts_of_one_message() -> None:
         ("refusal", "incomplete", "content_filter"),
     ],
 )
-def test_stop_reasons_become_a_status(stop: Any, status: str, reason: str | None) -> None:
-    last = data_of(stream_of([MADE[3]], stop))[-1]
+def test_a_stop_reason_becomes_a_status(stop: Any, status: str, reason: str | None) -> None:
+    last = data_of(stream_of([CONTENT[3]], stop))[-1]
     answer = Answer(usage=USAGE, stop_reason=stop, parts=(Text("Hello"),), model="claude")
     plain = responses.write_answer(CALL, answer)
     assert last["type"] == f"response.{status}"
@@ -151,35 +153,35 @@ def test_stop_reasons_become_a_status(stop: Any, status: str, reason: str | None
 
 
 def test_a_tool_without_arguments_gets_an_empty_object() -> None:
-    final = climbed(stream_of([MADE[5]]))
+    final = read_by_the_sdk(stream_of([CONTENT[5]]))
     assert final.output[0].arguments == "{}"
 
 
-def test_a_call_keeps_its_vendor_s_id() -> None:
-    final = climbed(stream_of([MADE[4]]))
+def test_a_tool_call_keeps_the_id_of_its_vendor() -> None:
+    final = read_by_the_sdk(stream_of([CONTENT[4]]))
     assert (final.output[0].call_id, final.output[0].name) == ("toolu_1", "look")
     assert final.output[0].parsed_arguments == {"q": 1} or final.output[0].arguments == '{"q": 1}'
 
 
 @given(USAGES)
-def test_usage_is_told_in_openai_s_terms(usage: Usage) -> None:
+def test_usage_is_written_in_openai_s_fields(usage: Usage) -> None:
     reply = responses.write_answer(CALL, Answer(usage=usage, cost_nanousd=1_500_000_000))
-    told = reply["usage"]
-    assert told["total_tokens"] == usage.input_tokens + usage.output_tokens
-    assert told["input_tokens_details"] == {
+    written_usage = reply["usage"]
+    assert written_usage["total_tokens"] == usage.input_tokens + usage.output_tokens
+    assert written_usage["input_tokens_details"] == {
         "cached_tokens": usage.cached_tokens,
         "cache_write_tokens": usage.cache_write_tokens,
     }
-    assert told["output_tokens_details"] == {"reasoning_tokens": usage.reasoning_tokens}
-    assert told["cost_usd"] == 1.5
-    assert "exact" not in told
+    assert written_usage["output_tokens_details"] == {"reasoning_tokens": usage.reasoning_tokens}
+    assert written_usage["cost_usd"] == 1.5
+    assert "exact" not in written_usage
     assert responses.write_answer(CALL, Answer(usage=Usage(exact=False)))["usage"]["exact"] is False
 
 
 def test_a_failure_ends_the_stream_as_an_error_that_the_sdk_raises() -> None:
-    frames = responses.StreamEncoder(CALL)
-    stream = written(frames, [Started(model="claude"), Delta("Hi")])
-    stream += frames.error(errors.UpstreamOverloaded("The provider is overloaded."), "req-1")
+    encoder = responses.StreamEncoder(CALL)
+    stream = written(encoder, [Started(model="claude"), Delta("Hi")])
+    stream += encoder.error(errors.UpstreamOverloaded("The provider is overloaded."), "req-1")
     last = data_of(stream)[-1]
     assert last["type"] == "error"
     assert last["code"] == last["error"]["code"] == "server_is_overloaded"
@@ -188,19 +190,19 @@ def test_a_failure_ends_the_stream_as_an_error_that_the_sdk_raises() -> None:
     with pytest.raises(openai.APIError, match="overloaded"):
         list(openai_client(stream).responses.create(model="m", input="x", stream=True))
     with pytest.raises(openai.APIError, match="overloaded"):
-        climbed(stream)
+        read_by_the_sdk(stream)
 
 
 def test_a_failure_after_relayed_frames_has_a_later_number() -> None:
-    frames = responses.StreamEncoder(CALL)
-    written(frames, [Started(verbatim=True), Relay(b"event: a\ndata: {}\n\nevent: b\ndata: {}\n\n")])
-    assert data_of(frames.error(errors.UpstreamBroken("Broken.")))[0]["sequence_number"] == 2
+    encoder = responses.StreamEncoder(CALL)
+    written(encoder, [Started(verbatim=True), Relay(b"event: a\ndata: {}\n\nevent: b\ndata: {}\n\n")])
+    assert data_of(encoder.error(errors.UpstreamBroken("Broken.")))[0]["sequence_number"] == 2
 
 
-def test_openai_s_own_error_words_are_kept_and_those_about_our_key_are_not() -> None:
+def test_openai_s_own_error_type_is_kept_unless_it_is_about_the_service_s_key() -> None:
     vendor = {"format": "responses", "status": 400, "type": "image_parse_error", "code": "bad_image"}
-    told = responses.error(errors.UpstreamRejected("No.", vendor=vendor), "r")["error"]
-    assert (told["type"], told["code"]) == ("image_parse_error", "bad_image")
+    error = responses.error(errors.UpstreamRejected("No.", vendor=vendor), "r")["error"]
+    assert (error["type"], error["code"]) == ("image_parse_error", "bad_image")
     ours = errors.UpstreamRejected("No.", code="upstream_authentication", status=401, vendor=vendor)
     assert responses.error(ours, "r")["error"]["type"] == "invalid_request_error"
     assert responses.status(errors.BudgetExceeded("No.")) == 429

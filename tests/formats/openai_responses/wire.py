@@ -1,4 +1,4 @@
-"""OpenAI's Responses: requests, answers and events, as small as they can be."""
+"""Minimal requests, answers and events of OpenAI's Responses API."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def response(*output: dict[str, Any], status: str = "completed", **extra: Any) -
     }
 
 
-def event(kind: str, **facts: Any) -> bytes:
-    data = orjson.dumps({"type": kind, **facts})
+def event(kind: str, **fields: Any) -> bytes:
+    data = orjson.dumps({"type": kind, **fields})
     return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"
 
 

@@ -1,6 +1,6 @@
-"""OpenAI's custom tools, which take text, for models whose tools take an object: the text is its one property.
+"""OpenAI's custom tools take text. For a model whose tools take an object, the text is the object's one property.
 
-Wrapped on the way there, unwrapped on the way back, piece by piece where it is streamed.
+``wrap`` makes the object for the request. ``unwrap`` gets the text back from an answer, ``Unwrapper`` from a stream.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SCHEMA: Final[Mapping[str, Any]] = {
     "additionalProperties": False,
 }
 _OPENING = re.compile(r'\s*\{\s*"input"\s*:\s*"')
-# As much of a JSON string as can be decoded by itself: an escape whole, a pair of surrogates together.
+# The part of a JSON string that can be decoded by itself: complete escapes, and pairs of surrogates together.
 _RUN = re.compile(
     r'(?:[^"\\\x00-\x1f]+|\\["\\/bfnrt]|\\u(?![dD][89a-fA-F])[0-9a-fA-F]{4}'
     r"|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})*"
@@ -41,7 +41,7 @@ def wrap(text: str) -> str:
 
 
 def unwrap(arguments: str) -> str:
-    """What ``wrap`` was given. Arguments a model wrote in another shape are themselves the input; none are no input."""
+    """The text of arguments. Arguments of another shape are the text themselves; empty ones are no text."""
     if not arguments.strip():
         return ""
     try:
@@ -55,16 +55,16 @@ def unwrap(arguments: str) -> str:
 
 
 class Unwrapper:
-    """``unwrap`` for arguments that come in pieces; holds back what cannot be decoded yet."""
+    """``unwrap`` for arguments that come in pieces. It keeps what cannot be decoded yet."""
 
     __slots__ = ("_held", "_inside")
 
     def __init__(self) -> None:
         self._held = ""
-        self._inside = False  # the input's string, or after it
+        self._inside = False  # whether the opening quote of the text has come
 
     def feed(self, piece: str) -> str:
-        """The input as far as this piece completes it."""
+        """The text that can be decoded now and has not been returned before."""
         self._held += piece
         if not self._inside:
             opening = _OPENING.match(self._held)
@@ -72,13 +72,13 @@ class Unwrapper:
                 return ""
             self._inside, self._held = True, self._held[opening.end() :]
         run = _RUN.match(self._held)
-        assert run is not None, "it matches nothing, too"
+        assert run is not None, "the pattern also matches an empty text"
         self._held = self._held[run.end() :]
         text: str = orjson.loads(f'"{run[0]}"')
         return text
 
     def end(self) -> str:
-        """The rest of the input; what is no JSON comes as it is."""
+        """The rest of the text. Arguments that are not JSON are returned as they are."""
         if not self._inside:
             return unwrap(self._held)
         return "" if self._held.startswith('"') else self._held

@@ -1,8 +1,8 @@
-"""What the readers of both vendors' answers share: hostile counts, errors, protocols broken.
+"""What the decoders of all vendors' answers share: untrusted counts, errors, malformed answers.
 
-An upstream may be any server that claims to speak a format. Nothing it sends may
-raise anything but an ``UpstreamError``, and a count that is no count is estimated
-(four characters a token) with ``Usage.exact`` False, never believed.
+An upstream may be any server that claims to speak a format. Nothing that it sends may raise anything but an
+``UpstreamError``. A count that is not a plausible number is never used: it is estimated (four characters per token),
+and ``Usage.exact`` is False.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from llm_service.formats import sse
 
 CHARACTERS_PER_TOKEN = 4
 # Far above any context window, far below what a 64-bit column holds times any price.
-MOST_TOKENS = 10**10
-# One answer's; a vendor's claim of more is not believed.
-MOST_SEARCHES = 1000
+MAX_TOKENS = 10**10
+# The most searches of one answer. A higher number is not used.
+MAX_SEARCHES = 1000
 # What vendors call the processing they bill at the standard price: "default" is OpenAI's, "standard"
 # Anthropic's (service_tier and speed), "global" and "not_available" its inference_geo, "on_demand"
 # Groq's; "auto" is the request's word, echoed by servers that know no tiers.
@@ -41,7 +41,7 @@ _LONGEST_MESSAGE = 2000
 
 
 class Stream:
-    """One upstream's stream as events; whoever has learnt of its end sets ``finished``."""
+    """One upstream's stream as events. The decoder that sees the end of the stream sets ``finished``."""
 
     __slots__ = ()
 
@@ -53,10 +53,10 @@ class Stream:
         return list(self.feed_many((block,)))
 
     def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
-        """The events of one read's blocks. What follows the terminal event is ignored.
+        """The events of the blocks of one network read. Blocks after the terminal event are ignored.
 
-        Raises UpstreamBroken, and the vendor's in-band error as an UpstreamError,
-        after the events before it.
+        After the events before it, a malformed block raises UpstreamBroken, and the vendor's in-band error raises an
+        UpstreamError.
         """
         for block in blocks:
             if self.finished:
@@ -68,7 +68,7 @@ class Stream:
                 yield IDLE
 
     def _read(self, event: dict[str, Any]) -> Iterator[Event]:
-        """The events of one of the upstream's. Not for who reads blocks in a way of its own."""
+        """The events of one event of the upstream. A decoder with its own ``feed_many`` does not need it."""
         raise NotImplementedError
 
 
@@ -88,17 +88,18 @@ def parse_json(data: bytes) -> dict[str, Any]:
 
 
 def has_tools(call: Call | None) -> bool:
-    """Whether the call offers tools: a vendor that asks for one that is not there is not believed."""
+    """Whether the call offers tools. A vendor must not call a tool of a request without tools."""
     return call is None or bool(call.body.get("tools"))
 
 
 def check_calls(call: Call | None, count: int) -> None:
-    """Raises UpstreamBroken for tool calls that were not asked for, or for several where the client's form has one."""
+    """Raises UpstreamBroken for calls of tools that the request does not have, and for several calls if the client's
+    older form (``functions``) can hold only one."""
     older = call is not None and call.body.get("functions")
     if count and not older and not has_tools(call):
         broken("it calls a tool that it was not given")
     if count > 1 and older:
-        broken("it calls several functions at once, though it was told not to")
+        broken("it calls several functions at once, but the request allows one")
 
 
 def estimated_input(call: Call | None) -> int:
@@ -110,7 +111,7 @@ def estimated_output(characters: int) -> int:
 
 
 class Counts:
-    """Reads token counts off a vendor's usage object; ``exact`` tells whether all could be believed."""
+    """Reads token counts from a vendor's usage object. ``exact`` is False once a count was not plausible."""
 
     __slots__ = ("_given", "exact")
 
@@ -121,36 +122,36 @@ class Counts:
     def required(self, name: str, estimate: int) -> int:
         return self._read(self._given.get(name), None, estimate)
 
-    def optional(self, *path: str, most: int) -> int:
-        """The count at ``path``, 0 when it is not there; more than ``most`` is a lie."""
+    def optional(self, *path: str, maximum: int) -> int:
+        """The count at ``path``, 0 if it is missing. A value above ``maximum`` is cut to it and is not exact."""
         value: Any = self._given
         for name in path:
             value = value.get(name) if isinstance(value, dict) else None
-        return 0 if value is None else self._read(value, most, 0)
+        return 0 if value is None else self._read(value, maximum, 0)
 
-    def _read(self, value: Any, most: int | None, otherwise: int) -> int:
-        if type(value) is not int or not 0 <= value <= MOST_TOKENS:
+    def _read(self, value: Any, maximum: int | None, otherwise: int) -> int:
+        if type(value) is not int or not 0 <= value <= MAX_TOKENS:
             self.exact = False
             return otherwise
-        if most is not None and value > most:
+        if maximum is not None and value > maximum:
             self.exact = False
-            return most
+            return maximum
         return value
 
 
-def tier(*told: Any) -> str:
-    """``Usage.tier`` from the vendor's words for how it processed the call.
+def service_tier(*reported: Any) -> str:
+    """``Usage.tier`` from the vendor's fields that say how it processed the call.
 
-    A word that is none is ``unknown``: what it costs is not known either.
+    A value that is not an identifier becomes ``unknown``, and then the cost is unknown too.
     """
-    names = [vendor_code(word) or "unknown" for word in told if word is not None and word != ""]
+    names = [vendor_code(word) or "unknown" for word in reported if word is not None and word != ""]
     return "+".join(name for name in map(str.lower, names) if name not in _STANDARD)
 
 
 @dataclass(frozen=True, slots=True)
 class VendorError:
     """A vendor's error object. ``type`` and ``code`` are identifiers or None; ``message`` and ``param``
-    are raw text of the vendor's, which may quote the prompt: scrub before use."""
+    are the vendor's raw text. It may quote the prompt: scrub it before use."""
 
     type: str | None = None
     code: str | None = None
@@ -172,8 +173,8 @@ class VendorError:
 _IN_BAND: Mapping[type[UpstreamError], str] = {
     UpstreamRateLimited: "The provider's rate limit was reached in the middle of its answer.",
     UpstreamQuotaExhausted: "This service's account with the provider ran out of credit.",
-    UpstreamOverloaded: "The provider is overloaded and broke off its answer.",
-    UpstreamRejected: "The provider refused the request after it had begun to answer.",
+    UpstreamOverloaded: "The provider is overloaded and stopped its answer.",
+    UpstreamRejected: "The provider rejected the request after it had begun to answer.",
     UpstreamTimeout: "The provider timed out in the middle of its answer.",
     UpstreamFailed: "The provider failed in the middle of its answer.",
 }
@@ -182,9 +183,9 @@ _IN_BAND: Mapping[type[UpstreamError], str] = {
 Kinds: TypeAlias = Iterable[tuple[type[UpstreamError], frozenset[str]]]
 
 
-def in_band(format: str, told: VendorError, kinds: Kinds) -> UpstreamError:
+def in_band(format: str, reported: VendorError, kinds: Kinds) -> UpstreamError:
     """The error inside a stream (its HTTP status was 200) as ours; the vendor's text is left out."""
-    words = {told.code, told.type}
+    words = {reported.code, reported.type}
     kind = next((kind for kind, names in kinds if words & names), UpstreamFailed)
-    vendor = {"format": format, "status": 200, "type": told.type, "code": told.code, "request_id": None}
+    vendor = {"format": format, "status": 200, "type": reported.type, "code": reported.code, "request_id": None}
     return kind(_IN_BAND[kind], vendor=vendor)

@@ -1,10 +1,9 @@
-"""Request bodies as JSON, read so that what is sent on is what was meant.
+"""Request bodies as JSON, read so that the vendor gets exactly what the client sent.
 
-orjson is strict where the standard library is not (NaN, lone surrogates) but
-still lets three things through that would not survive being written again: a
-name given twice (the last one wins), an integer beyond 64 bits (it becomes a
-float) and nesting deeper than its own writer takes. Each is refused here with
-its place. Places are positions: no word of the body is ever quoted.
+orjson is stricter than the standard library (NaN, lone surrogates). But it accepts three things that would change when
+the body is written again: a name that is given twice (the last one wins), an integer of more than 64 bits (it becomes a
+float) and nesting that is deeper than orjson can write. Each is rejected here, and the error names its position in
+bytes. No error quotes a word of the body.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ import orjson
 
 from llm_service.core.errors import InvalidRequest
 
-# orjson reads 1,024 levels and writes 254. The rest is room for a translation to nest what it is given.
+# orjson reads 1,024 levels and writes 254. The difference to 254 is for translations, which may nest a value deeper.
 MAX_DEPTH = 200
 _SPARE_DEPTH = 254 - MAX_DEPTH
-# Reading is not interrupted and holds up every other call of the worker: each of these is about a third of a
-# second. No conversation comes near them; they are counted in text as well, which can only overstate.
+# Parsing cannot be interrupted, and all other calls of the worker wait for it: each of these limits is about a third of
+# a second. No conversation comes near them. Brackets inside text count too, so the number can only be too high.
 _MAX_CONTAINERS = 500_000
 _MAX_TOKENS = 1_000_000
 
@@ -33,8 +32,8 @@ _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]:]|-?[0-9][0-9.eE+-]*', r
 def load_json(raw: bytes) -> dict[str, Any]:
     """The JSON object in ``raw``.
 
-    Raises InvalidRequest, naming the place, for anything that is not one JSON
-    object in UTF-8 or that cannot be passed on unchanged.
+    Raises InvalidRequest, naming the position, for anything that is not one JSON
+    object in UTF-8 or that cannot be written again unchanged.
     """
     if len(raw) > 2 * _MAX_CONTAINERS and raw.count(b"{") + raw.count(b"[") > _MAX_CONTAINERS:
         raise _too_many_values()
@@ -65,10 +64,10 @@ def _syntax(raw: bytes, error: orjson.JSONDecodeError) -> str:
 
 
 def _survives(raw: bytes, body: dict[str, Any]) -> bool:
-    """Whether ``body`` written again says what ``raw`` says; False only hints at a loss.
+    """Whether ``body`` written again is the same as ``raw``; False means that there may be a difference.
 
-    SDKs send compact JSON, which comes out byte for byte the same (0.1 ms for 1 MB);
-    for the rest two signs of a loss are looked for (4 ms for 1 MB).
+    SDKs send compact JSON, which is the same byte for byte when it is written again (0.1 ms for 1 MB). For other JSON
+    this looks for two signs of a difference (4 ms for 1 MB).
     """
     nested: Any = body
     for _ in range(_SPARE_DEPTH):

@@ -1,7 +1,6 @@
 """An answer that must be a JSON object, from a vendor that knows only schemas.
 
-The model is told so, and what it says is checked: prose where a program expects
-JSON is a failure, and is told as one.
+The model gets an instruction, and its answer is checked. Prose where a program expects JSON is reported as a failure.
 """
 
 from __future__ import annotations
@@ -24,20 +23,20 @@ def asks_for_object(conversation: Conversation) -> bool:
 def check(answer: Answer, text: str | None = None) -> None:
     """Raises UpstreamBroken unless ``text``, or the answer's own, is a JSON object.
 
-    What was cut, refused or calls a tool says so itself.
+    An answer that was cut, that refuses or that calls a tool is not checked: its stop reason says so.
     """
     if answer.stop_reason not in ("end_turn", "stop_sequence", "other", None):
         return
     try:
-        sound = type(orjson.loads(answer.text if text is None else text)) is dict
+        is_object = type(orjson.loads(answer.text if text is None else text)) is dict
     except orjson.JSONDecodeError:
-        sound = False
-    if not sound:
+        is_object = False
+    if not is_object:
         raise UpstreamBroken("The model was asked for a JSON object and answered with something else.")
 
 
 def checked(events: Iterator[Event]) -> Iterator[Event]:
-    """``events``, with their text checked before the ``Finished``. Raises UpstreamBroken in its place."""
+    """``events``, with their text checked before ``Finished``. Raises UpstreamBroken in its place."""
     pieces: list[str] = []
     for event in events:
         if type(event) is Delta:

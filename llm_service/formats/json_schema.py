@@ -1,8 +1,7 @@
-"""JSON schemas of answers and tools, in the subset each vendor compiles.
+"""JSON schemas of answers and tools, in the subset that each vendor supports.
 
-``for_anthropic`` does what the anthropic SDK's ``transform_schema`` does: constraints
-that its API does not take move into the description, where the model may heed
-them. A test holds the two against each other.
+``for_anthropic`` does what ``transform_schema`` of the anthropic SDK does: constraints that the API does not support
+move into the description, where the model can read them. A test compares the two functions.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ _FORMATS: Final = (
 
 
 def for_anthropic(schema: Any, path: str) -> dict[str, Any]:
-    """``schema`` as Anthropic takes it. Raises InvalidRequest or UnsupportedParameter naming the place in it."""
+    """``schema`` as Anthropic accepts it. Raises InvalidRequest or UnsupportedParameter naming the path in it."""
     if not isinstance(schema, dict):
         validation.invalid(path, "must be an object")
     left = dict(schema)
@@ -52,18 +51,18 @@ def for_anthropic(schema: Any, path: str) -> dict[str, Any]:
         items = left.pop("items", None)
         if items is not None:
             written["items"] = for_anthropic(items, f"{path}.items")
-        least = left.pop("minItems", None)
-        if least is not None:
-            (written if least in (0, 1) else left)["minItems"] = least
+        minimum = left.pop("minItems", None)
+        if minimum is not None:
+            (written if minimum in (0, 1) else left)["minItems"] = minimum
     if left:
-        told = ", ".join(f"{name}: {value}" for name, value in left.items())
+        constraints = ", ".join(f"{name}: {value}" for name, value in left.items())
         before = f"{written['description']}\n\n" if "description" in written else ""
-        written["description"] = f"{before}{{{told}}}"
+        written["description"] = f"{before}{{{constraints}}}"
     return written
 
 
 def _kind(left: dict[str, Any], written: dict[str, Any], path: str) -> str | None:
-    """The schema's type or its variants, moved from ``left`` to ``written``; the type where it has one."""
+    """Move the schema's type or its variants from ``left`` to ``written``; returns the type if there is one."""
     kind = left.pop("type", None)
     variants = {name: left.pop(name, None) for name in ("anyOf", "oneOf", "allOf")}
     literal = False
@@ -74,9 +73,9 @@ def _kind(left: dict[str, Any], written: dict[str, Any], path: str) -> str | Non
         written["const"], literal = left.pop("const"), True
     if literal:
         kind = None
-    for name, told in (("anyOf", "anyOf"), ("oneOf", "anyOf"), ("allOf", "allOf")):
+    for name, keyword in (("anyOf", "anyOf"), ("oneOf", "anyOf"), ("allOf", "allOf")):
         if isinstance(variants[name], list):
-            written[told] = [
+            written[keyword] = [
                 for_anthropic(variant, f"{path}.{name}[{number}]") for number, variant in enumerate(variants[name])
             ]
             return kind if isinstance(kind, str) else None
@@ -92,10 +91,10 @@ def _kind(left: dict[str, Any], written: dict[str, Any], path: str) -> str | Non
 
 def _with_variants(schema: dict[str, Any]) -> dict[str, Any]:
     """``{"type": ["string", "null"], ...}``, which OpenAI documents, as ``anyOf`` with one type each."""
-    told: dict[str, Any] = {name: schema[name] for name in ("description", "title") if name in schema}
-    rest = {name: value for name, value in schema.items() if name not in told}
+    texts: dict[str, Any] = {name: schema[name] for name in ("description", "title") if name in schema}
+    rest = {name: value for name, value in schema.items() if name not in texts}
     variants = [{"type": "null"} if kind == "null" else {**rest, "type": kind} for kind in schema["type"]]
-    return {**told, "anyOf": variants}
+    return {**texts, "anyOf": variants}
 
 
 def _each(schemas: Any, path: str) -> dict[str, Any]:
@@ -109,7 +108,7 @@ def _primitive(value: object) -> bool:
 
 
 def is_strict(schema: Any) -> bool:
-    """Whether OpenAI takes ``schema`` as strict: closed objects all of whose properties are required."""
+    """Whether OpenAI accepts ``schema`` as strict: its objects are closed, and all their properties are required."""
     if isinstance(schema, list):
         return all(map(is_strict, schema))
     if not isinstance(schema, Mapping):

@@ -37,15 +37,15 @@ def check_url(url: str, path: str) -> str:
     return url
 
 
-# Hints to keep the prompt for later calls: how long, in the vendors' words and in seconds.
+# Hints to cache the prompt for later calls: each vendor's names of the times, in seconds.
 ANTHROPIC_TTL: Final[Mapping[str, int]] = {"5m": 300, "1h": 3600}
 OPENAI_TTL: Final[Mapping[str, int]] = {"30m": 1800, "12h": 43200}
 
 
 def read_cache(hint: Any, kind: tuple[str, str], ttls: Mapping[str, int], path: str) -> int | None:
-    """The seconds of a vendor's hint, 0 without a word on them; None without a hint.
+    """The seconds of a vendor's hint to cache: 0 if the hint has no time, None without a hint.
 
-    ``kind`` is the member every hint has. Raises InvalidRequest naming ``path``.
+    ``kind`` is the member (name and value) that every hint has. Raises InvalidRequest naming ``path``.
     """
     if hint is None:
         return None
@@ -63,7 +63,7 @@ def read_cache(hint: Any, kind: tuple[str, str], ttls: Mapping[str, int], path: 
 
 
 def write_cache(seconds: int, kind: tuple[str, str], ttls: Mapping[str, int]) -> dict[str, str]:
-    """A hint in a vendor's words: the shortest time it has that is not shorter, else its longest."""
+    """A vendor's hint with its shortest time that is not shorter than ``seconds``, else with its longest time."""
     hint = {kind[0]: kind[1]}
     if seconds:
         hint["ttl"] = next((word for word, length in ttls.items() if length >= seconds), [*ttls][-1])

@@ -1,7 +1,7 @@
-"""How much a model thinks: OpenAI's efforts, Anthropic's efforts and token budgets, and whose thoughts are whose.
+"""How much a model thinks (efforts, token budgets), and which vendor signed a reasoning.
 
-A budget stands for an effort and an effort for a budget by one table. What a model
-does not have becomes the nearest it has, below rather than above: thinking is dear.
+One table translates a token budget into an effort and an effort into a budget. If a model does not have an effort, it
+gets the nearest one below, because thinking is expensive.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 from llm_service.core.content import Effort
 
 EFFORTS: Final[tuple[Effort, ...]] = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-LEAST_BUDGET: Final = 1024
+MIN_BUDGET: Final = 1024
 BUDGETS: Final[Mapping[Effort, int]] = {
     "minimal": 1024,
     "low": 2048,
@@ -24,12 +24,12 @@ BUDGETS: Final[Mapping[Effort, int]] = {
 
 
 def effort_of(budget: int) -> Effort:
-    """The least effort that may use ``budget`` tokens."""
-    return next((effort for effort, most in BUDGETS.items() if budget <= most and effort != "minimal"), "max")
+    """The lowest effort that may use ``budget`` tokens."""
+    return next((effort for effort, limit in BUDGETS.items() if budget <= limit and effort != "minimal"), "max")
 
 
 def nearest(effort: Effort, known: Sequence[str]) -> Effort:
-    """``effort`` if the model has it, else the next below, else the least it has (but thinking stays thinking)."""
+    """``effort`` if the model has it, else the next one below, else its lowest. Thinking never becomes none."""
     if not known or effort in known:
         return effort
     rank = EFFORTS.index(effort)
@@ -39,12 +39,13 @@ def nearest(effort: Effort, known: Sequence[str]) -> Effort:
 
 
 def budget_for(effort: Effort, max_tokens: int) -> int | None:
-    """Tokens to think with, so that a quarter of the answer's is left for the answer; None: there is no room."""
+    """The tokens for thinking, so that a quarter of ``max_tokens`` is left for the answer; None if there is no room."""
     budget = min(BUDGETS[effort], max_tokens - max(1, max_tokens // 4))
-    return budget if budget >= LEAST_BUDGET else None
+    return budget if budget >= MIN_BUDGET else None
 
 
-# A signature made elsewhere goes through a client as "vendor:signature"; Anthropic's own are base64, without a colon.
+# A client of Anthropic's format keeps the signature of another vendor as "vendor:signature". Anthropic's own signatures
+# are base64 and have no colon.
 _ORIGINS: Final = ("chat", "responses")
 
 
@@ -54,7 +55,7 @@ def sign(signature: str, vendor: str) -> str:
 
 
 def unsign(signature: str) -> tuple[str, str]:
-    """``(signature, vendor)`` of what ``sign`` wrote; nobody's where there is none."""
+    """``(signature, vendor)`` of what ``sign`` wrote; the vendor of an empty signature is empty."""
     vendor, colon, rest = signature.partition(":")
     if colon and vendor in _ORIGINS:
         return rest, vendor

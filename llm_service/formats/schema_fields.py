@@ -1,8 +1,8 @@
-"""What the formats' request schemas are made of, and the rules for crossing.
+"""The field types of the formats' request schemas.
 
-marshmallow checks a body; each field here is strict (a boolean is no number,
-``"1"`` is no 1) and its message names the rule, never the value. A messages list
-is checked by one field in one loop: nested schemas cost 0.15 ms per message.
+marshmallow checks a body with them. Each field is strict: a boolean is not a number, and ``"1"`` is not 1. Its message
+names the rule and never the value. One field checks the whole list of messages in one loop, because nested schemas
+would cost 0.15 ms per message.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ MAX_MESSAGES: Final = 100_000
 
 
 class WireSchema(Schema):
-    """A vendor's request: fields that are not listed pass."""
+    """A vendor's request: fields that are not listed are accepted."""
 
     class Meta:
         unknown = INCLUDE
 
 
 class OursSchema(Schema):
-    """A request in our own format: a field that is not listed is a mistake."""
+    """A request in this service's own format: a field that is not listed is rejected."""
 
     class Meta:
         unknown = RAISE
@@ -84,7 +84,7 @@ class Flag(_Strict, base.Boolean):
 
 
 class Word(_Strict, base.String):
-    """A string of at most ``longest`` characters, and of one at least if ``filled``."""
+    """A string of at most ``longest`` characters; if ``filled``, of at least one that is not white space."""
 
     def __init__(self, help: str, longest: int | None = None, *, filled: bool = False, **options: Any) -> None:
         super().__init__(help, metadata={"maxLength": longest, "minLength": 1 if filled else None}, **options)
@@ -126,7 +126,7 @@ class JsonList(_Strict, base.Raw):
 
 
 class StopSequences(_Strict, base.Raw):
-    """A list of at most ``most`` strings; with ``single`` also one string."""
+    """A list of at most ``most`` strings. With ``single`` it may also be one string."""
 
     def __init__(self, help: str, most: int, *, single: bool = True, **options: Any) -> None:
         listed: dict[str, Any] = {"type": "array", "items": {"type": "string"}, "maxItems": most}
@@ -169,7 +169,7 @@ class SystemPrompt(_Strict, base.Raw):
 class Messages(_Strict, base.Raw):
     """A non-empty list of ``{"role", "content"}``.
 
-    ``roles`` are the known ones; those in ``silent`` may do without content.
+    ``roles`` are the known ones. Messages of the roles in ``silent`` need no content.
     ``first`` and ``last``, where given, are the roles the list must begin and end
     with. With ``parts`` content may be a list of typed objects.
     """

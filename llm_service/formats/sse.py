@@ -25,14 +25,14 @@ KEEP_ALIVE = b": keep-alive\n\n"
 _BOM = b"\xef\xbb\xbf"
 # Printable ASCII that JSON has no need to escape: the same inside a string as by itself.
 _PLAIN = re.compile(rb"[ !#-\[\]-~]+")
-# A stream whose blocks differ in more than their text is not worth more searches.
-_MOST_SHAPES = 8
+# After as many different shapes, no more are learnt: the blocks of such a stream differ in more than their text.
+_MAX_SHAPES = 8
 
 
 class Splitter:
     """Cuts a stream of bytes into blocks, wherever the reads happen to split it.
 
-    ``limit`` bounds what is kept of a block whose end has not come, in bytes.
+    ``limit`` is the maximum size of an incomplete block, in bytes.
     """
 
     __slots__ = ("_limit", "_pieces", "_size", "_skip_newline")
@@ -45,13 +45,13 @@ class Splitter:
 
     @property
     def rest(self) -> bytes:
-        """What came after the last whole block."""
+        """The bytes after the last complete block."""
         return b"".join(self._pieces)
 
     def end(self) -> list[bytes]:
-        """The last block when the stream ended without its blank line, as sloppy servers' do.
+        """The last block, if the stream ended without the blank line after it, as that of some servers does.
 
-        It may as well have been cut: then its data is no JSON, which its reader will say.
+        The stream may also have been cut. Then the data is not JSON, and the decoder reports it.
         """
         rest = self.rest.strip(b"\n")
         self._pieces.clear()
@@ -67,7 +67,7 @@ class Splitter:
             data = self._with_newlines(data)
         if self._pieces:
             across = data.startswith(b"\n") and self._pieces[-1].endswith(b"\n")
-            if not across and b"\n\n" not in data:  # joined once, when the end is here
+            if not across and b"\n\n" not in data:  # the pieces are joined once, when the block is complete
                 self._keep(data)
                 return []
             data = b"".join([*self._pieces, data])
@@ -79,7 +79,7 @@ class Splitter:
         return [block + b"\n\n" for block in whole if block]
 
     def _with_newlines(self, data: bytes) -> bytes:
-        if self._skip_newline:  # the LF of a CRLF that a read has split
+        if self._skip_newline:  # the LF of a CRLF that came in two reads
             data = data.removeprefix(b"\n")
         self._skip_newline = data.endswith(b"\r")
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
@@ -93,19 +93,19 @@ class Splitter:
 
 
 class Alike:
-    """Measures the text of blocks that are, but for their text, the same as one that has been parsed.
+    """Measures the text of blocks that are the same as a parsed one, except for their text.
 
-    Most blocks of a stream are, and parsing is most of what relaying them costs.
+    This is true of most blocks of a stream, and parsing is most of the cost of relaying them.
     """
 
     __slots__ = ("_head", "_left", "_tail")
 
     def __init__(self) -> None:
         self._head = self._tail = b""
-        self._left = _MOST_SHAPES
+        self._left = _MAX_SHAPES
 
     def learn(self, block: bytes, text: str) -> None:
-        """``block`` was parsed, it holds ``text`` and says nothing else that the next one may not say again."""
+        """``block`` was parsed. It has the text ``text``, and nothing else in it changes from block to block."""
         written = b'"%b"' % text.encode()
         if self._left and _PLAIN.fullmatch(written, 1, len(written) - 1) and block.count(written) == 1:
             self._left -= 1
@@ -113,7 +113,7 @@ class Alike:
             self._head, self._tail = head + b'"', b'"' + tail
 
     def length(self, block: bytes) -> int:
-        """Of the text, in characters; 0 for a block that has to be parsed."""
+        """The length of the text in characters; 0 for a block that must be parsed."""
         head, tail = self._head, self._tail
         if not (block.startswith(head) and block.endswith(tail)):
             return 0
@@ -155,9 +155,9 @@ def frame(data: bytes, event: bytes | None = None) -> bytes:
 def json_text(value: Any) -> bytes:
     """``value`` as JSON on one line.
 
-    Three characters that JSON leaves as they are end a line for ``str.splitlines``,
-    and with it for ``requests``' ``iter_lines``: they are escaped. They can only be
-    inside strings, so the JSON stays the same.
+    JSON does not escape three characters that end a line for ``str.splitlines`` and for
+    ``iter_lines`` of ``requests``. They are escaped here. They can only be inside strings,
+    so the JSON stays the same.
     """
     data = orjson.dumps(value)
     if not data.isascii():

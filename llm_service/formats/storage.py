@@ -1,9 +1,8 @@
-"""What of a request makes OpenAI keep content, and who may ask for it.
+"""The fields that make OpenAI keep content, and who may use them.
 
-OpenAI keeps every response for 30 days unless it is told not to. This service
-tells it so, or its promise to keep no content would end at the vendor. Whoever
-runs the service may allow callers to ask for storage, by key (``Caller.storage``)
-or for all of them (``Provider.storage``).
+OpenAI keeps every response for 30 days unless the request says ``"store": false``. This service always says so, because
+otherwise its promise to keep no content would end at the vendor. The operator may allow storage for one key
+(``Caller.storage``) or for all (``Provider.storage``).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from llm_service.core.target import Provider
 
 SETTING = "LLM_SERVICE_UPSTREAM_STORAGE"
 
-# Fields that need an answer kept at the vendor, or have it kept. ``store`` counts only when it is true.
+# Fields that need an answer which the vendor keeps, or that make it keep one. ``false`` needs no storage.
 NEEDING = ("store", "background", "conversation", "previous_response_id")
 
 
@@ -27,13 +26,16 @@ def wanted(body: Mapping[str, Any]) -> str | None:
 
 
 def check(call: Call, provider: Provider) -> None:
-    """Raises UnsupportedParameter naming the field unless ``provider`` may keep content: the key's word, else its."""
+    """Raises UnsupportedParameter naming the field if the vendor may not keep content.
+
+    The setting of the key counts, and without one the setting of the provider.
+    """
     allowed = provider.storage if call.caller.storage is None else call.caller.storage
     field = None if allowed else wanted(call.body)
     if field is not None:
         raise UnsupportedParameter(
-            f"{field} is not allowed: it has the provider keep content, which the operator of this service "
-            f"would have to allow, for this key (keys update --storage allow) or for every key ({SETTING}).",
+            f"{field} is not allowed, because it makes the provider keep content. The operator of this service can "
+            f"allow it for this key (keys update --storage allow) or for every key ({SETTING}).",
             param=field,
             code="storage_not_allowed",
         )

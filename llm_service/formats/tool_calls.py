@@ -1,7 +1,7 @@
-"""Tool calls and their results: what any two formats must agree on before a conversation crosses.
+"""Tool calls and their results, checked before a conversation is translated into another format.
 
-Arguments are text in OpenAI's formats and an object in Anthropic's. They travel as the text that was
-written, so that no number and no order of theirs changes on the way.
+Arguments are text in OpenAI's formats and an object in Anthropic's. They stay the text that the client or the model
+wrote, so that no number and no order of members changes.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import orjson
 
 from llm_service.core.content import Message, Tool, ToolCall, ToolResult
 from llm_service.core.conversation import Conversation
-from llm_service.formats import decoding as upstream
-from llm_service.formats import validation
+from llm_service.formats import decoding, validation
 
 
 def is_arguments(text: str) -> bool:
@@ -28,7 +27,7 @@ def is_arguments(text: str) -> bool:
 
 
 def as_object(arguments: str) -> Any:
-    """Sound arguments as a value for ``orjson.dumps``: their own text."""
+    """Arguments that were checked as a value for ``orjson.dumps``: their own text."""
     return orjson.Fragment(arguments) if arguments.strip() else {}
 
 
@@ -49,12 +48,13 @@ def as_text(value: Any, path: str) -> str:
 
 
 def check_pairs(messages: Iterable[Message], id_field: str) -> None:
-    """Each call has its result in the next turn, and each result its call in the one before, as both vendors insist.
+    """Both vendors require that the result of each call is in the next turn, and the call of each result in the turn
+    before.
 
-    ``id_field`` is what the client's format calls the id within a result. Raises
-    InvalidRequest naming the call or the result that is alone.
+    ``id_field`` is the client's name of the id in a result. Raises InvalidRequest naming the call without a result or
+    the result without a call.
     """
-    calls: dict[str, str] = {}  # open ones, id to place
+    calls: dict[str, str] = {}  # id of each call without a result -> its path
     for message in messages:
         results = False
         for index, part in enumerate(message.parts):
@@ -68,10 +68,10 @@ def check_pairs(messages: Iterable[Message], id_field: str) -> None:
                 if part.id in calls:
                     validation.invalid(f"{message.place(index)}.id", "must not be given twice")
                 if message.role != "assistant":
-                    validation.invalid(message.place(index), "must be in a turn of the assistant's")
+                    validation.invalid(message.place(index), "must be in a message of the assistant")
         if calls:
-            place = next(iter(calls.values()))
-            validation.invalid(place, "has no result" if results else "has no result in the turn that follows")
+            path = next(iter(calls.values()))
+            validation.invalid(path, "has no result" if results else "has no result in the next turn")
         for index, part in enumerate(message.parts):
             if type(part) is ToolCall:
                 calls[part.id] = message.place(index)
@@ -80,7 +80,7 @@ def check_pairs(messages: Iterable[Message], id_field: str) -> None:
 
 
 def check_choice(conversation: Conversation, path: str) -> None:
-    """A choice is of tools that are there. Raises InvalidRequest naming ``path``."""
+    """The tools of a choice must be in the request. Raises InvalidRequest naming ``path``."""
     choice = conversation.tool_choice
     if choice is None:
         return
@@ -93,7 +93,7 @@ def check_choice(conversation: Conversation, path: str) -> None:
 
 
 def check_names(given: Iterable[Tool]) -> None:
-    """Raises InvalidRequest for a name given twice."""
+    """Raises InvalidRequest for a tool whose name another tool has."""
     names: set[str] = set()
     for tool in given:
         if tool.name in names:
@@ -101,17 +101,17 @@ def check_names(given: Iterable[Tool]) -> None:
         names.add(tool.name)
 
 
-class Calls:
-    """Tool calls of a stream whose pieces may come interleaved, put one after the other.
+class ToolCallSequencer:
+    """Puts the tool calls of a stream one after the other, because their pieces may come interleaved.
 
-    The pieces of the open call pass as they come. Those of the others wait until its
-    arguments are whole, or the answer ends.
+    The pieces of the open call pass at once. The pieces of the other calls wait until its arguments are complete or
+    the answer ends.
     """
 
     __slots__ = ("_names", "_open", "_pieces", "_waiting", "order")
 
     def __init__(self) -> None:
-        self.order: dict[int, int] = {}  # the vendor's index to ours
+        self.order: dict[int, int] = {}  # the vendor's index -> the order of the calls
         self._names: dict[int, tuple[str, str]] = {}
         self._pieces: dict[int, list[str]] = {}
         self._open: int | None = None
@@ -122,7 +122,7 @@ class Calls:
         return self._open is None
 
     def begin(self, index: int, id: str, name: str) -> bool:
-        """A call begins; whether it is the open one now."""
+        """Begin a call; returns whether it is the open call now."""
         self.order[index] = len(self.order)
         self._names[index] = (id, name)
         self._pieces[index] = []
@@ -133,9 +133,9 @@ class Calls:
         return False
 
     def add(self, index: int, piece: str) -> bool:
-        """A piece of a call's arguments; whether it passes at once."""
+        """Add a piece of a call's arguments; returns whether it passes at once."""
         if index != self._open and index not in self._waiting:
-            upstream.broken("a tool call went on after its end")
+            decoding.broken("a tool call went on after its end")
         self._pieces[index].append(piece)
         return index == self._open
 
@@ -146,19 +146,19 @@ class Calls:
         return "".join(self._pieces[index])
 
     def close_whole(self) -> int | None:
-        """Close the open call if its arguments are whole already; its index."""
+        """Close the open call if its arguments are complete; returns its index."""
         if self._open is None or not self.arguments(self._open).strip() or not is_arguments(self.arguments(self._open)):
             return None
         closed, self._open = self._open, None
         return closed
 
     def close(self) -> int | None:
-        """Close the open call, whole or not; its index."""
+        """Close the open call, complete or not; returns its index."""
         closed, self._open = self._open, None
         return closed
 
     def next(self) -> int | None:
-        """Open the call that has waited longest; its index."""
+        """Open the call that has waited longest; returns its index."""
         if not self._waiting:
             return None
         self._open = self._waiting.pop(0)

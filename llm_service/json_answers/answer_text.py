@@ -1,7 +1,7 @@
-"""JSON that a client asked for, in whichever format: the request's format, the answer's text, and asking again.
+"""The text of an answer in any format: reading it, replacing it, and asking the model again.
 
-An answer's events are a list here, as they came. One that travels verbatim is read
-with the reader of its format, which is the client's and the vendor's at once.
+An answer's events are a list here, in their order. An answer that travels verbatim is read with the decoder of its
+format, because the client and the vendor speak the same one.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from llm_service.core.errors import UpstreamError
 from llm_service.core.events import IDLE, Answer, Delta, Event, Finished, RefusalDelta, Relay, Started, ToolCallStart
 from llm_service.formats import UpstreamFormat, registry, sse
 
-# Cut, refused or not an answer at all: what such an answer holds says so itself.
+# An answer that was cut, that calls a tool or that refuses is not JSON, and its stop reason says why.
 _UNFIT = ("max_tokens", "tool_use", "refusal")
 
 
 def opened(call: Call, events: Sequence[Event]) -> list[Event] | None:
-    """An answer's events with its text to be seen; None where they cannot be read, or are more than one answer."""
+    """An answer's events with its text in them; None if they cannot be read or hold several choices."""
     finished = cast(Finished, events[-1])
     format = registry.upstream_format_of(call)
     if format.BOUNDS.choices(call.body) > 1:
@@ -30,7 +30,7 @@ def opened(call: Call, events: Sequence[Event]) -> list[Event] | None:
         if finished.answer.body is not None:
             return [replace(finished, answer=_read(finished.answer, format, call))]
         if any(type(event) is Relay for event in events):
-            return _read_frames(events, finished, format, call)
+            return _read_stream(events, finished, format, call)
     except UpstreamError:
         return None
     return list(events)
@@ -49,19 +49,19 @@ def _read(answer: Answer, format: UpstreamFormat, call: Call) -> Answer:
     )
 
 
-def _read_frames(events: Sequence[Event], finished: Finished, format: UpstreamFormat, call: Call) -> list[Event]:
-    frames = b"".join([event.data for event in events if type(event) is Relay]) + finished.tail
+def _read_stream(events: Sequence[Event], finished: Finished, format: UpstreamFormat, call: Call) -> list[Event]:
+    data = b"".join([event.data for event in events if type(event) is Relay]) + finished.tail
     splitter = sse.Splitter()
-    read = list(format.StreamDecoder(call).feed_many([*splitter.feed(frames), *splitter.end()]))
+    read = list(format.StreamDecoder(call).feed_many([*splitter.feed(data), *splitter.end()]))
     started = next(replace(event, verbatim=False) for event in events if type(event) is Started)
     last = read[-1]
-    assert type(last) is Finished, "it was whole as it came"
+    assert type(last) is Finished, "the upstream's stream was complete"
     answer = replace(finished.answer, stop_reason=last.answer.stop_reason, stop_sequence=last.answer.stop_sequence)
     return [started, *(event for event in read[1:-1] if event is not IDLE), Finished(answer)]
 
 
 def text_of(events: Sequence[Event]) -> str | None:
-    """What an opened answer says; None for one that was cut, refused, calls a tool or says nothing yet."""
+    """The text of an opened answer; None for one that was cut, refuses, calls a tool or says nothing."""
     answer = cast(Finished, events[-1]).answer
     if answer.stop_reason in _UNFIT:
         return None
@@ -75,29 +75,29 @@ def text_of(events: Sequence[Event]) -> str | None:
 
 
 def with_text(events: Sequence[Event], text: str) -> list[Event]:
-    """An opened answer with ``text`` in place of its own, in one piece."""
+    """An opened answer with ``text`` in one piece in place of its own text."""
     finished = cast(Finished, events[-1])
     answer = replace(finished.answer, parts=_with_text(finished.answer.parts, text), logprobs=())
     written: list[Event] = []
-    said = False
+    is_written = False
     for event in events[:-1]:
         if not isinstance(event, Delta):
             written.append(event)
-        elif not said:
+        elif not is_written:
             written.append(Delta(text))
-            said = True
+            is_written = True
     return [*written, Finished(answer)]
 
 
 def _with_text(parts: Sequence[Part], text: str) -> tuple[Part, ...]:
     written: list[Part] = []
-    said = False
+    is_written = False
     for part in parts:
         if type(part) is not Text:
             written.append(part)
-        elif not said:
+        elif not is_written:
             written.append(Text(text))
-            said = True
+            is_written = True
     return tuple(written)
 
 

@@ -1,21 +1,19 @@
-"""An answer that was asked to be JSON, checked before the caller gets it: off unless the request or its key says so.
+"""Checks an answer that should be JSON before the caller gets it. It is off unless the request or its key asks for it.
 
-| ``Call.json_answers`` | what is no JSON | what breaks the schema |
+| ``Call.json_answers`` | the answer is not JSON | the answer violates the schema |
 |---|---|---|
-| ``off`` | passes | passes |
+| ``off`` | it passes | it passes |
 | ``check`` | ``InvalidJsonAnswer`` | ``InvalidJsonAnswer`` |
-| ``repair`` | is mended where that can be done | ``InvalidJsonAnswer`` |
-| ``retry`` | as ``repair``, else the model is asked once more | the model is asked once more, shown its error |
+| ``repair`` | it is repaired if that is possible, else ``InvalidJsonAnswer`` | ``InvalidJsonAnswer`` |
+| ``retry`` | as ``repair``, else the model is asked once more | the model is shown its error and asked once more |
 
-Never silently: the reply's header ``X-JSON-Answer`` has ``valid``, ``repaired``,
-``retried``, ``retried, repaired`` or ``unchecked``, the last for what is no such
-answer (cut, refused, a tool call, several choices), what is too long, and what
-could not be judged in time.
+The reply's header ``X-JSON-Answer`` always says what was done: ``valid``, ``repaired``, ``retried``,
+``retried, repaired`` or ``unchecked``. The last one is for an answer that cannot be checked (it was cut, it refuses, it
+calls a tool, it has several choices), that is too long, or whose check took too long.
 
-The answer is held back until it is judged, also a stream: the text then comes in
-one piece. What passes unchanged passes byte for byte; what was changed is written
-anew, as an answer of another vendor would be. Both attempts are paid for, and
-their usage and cost are summed.
+The answer is held back until it is checked. So the text of a stream then comes in one piece. An answer that was not
+changed passes byte for byte. An answer that was changed is written again, like an answer of another vendor. The caller
+pays for both attempts: their usage and cost are added.
 """
 
 from __future__ import annotations
@@ -46,21 +44,21 @@ from llm_service.json_answers import answer_text
 from llm_service.json_answers.validator_pool import VALIDATORS, Undecided
 
 HEADER = "X-JSON-Answer"
-LONGEST_TEXT = 256 * 1024
-LONGEST_SCHEMA = 64 * 1024
+MAX_TEXT = 256 * 1024
+MAX_SCHEMA = 64 * 1024
 
 _NOTE = (
-    "Your last answer could not be used. {told}\n"
+    "Your last answer could not be used. {error}\n"
     "Answer again with the whole corrected JSON and nothing else: no prose before or after it, no code fences."
 )
 
 
 def checked(call: Call, ask: Callable[[Call, Cancel], Iterator[Event]], cancel: Cancel) -> Iterator[Event]:
-    """``ask(call, cancel)``, its JSON checked as ``call`` wants it.
+    """``ask(call, cancel)``, with its JSON checked as ``call`` asks for it.
 
-    Raises, beside what ``ask`` raises, out of the iterator:
-        InvalidRequest: before anything was asked; the schema cannot be checked against.
-        InvalidJsonAnswer: the answer is wrong and nothing helped.
+    Raises:
+        InvalidRequest: before the vendor is asked, because no answer can be checked with the schema.
+        InvalidJsonAnswer: from the iterator, when the answer is wrong in the end.
     """
     if call.json_answers == "off" or call.kind != "generate":
         return ask(call, cancel)
@@ -71,15 +69,15 @@ def checked(call: Call, ask: Callable[[Call, Cancel], Iterator[Event]], cancel: 
 def _checked(
     call: Call, ask: Callable[[Call, Cancel], Iterator[Event]], cancel: Cancel, schema: str | None
 ) -> Iterator[Event]:
-    mend = call.json_answers != "check"
+    repair = call.json_answers != "check"
     held = yield from _hold(ask(call, cancel))
-    answer = _judge(call, held, schema, mend)
+    answer = _check(call, held, schema, repair)
     if answer.wrong is not None and call.json_answers == "retry":
         first = _end(held)
         yield DiscardedAnswer(first.usage, first.cost_nanousd)
-        following = answer_text.again(call, answer.text, _NOTE.format(told=answer.wrong["told"]))
+        following = answer_text.again(call, answer.text, _NOTE.format(error=answer.wrong["error"]))
         held = yield from _hold(ask(following, cancel))
-        answer = _judge(call, held, schema, mend)
+        answer = _check(call, held, schema, repair)
         if answer.wrong is None:
             answer = answer.after(first)
     if answer.wrong is not None:
@@ -92,10 +90,10 @@ def _checked(
 
 
 @dataclass(frozen=True, slots=True)
-class _Judged:
-    """An answer's events as the caller is to get them, the word for its header, and what is wrong with it.
+class _Checked:
+    """An answer's events as the caller gets them, the value of the header, and what is wrong with it.
 
-    ``opened`` are the events in which a sum of usage can be told.
+    ``opened`` are the events in a form whose usage can be changed.
     """
 
     events: list[Event]
@@ -104,8 +102,8 @@ class _Judged:
     text: str = ""
     wrong: dict[str, Any] | None = None
 
-    def after(self, first: Answer) -> _Judged:
-        """With what the attempt before it cost."""
+    def after(self, first: Answer) -> _Checked:
+        """The answer with the usage and the cost of the first attempt added."""
         events = list(self.opened or self.events)
         finished = cast(Finished, events[-1])
         answer = finished.answer
@@ -116,7 +114,7 @@ class _Judged:
 
 
 def _hold(events: Iterator[Event]) -> Generator[Event, None, list[Event]]:
-    """Everything but what tells that the call goes on; the edge keeps the client's connection alive by the clock."""
+    """Collect the answer's events. Only events without content pass at once: they keep the connection alive."""
     held: list[Event] = []
     for event in events:
         if type(event) is Attempt or event is IDLE:
@@ -124,7 +122,7 @@ def _hold(events: Iterator[Event]) -> Generator[Event, None, list[Event]]:
         else:
             held.append(event)
             if characters := characters_in(event):
-                yield HeldBack(characters)  # who leaves now pays for it
+                yield HeldBack(characters)  # a client that disconnects now pays for it
     return held
 
 
@@ -132,25 +130,25 @@ def _end(events: list[Event]) -> Answer:
     return cast(Finished, events[-1]).answer
 
 
-def _judge(call: Call, held: list[Event], schema: str | None, mend: bool) -> _Judged:
+def _check(call: Call, held: list[Event], schema: str | None, repair: bool) -> _Checked:
     opened = answer_text.opened(call, held)
     text = answer_text.text_of(opened) if opened is not None else None
-    if opened is None or text is None or len(text) > LONGEST_TEXT:
-        return _Judged(held, "unchecked", opened)
+    if opened is None or text is None or len(text) > MAX_TEXT:
+        return _Checked(held, "unchecked", opened)
     try:
-        verdict = VALIDATORS.judge(text, schema, mend=mend)
+        verdict = VALIDATORS.validate(text, schema, repair=repair)
     except Undecided:
-        # JSON whose check, or no JSON whose mending took too long: of the second the verdict is known.
+        # The check of JSON took too long, or the repair of something else, and that is known to be wrong.
         if _is_json(text):
-            return _Judged(held, "unchecked", opened)
-        verdict = {"verdict": "wrong", "path": "$", "rule": "syntax", "told": "It is not valid JSON."}
+            return _Checked(held, "unchecked", opened)
+        verdict = {"verdict": "wrong", "path": "$", "rule": "syntax", "error": "It is not valid JSON."}
     match verdict["verdict"]:
         case "valid":
-            return _Judged(held, "valid", opened, text)
-        case "mended":
-            mended = answer_text.with_text(opened, verdict["text"])
-            return _Judged(mended, "repaired", mended, verdict["text"])
-    return _Judged(held, "unchecked", opened, text, wrong=verdict)
+            return _Checked(held, "valid", opened, text)
+        case "repaired":
+            repaired = answer_text.with_text(opened, verdict["text"])
+            return _Checked(repaired, "repaired", repaired, verdict["text"])
+    return _Checked(held, "unchecked", opened, text, wrong=verdict)
 
 
 def _is_json(text: str) -> bool:
@@ -161,31 +159,34 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def _labelled(answer: _Judged) -> Iterator[Event]:
-    """The answer's events, the word in the headers of the one that the edge takes them from."""
-    told = {HEADER: answer.word}
+def _labelled(answer: _Checked) -> Iterator[Event]:
+    """The answer's events, with the header in the event from which the edge takes the headers."""
+    header = {HEADER: answer.word}
     for event in answer.events:
         if type(event) is Started:
-            yield replace(event, headers={**event.headers, **told})
+            yield replace(event, headers={**event.headers, **header})
         elif type(event) is Finished:
-            yield replace(event, answer=replace(event.answer, headers={**event.answer.headers, **told}))
+            yield replace(event, answer=replace(event.answer, headers={**event.answer.headers, **header}))
         else:
             yield event
 
 
 def _schema(wanted: JsonFormat) -> str | None:
-    """The schema as JSON text, None for any object. Raises InvalidRequest, and Unavailable when nobody can tell."""
+    """The schema as JSON text, None for any object.
+
+    Raises InvalidRequest for an unusable schema, and Unavailable if no validator process can be had.
+    """
     if wanted.schema is None:
         return None
     schema = orjson.dumps(wanted.schema).decode()
-    if len(schema) > LONGEST_SCHEMA:
+    if len(schema) > MAX_SCHEMA:
         raise InvalidRequest(
-            f"{wanted.place} is longer than the {LONGEST_SCHEMA} bytes that {HEADER} takes.", param=wanted.place
+            f"{wanted.place} is longer than {MAX_SCHEMA} bytes, the maximum with {HEADER}.", param=wanted.place
         )
     try:
         unusable = VALIDATORS.examine(schema)
     except Undecided as error:
-        if not error.begun:
+        if not error.started:
             raise Unavailable("JSON answers cannot be checked right now.", retry_after=5) from None
         unusable = "takes too long to check"
     if unusable is not None:

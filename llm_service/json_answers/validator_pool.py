@@ -1,8 +1,8 @@
-"""Judging JSON in processes of its own (``child``), so that no answer and no schema can hold up the server.
+"""Validates JSON in separate processes (``validator_process``), so that no answer and no schema can block the server.
 
-A judge starts with its first job (half a second) and stays for the next. At most
-``MOST`` work at a time per worker, and one stays. They end with the worker: their
-socket does. Text goes to them and back over that socket and to no file.
+A process starts with its first job (half a second), and one process stays for the next job. At most
+``MAX_PROCESSES`` work at the same time per worker. They end with the worker, because their socket closes. Text goes
+to them and back over that socket, and to no file.
 """
 
 from __future__ import annotations
@@ -16,90 +16,90 @@ from typing import Any
 
 import orjson
 
-MOST = 4
+MAX_PROCESSES = 4
 _WAIT = 5.0
-# A judge ends itself sooner; this is for one that never started.
-_PATIENCE = 15.0
+# A process ends itself sooner. This is for one that never started.
+_REPLY_TIMEOUT = 15.0
 
 
 class Undecided(Exception):
-    """There is no verdict: it took too long, or no judge could be had. ``begun``: the job was."""
+    """There is no verdict: it took too long, or there was no process. ``started`` says whether the job was started."""
 
-    def __init__(self, *, begun: bool) -> None:
+    def __init__(self, *, started: bool) -> None:
         super().__init__()
-        self.begun = begun
+        self.started = started
 
 
 class ValidatorPool:
-    def __init__(self, most: int = MOST) -> None:
-        self._room = threading.BoundedSemaphore(most)
-        self._idle: list[_Judge] = []
+    def __init__(self, maximum: int = MAX_PROCESSES) -> None:
+        self._room = threading.BoundedSemaphore(maximum)
+        self._idle: list[_Validator] = []
 
     def examine(self, schema: str) -> str | None:
-        """Why a schema cannot be checked against, or None. Raises Undecided."""
+        """Why answers cannot be checked with a schema, or None. Raises Undecided."""
         unusable: str | None = self._ask({"schema": schema})["unusable"]
         return unusable
 
-    def judge(self, text: str, schema: str | None, *, mend: bool) -> dict[str, Any]:
-        """``child.judge``'s verdict. Raises Undecided."""
-        return self._ask({"text": text, "schema": schema, "mend": mend})
+    def validate(self, text: str, schema: str | None, *, repair: bool) -> dict[str, Any]:
+        """The verdict of ``validator_process.validate``. Raises Undecided."""
+        return self._ask({"text": text, "schema": schema, "repair": repair})
 
     def _ask(self, job: dict[str, Any]) -> dict[str, Any]:
         if not self._room.acquire(timeout=_WAIT):
-            raise Undecided(begun=False)
+            raise Undecided(started=False)
         try:
-            judge = self._take()
+            validator = self._take()
             try:
-                verdict = judge.ask(job)
+                verdict = validator.ask(job)
             except BaseException as error:
-                judge.close()
+                validator.close()
                 if isinstance(error, OSError | EOFError):
-                    raise Undecided(begun=True) from None
+                    raise Undecided(started=True) from None
                 raise
-            self._put(judge)
+            self._put(validator)
         finally:
             self._room.release()
         if "undecided" in verdict:
-            raise Undecided(begun=True)
+            raise Undecided(started=True)
         return verdict
 
-    def _take(self) -> _Judge:
+    def _take(self) -> _Validator:
         while self._idle:
-            judge = self._idle.pop()
-            if judge.alive:
-                return judge
-            judge.close()
+            validator = self._idle.pop()
+            if validator.alive:
+                return validator
+            validator.close()
         try:
-            return _Judge()
+            return _Validator()
         except OSError:
-            raise Undecided(begun=False) from None
+            raise Undecided(started=False) from None
 
-    def _put(self, judge: _Judge) -> None:
+    def _put(self, validator: _Validator) -> None:
         if self._idle:
-            judge.close()
+            validator.close()
         else:
-            self._idle.append(judge)
+            self._idle.append(validator)
 
     def close(self) -> None:
         while self._idle:
             self._idle.pop().close()
 
 
-class _Judge:
+class _Validator:
     __slots__ = ("_process", "_sock")
 
     def __init__(self) -> None:
         self._sock, theirs = socket.socketpair()
         try:
-            self._sock.settimeout(_PATIENCE)
+            self._sock.settimeout(_REPLY_TIMEOUT)
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "llm_service.json_answers.validator_process"],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                # What is imported here can be imported there; no key of the operator's goes along.
+                # It can import what this process can import, and it gets no secret of the operator.
                 env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                start_new_session=True,  # a Ctrl-C is for the server, which still has calls to end
+                start_new_session=True,  # Ctrl-C is for the server, which still has calls to finish
             )
         except BaseException:
             self._sock.close()
@@ -112,7 +112,7 @@ class _Judge:
         return self._process.poll() is None
 
     def ask(self, job: dict[str, Any]) -> dict[str, Any]:
-        """Raises OSError and EOFError when the judge is gone or says nothing."""
+        """Raises OSError and EOFError if the process is gone or does not reply."""
         sent = orjson.dumps(job)
         self._sock.sendall(len(sent).to_bytes(4, "big") + sent)
         size = int.from_bytes(self._read(4), "big")

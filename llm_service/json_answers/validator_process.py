@@ -1,12 +1,11 @@
-"""The judge itself, a process of its own: is a text JSON, can it be mended, does it keep to a schema?
+"""A separate process that validates a text: is it JSON, can it be repaired, does it match a schema?
 
-Mending can take minutes for 16 KiB of braces, and a schema can hide a regular
-expression or a tower of references that takes years. So this runs outside the
-server, with a limit on its memory, and every job arms a timer whose signal ends
-the process, also in the middle of a C library.
+The repair of 16 KiB of braces can take minutes, and a schema can have a regular expression or nested references that
+take years. So this process runs outside the server with a limit on its memory. Every job starts a timer whose signal
+ends the process, even inside a C library.
 
-Jobs come in and verdicts go out on one socket, the standard input: four bytes of
-length, then JSON. Nothing is written anywhere else.
+Jobs come in and verdicts go out on one socket, the standard input: four bytes of length, then JSON. Nothing is written
+anywhere else.
 """
 
 from __future__ import annotations
@@ -30,19 +29,19 @@ from referencing.jsonschema import DRAFT202012, EMPTY_REGISTRY, specification_wi
 
 SECONDS = 2.0
 _MEMORY = 1 << 29
-_LONGEST_TOLD = 1000
+_MAX_ERROR = 1000
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}\Z")
-# What stands below these is data, not a schema.
+# The values of these keywords are data, not schemas.
 _DATA = ("const", "enum", "default", "examples")
 
 
 class Unusable(Exception):
-    """The schema cannot be checked against; the message completes "the schema ..."."""
+    """Answers cannot be checked with the schema; the message completes "the schema ..."."""
 
 
 @lru_cache(maxsize=32)
 def validator(schema: bytes) -> Any:
-    """Raises Unusable. The draft is the one that ``$schema`` names, else 2020-12."""
+    """Raises Unusable. The draft is the one that ``$schema`` names, or else 2020-12."""
     given = orjson.loads(schema)
     if not isinstance(given.get("$schema", ""), str):
         raise Unusable("has a $schema that is not a string")
@@ -56,9 +55,9 @@ def validator(schema: bytes) -> Any:
     for reference in _references(given):
         try:
             resolver.lookup(reference)
-        except Exception:  # noqa: BLE001 - a reference can be wrong in as many ways as a URL
+        except Exception:  # noqa: BLE001 - a reference can be wrong in many ways, like a URL
             raise Unusable("has a $ref to something that is not in it; nothing is fetched") from None
-    # An empty registry, not the default one: that would fetch.
+    # An empty registry, because the default one would fetch references.
     return kind(given, registry=EMPTY_REGISTRY)
 
 
@@ -75,7 +74,7 @@ def _references(schema: Any) -> Iterator[str]:
 
 
 def examine(schema: str) -> dict[str, Any]:
-    """``{"unusable": None}``, or why the schema cannot be checked against."""
+    """``{"unusable": None}``, or why answers cannot be checked with the schema."""
     try:
         validator(schema.encode())
     except Unusable as error:
@@ -83,31 +82,30 @@ def examine(schema: str) -> dict[str, Any]:
     return {"unusable": None}
 
 
-def judge(text: str, schema: str | None, mend: bool) -> dict[str, Any]:
-    """``{"verdict": "valid"}``, ``{"verdict": "mended", "text"}``, or ``"wrong"`` with ``path`` and ``rule``, free of
-    content, and ``told``, which is for the model and not.
+def validate(text: str, schema: str | None, repair: bool) -> dict[str, Any]:
+    """``{"verdict": "valid"}``, ``{"verdict": "repaired", "text"}``, or "wrong" with ``path``, ``rule`` and ``error``.
 
-    ``schema`` None: any JSON object. Only what is no JSON is mended: no value is invented to please a schema.
+    ``path`` and ``rule`` are free of content; ``error`` is for the model and may quote its answer. ``schema`` None
+    means any JSON object. Only a text that is not JSON is repaired: no value is invented to match a schema.
     """
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        told = f"It is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
-        wrong = {"verdict": "wrong", "path": "$", "rule": "syntax", "told": told}
-        mended = _mended(text) if mend else None
-        if mended is None:
-            return wrong
-        value, text = mended
-        return _violation(value, schema) or {"verdict": "mended", "text": text}
+        message = f"It is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        repaired = _repaired(text) if repair else None
+        if repaired is None:
+            return {"verdict": "wrong", "path": "$", "rule": "syntax", "error": message}
+        value, text = repaired
+        return _violation(value, schema) or {"verdict": "repaired", "text": text}
     return _violation(value, schema) or {"verdict": "valid"}
 
 
-def _mended(text: str) -> tuple[Any, str] | None:
-    """The value and its JSON text; None where next to nothing was found: prose is not a value."""
+def _repaired(text: str) -> tuple[Any, str] | None:
+    """The value and its JSON text. None if there is no object or list in it: prose is not a value."""
     value: Any = json_repair.repair_json(text, return_objects=True, skip_json_loads=True)
     if not isinstance(value, dict | list) or not value:
         return None
-    with suppress(ValueError):  # NaN and the infinities are no JSON
+    with suppress(ValueError):  # NaN and the infinities are not JSON
         return value, json.dumps(value, ensure_ascii=False, allow_nan=False)
     return None
 
@@ -116,18 +114,18 @@ def _violation(value: Any, schema: str | None) -> dict[str, Any] | None:
     if schema is None:
         if isinstance(value, dict):
             return None
-        return {"verdict": "wrong", "path": "$", "rule": "type", "told": "It is not a JSON object."}
+        return {"verdict": "wrong", "path": "$", "rule": "type", "error": "It is not a JSON object."}
     error = best_match(validator(schema.encode()).iter_errors(value))
     if error is None:
         return None
     names = set(_properties(orjson.loads(schema)))
     path = "$" + "".join(_step(step, names) for step in error.absolute_path)
-    told = f"At {path}: {error.message}"[:_LONGEST_TOLD]
-    return {"verdict": "wrong", "path": path, "rule": str(error.validator), "told": told}
+    message = f"At {path}: {error.message}"[:_MAX_ERROR]
+    return {"verdict": "wrong", "path": path, "rule": str(error.validator), "error": message}
 
 
 def _step(step: str | int, names: set[str]) -> str:
-    """A name that the schema does not know is the model's own word."""
+    """One step of a path. A name that is not in the schema is the model's content and is not shown."""
     if isinstance(step, int):
         return f"[{step}]"
     return f".{step}" if step in names and _NAME.match(step) else ".*"
@@ -147,8 +145,8 @@ def _properties(schema: Any) -> Iterator[str]:
 
 def answer(job: dict[str, Any]) -> dict[str, Any]:
     try:
-        return judge(**job) if "text" in job else examine(**job)
-    except Exception as error:  # noqa: BLE001 - recursion, memory, a defect of a library: no verdict
+        return validate(**job) if "text" in job else examine(**job)
+    except Exception as error:  # noqa: BLE001 - recursion, memory or a bug of a library: no verdict
         return {"undecided": type(error).__name__}
 
 
@@ -164,7 +162,7 @@ def serve(sock: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    os.nice(10)  # those who wait for their own answers come first
+    os.nice(10)  # the server's other work comes first
     with suppress(ValueError, OSError):  # not every system has this limit
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     serve(socket.socket(fileno=0))

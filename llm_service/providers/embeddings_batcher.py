@@ -68,7 +68,7 @@ class _Batch:
     over: bool = False
 
     def fits(self, inputs: int, weight: int) -> bool:
-        return self.inputs + inputs <= embeddings.MOST_INPUTS and self.weight + weight <= embeddings.MOST_TOKENS
+        return self.inputs + inputs <= embeddings.MAX_INPUTS and self.weight + weight <= embeddings.MAX_TOKENS
 
 
 class EmbeddingsBatcher:

@@ -94,7 +94,7 @@ def test_an_unknown_mode_is_rejected(service: Server, upstream: Upstream) -> Non
     [
         ({"type": MARKER}, "is not a valid JSON schema"),
         ({"$ref": f"http://127.0.0.1:1/{MARKER}"}, "nothing is fetched"),
-        ({"description": "x" * 70_000}, "is longer than the 65536 bytes"),
+        ({"description": "x" * 70_000}, "is longer than 65536 bytes"),
     ],
 )
 def test_a_schema_that_cannot_be_used_is_rejected_by_its_path(

@@ -1,4 +1,4 @@
-"""The judges: what they say of a text, and that neither a text nor a schema holds anybody up for long."""
+"""The validator processes: their verdicts, and that neither a text nor a schema can block them for long."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ SCHEMA = {
 
 
 @pytest.fixture(scope="module")
-def judges() -> Iterator[ValidatorPool]:
-    judges = ValidatorPool()
-    yield judges
-    judges.close()
+def pool() -> Iterator[ValidatorPool]:
+    pool = ValidatorPool()
+    yield pool
+    pool.close()
 
 
-def judge(judges: ValidatorPool, text: str, schema: Any = SCHEMA, *, mend: bool = True) -> dict[str, Any]:
-    return judges.judge(text, None if schema is None else json.dumps(schema), mend=mend)
+def validate(pool: ValidatorPool, text: str, schema: Any = SCHEMA, *, repair: bool = True) -> dict[str, Any]:
+    return pool.validate(text, None if schema is None else json.dumps(schema), repair=repair)
 
 
-def test_what_is_right_is_left_alone(judges: ValidatorPool) -> None:
-    assert judge(judges, ' {"city": "Zürich"}\n') == {"verdict": "valid"}
+def test_a_valid_text_is_not_changed(pool: ValidatorPool) -> None:
+    assert validate(pool, ' {"city": "Zürich"}\n') == {"verdict": "valid"}
 
 
 @pytest.mark.parametrize(
@@ -51,15 +51,15 @@ def test_what_is_right_is_left_alone(judges: ValidatorPool) -> None:
         '{"city": "Zürich"} // done',
     ],
 )
-def test_what_is_nearly_json_is_mended(judges: ValidatorPool, text: str) -> None:
-    verdict = judge(judges, text)
-    assert (verdict["verdict"], json.loads(verdict["text"])) == ("mended", {"city": "Zürich"})
-    assert judge(judges, text, mend=False)["verdict"] == "wrong"
+def test_a_text_that_is_nearly_json_is_repaired(pool: ValidatorPool, text: str) -> None:
+    verdict = validate(pool, text)
+    assert (verdict["verdict"], json.loads(verdict["text"])) == ("repaired", {"city": "Zürich"})
+    assert validate(pool, text, repair=False)["verdict"] == "wrong"
 
 
 @pytest.mark.parametrize("text", ["", " ", "I am sorry.", "null and void", "{", "[[", '"', "nan", "\u0000"])
-def test_prose_is_not_mended(judges: ValidatorPool, text: str) -> None:
-    verdict = judge(judges, text, {})
+def test_prose_is_not_repaired(pool: ValidatorPool, text: str) -> None:
+    verdict = validate(pool, text, {})
     assert (verdict["verdict"], verdict["path"], verdict["rule"]) == ("wrong", "$", "syntax")
 
 
@@ -74,35 +74,35 @@ def test_prose_is_not_mended(judges: ValidatorPool, text: str) -> None:
         ("{'city': 7", "$.city", "type"),
     ],
 )
-def test_a_broken_rule_is_named_with_its_place(judges: ValidatorPool, text: str, path: str, rule: str) -> None:
-    verdict = judge(judges, text)
+def test_a_violated_rule_is_named_with_its_path(pool: ValidatorPool, text: str, path: str, rule: str) -> None:
+    verdict = validate(pool, text)
     assert (verdict["verdict"], verdict["path"], verdict["rule"]) == ("wrong", path, rule)
     assert "zebra" not in verdict["path"] + verdict["rule"]
-    assert len(verdict["told"]) > len(path)
+    assert len(verdict["error"]) > len(path)
 
 
-def test_a_name_of_the_model_s_own_is_not_in_the_path(judges: ValidatorPool) -> None:
-    verdict = judge(judges, '{"zebra": {"unicorn": 1}}', {"additionalProperties": {"additionalProperties": False}})
+def test_a_name_that_only_the_model_uses_is_not_in_the_path(pool: ValidatorPool) -> None:
+    verdict = validate(pool, '{"zebra": {"unicorn": 1}}', {"additionalProperties": {"additionalProperties": False}})
     assert (verdict["path"], verdict["rule"]) == ("$.*", "additionalProperties")
 
 
-def test_any_object_will_do_without_a_schema(judges: ValidatorPool) -> None:
-    assert judge(judges, '{"any": 1}', None) == {"verdict": "valid"}
-    assert judge(judges, "[1]", None)["rule"] == "type"
-    assert judge(judges, "{any: 1}", None)["verdict"] == "mended"
+def test_any_object_is_valid_without_a_schema(pool: ValidatorPool) -> None:
+    assert validate(pool, '{"any": 1}', None) == {"verdict": "valid"}
+    assert validate(pool, "[1]", None)["rule"] == "type"
+    assert validate(pool, "{any: 1}", None)["verdict"] == "repaired"
 
 
-def test_no_value_is_invented_to_please_a_schema(judges: ValidatorPool) -> None:
+def test_no_value_is_invented_to_match_a_schema(pool: ValidatorPool) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer", "default": 3}}, "required": ["n"]}
-    assert judge(judges, "{n: '3'}", schema)["path"] == "$.n"
-    assert judge(judges, "{m: 1}", schema)["rule"] == "required"
+    assert validate(pool, "{n: '3'}", schema)["path"] == "$.n"
+    assert validate(pool, "{m: 1}", schema)["rule"] == "required"
 
 
-def test_the_draft_is_the_one_that_is_named(judges: ValidatorPool) -> None:
-    tuple_of_old = {"items": [{"type": "integer"}], "additionalItems": False}
-    old = {"$schema": "http://json-schema.org/draft-07/schema#", **tuple_of_old}
-    assert judge(judges, "[1, 2]", old)["rule"] == "additionalItems"
-    assert judge(judges, "[1, 2]", {"prefixItems": [True], "items": False})["verdict"] == "wrong"
+def test_the_draft_is_the_one_that_the_schema_names(pool: ValidatorPool) -> None:
+    older_tuple = {"items": [{"type": "integer"}], "additionalItems": False}
+    old = {"$schema": "http://json-schema.org/draft-07/schema#", **older_tuple}
+    assert validate(pool, "[1, 2]", old)["rule"] == "additionalItems"
+    assert validate(pool, "[1, 2]", {"prefixItems": [True], "items": False})["verdict"] == "wrong"
 
 
 @pytest.mark.parametrize(
@@ -117,16 +117,16 @@ def test_the_draft_is_the_one_that_is_named(judges: ValidatorPool) -> None:
         ({"$ref": "http://[broken"}, "not in it"),
     ],
 )
-def test_a_schema_that_cannot_be_used_is_told_so(judges: ValidatorPool, schema: Any, why: str) -> None:
-    assert why in (judges.examine(json.dumps(schema)) or "")
+def test_an_unusable_schema_is_reported(pool: ValidatorPool, schema: Any, why: str) -> None:
+    assert why in (pool.examine(json.dumps(schema)) or "")
 
 
-def test_references_within_a_schema_are_followed(judges: ValidatorPool) -> None:
+def test_references_within_a_schema_are_followed(pool: ValidatorPool) -> None:
     tree = {"$defs": {"t": {"type": "array", "items": {"$ref": "#/$defs/t"}}}, "$ref": "#/$defs/t"}
-    assert judges.examine(json.dumps(tree)) is None
-    assert judge(judges, "[[[]], []]", tree) == {"verdict": "valid"}
-    assert judge(judges, "[[[1]], []]", tree)["path"] == "$[0][0][0]"
-    assert judges.examine(json.dumps({"const": {"$ref": "data"}, "properties": {"$ref": {"type": "string"}}})) is None
+    assert pool.examine(json.dumps(tree)) is None
+    assert validate(pool, "[[[]], []]", tree) == {"verdict": "valid"}
+    assert validate(pool, "[[[1]], []]", tree)["path"] == "$[0][0][0]"
+    assert pool.examine(json.dumps({"const": {"$ref": "data"}, "properties": {"$ref": {"type": "string"}}})) is None
 
 
 # ---- time and space
@@ -146,50 +146,50 @@ TOWER = {"$defs": {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n
     ],
     ids=["braces", "pairs", "expression", "tower", "unique"],
 )
-def test_what_takes_too_long_is_undecided_in_time_and_the_next_is_judged(text: str, schema: Any) -> None:
-    judges = ValidatorPool()
-    began = time.monotonic()
+def test_a_job_that_takes_too_long_is_undecided_and_the_next_job_works(text: str, schema: Any) -> None:
+    pool = ValidatorPool()
+    start = time.monotonic()
     with pytest.raises(Undecided):
-        judge(judges, text, schema)
-    assert time.monotonic() - began < SECONDS + 8
-    assert judge(judges, '{"city": "x"}') == {"verdict": "valid"}
-    judges.close()
+        validate(pool, text, schema)
+    assert time.monotonic() - start < SECONDS + 8
+    assert validate(pool, '{"city": "x"}') == {"verdict": "valid"}
+    pool.close()
 
 
 @pytest.mark.parametrize(("text", "schema"), [("1", {"$ref": "#"}), ("[" * 50_000, {}), ('{"a":' * 2_000, {})])
-def test_what_goes_too_deep_does_no_harm(judges: ValidatorPool, text: str, schema: Any) -> None:
+def test_deep_nesting_does_no_harm(pool: ValidatorPool, text: str, schema: Any) -> None:
     try:
-        assert judge(judges, text, schema)["verdict"] in ("wrong", "mended")
+        assert validate(pool, text, schema)["verdict"] in ("wrong", "repaired")
     except Undecided:
         pass
-    assert judge(judges, '{"city": "x"}') == {"verdict": "valid"}
+    assert validate(pool, '{"city": "x"}') == {"verdict": "valid"}
 
 
-def test_judges_work_side_by_side_and_one_stays() -> None:
-    judges = ValidatorPool(most=3)
-    with ThreadPoolExecutor(8) as pool:
-        verdicts = list(pool.map(lambda n: judge(judges, f'{{"city": "{n}"'), range(24)))
+def test_processes_work_in_parallel_and_one_stays() -> None:
+    pool = ValidatorPool(maximum=3)
+    with ThreadPoolExecutor(8) as threads:
+        verdicts = list(threads.map(lambda n: validate(pool, f'{{"city": "{n}"'), range(24)))
     assert [json.loads(verdict["text"])["city"] for verdict in verdicts] == [str(n) for n in range(24)]
-    assert len(judges._idle) == 1
-    judges.close()
+    assert len(pool._idle) == 1
+    pool.close()
 
 
-def test_a_judge_that_was_ended_is_replaced() -> None:
-    judges = ValidatorPool()
-    judge(judges, "{}")
-    process = judges._idle[0]._process
+def test_a_process_that_ended_is_replaced() -> None:
+    pool = ValidatorPool()
+    validate(pool, "{}")
+    process = pool._idle[0]._process
     process.kill()
-    wait_until(lambda: process.poll() is not None, 5, "the judge's end", 0.01)
-    assert judge(judges, '{"city": "x"}') == {"verdict": "valid"}
-    judges.close()
+    wait_until(lambda: process.poll() is not None, 5, "the end of the process", 0.01)
+    assert validate(pool, '{"city": "x"}') == {"verdict": "valid"}
+    pool.close()
 
 
-def test_a_judge_ends_with_its_server_s_end_of_the_socket() -> None:
-    judges = ValidatorPool()
-    judge(judges, "{}")
-    held = judges._idle[0]
-    held._sock.close()
-    assert held._process.wait(10) == 0
+def test_a_process_ends_when_the_server_closes_its_socket() -> None:
+    pool = ValidatorPool()
+    validate(pool, "{}")
+    process = pool._idle[0]
+    process._sock.close()
+    assert process._process.wait(10) == 0
 
 
 def nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -201,9 +201,9 @@ PLAIN = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_s
 
 @settings(max_examples=60, deadline=None)
 @given(value=st.recursive(PLAIN, nested, max_leaves=8), cut=st.integers(0, 30))
-def test_any_json_is_right_and_any_piece_of_it_is_judged(judges: ValidatorPool, value: Any, cut: int) -> None:
+def test_any_json_is_valid_and_any_piece_of_it_gets_a_verdict(pool: ValidatorPool, value: Any, cut: int) -> None:
     text = json.dumps(value, ensure_ascii=False)
-    assert judge(judges, text, {}) == {"verdict": "valid"}
-    verdict = judge(judges, text[:cut], {})
-    if verdict["verdict"] == "mended":
+    assert validate(pool, text, {}) == {"verdict": "valid"}
+    verdict = validate(pool, text[:cut], {})
+    if verdict["verdict"] == "repaired":
         assert json.loads(verdict["text"])

@@ -53,13 +53,13 @@ def read_usage(given: Any, characters: int, call: Call | None) -> Usage:
     the whole prompt.
     """
     counts = Counts(given)
-    cached = counts.optional("cache_read_input_tokens", most=decoding.MOST_TOKENS)
-    written = counts.optional("cache_creation_input_tokens", most=decoding.MOST_TOKENS)
-    written_1h = counts.optional("cache_creation", "ephemeral_1h_input_tokens", most=written)
+    cached = counts.optional("cache_read_input_tokens", maximum=decoding.MAX_TOKENS)
+    written = counts.optional("cache_creation_input_tokens", maximum=decoding.MAX_TOKENS)
+    written_1h = counts.optional("cache_creation", "ephemeral_1h_input_tokens", maximum=written)
     plain = counts.required("input_tokens", max(0, decoding.estimated_input(call) - cached - written))
     output = counts.required("output_tokens", decoding.estimated_output(characters))
-    thinking = counts.optional("output_tokens_details", "thinking_tokens", most=output)
-    searches = counts.optional("server_tool_use", "web_search_requests", most=decoding.MOST_SEARCHES)
+    thinking = counts.optional("output_tokens_details", "thinking_tokens", maximum=output)
+    searches = counts.optional("server_tool_use", "web_search_requests", maximum=decoding.MAX_SEARCHES)
     fields = given if isinstance(given, dict) else {}
     return Usage(
         plain + cached + written,
@@ -71,7 +71,7 @@ def read_usage(given: Any, characters: int, call: Call | None) -> Usage:
         counts.exact,
         web_searches=searches,
         # Each of the three has its own price: https://platform.claude.com/docs/en/about-claude/pricing
-        tier=decoding.tier(fields.get("service_tier"), fields.get("speed"), fields.get("inference_geo")),
+        tier=decoding.service_tier(fields.get("service_tier"), fields.get("speed"), fields.get("inference_geo")),
     )
 
 

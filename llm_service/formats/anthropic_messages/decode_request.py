@@ -113,8 +113,8 @@ def read_thinking(given: Any, effort: Effort | None) -> Reasoning | None:
             return Reasoning(effort, summary=summary)
         case "enabled":
             budget = given.get("budget_tokens")
-            if type(budget) is not int or budget < reasoning.LEAST_BUDGET:
-                validation.invalid("thinking.budget_tokens", f"must be an integer of at least {reasoning.LEAST_BUDGET}")
+            if type(budget) is not int or budget < reasoning.MIN_BUDGET:
+                validation.invalid("thinking.budget_tokens", f"must be an integer of at least {reasoning.MIN_BUDGET}")
             return Reasoning(effort, budget, summary)
         case "between_tools":
             validation.unsupported("thinking.type")

@@ -50,15 +50,15 @@ def read_usage(given: Any, characters: int, call: Call | None, service_tier: Any
     counts = Counts(given)
     prompt = counts.required("prompt_tokens", decoding.estimated_input(call))
     completion = counts.required("completion_tokens", decoding.estimated_output(characters))
-    cached = counts.optional("prompt_tokens_details", "cached_tokens", most=prompt)
-    written = counts.optional("prompt_tokens_details", "cache_write_tokens", most=prompt - cached)
-    input_audio = counts.optional("prompt_tokens_details", "audio_tokens", most=prompt)
-    input_image = counts.optional("prompt_tokens_details", "image_tokens", most=prompt - input_audio)
-    reasoning = counts.optional("completion_tokens_details", "reasoning_tokens", most=completion)
+    cached = counts.optional("prompt_tokens_details", "cached_tokens", maximum=prompt)
+    written = counts.optional("prompt_tokens_details", "cache_write_tokens", maximum=prompt - cached)
+    input_audio = counts.optional("prompt_tokens_details", "audio_tokens", maximum=prompt)
+    input_image = counts.optional("prompt_tokens_details", "image_tokens", maximum=prompt - input_audio)
+    reasoning = counts.optional("completion_tokens_details", "reasoning_tokens", maximum=completion)
     output = completion - reasoning
-    output_audio = counts.optional("completion_tokens_details", "audio_tokens", most=output)
+    output_audio = counts.optional("completion_tokens_details", "audio_tokens", maximum=output)
     output_image = counts.optional(
-        "completion_tokens_details", "image_tokens", most=completion - reasoning - output_audio
+        "completion_tokens_details", "image_tokens", maximum=completion - reasoning - output_audio
     )
     return Usage(
         prompt,
@@ -71,7 +71,7 @@ def read_usage(given: Any, characters: int, call: Call | None, service_tier: Any
         input_image_tokens=input_image,
         output_audio_tokens=output_audio,
         output_image_tokens=output_image,
-        tier=decoding.tier(service_tier),
+        tier=decoding.service_tier(service_tier),
     )
 
 

@@ -148,7 +148,7 @@ class StreamDecoder(ChunkStream):
         self._asked = choices_asked(call)
         self._scored = logprobs_asked(call)
         self._others: dict[int, _OtherChoice] = {}  # by index
-        self._calls: tool_calls.Calls | None = None
+        self._calls: tool_calls.ToolCallSequencer | None = None
         self._late: list[Event] = []  # text that came in the middle of a tool call, to be reported after it
         self._thinking = False
 
@@ -257,7 +257,7 @@ class StreamDecoder(ChunkStream):
             broken("a tool call is not of a function, or has no index")
         calls = self._calls
         if calls is None:
-            calls = self._calls = tool_calls.Calls()
+            calls = self._calls = tool_calls.ToolCallSequencer()
         if index not in calls.order:
             name = function.get("name")
             if type(name) is not str or not name:
@@ -284,7 +284,7 @@ class StreamDecoder(ChunkStream):
             yield ToolCallEnd(calls.order[closed])
             yield from self._follow(calls)
 
-    def _follow(self, calls: tool_calls.Calls) -> Iterator[Event]:
+    def _follow(self, calls: tool_calls.ToolCallSequencer) -> Iterator[Event]:
         following = calls.next()
         if following is not None:
             yield self._start(following)

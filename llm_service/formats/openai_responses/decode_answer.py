@@ -143,16 +143,16 @@ def usage_of(response: Mapping[str, Any], call: Call | None, characters: int) ->
     counts = Counts(response.get("usage"))
     prompt = counts.required("input_tokens", decoding.estimated_input(call))
     answer = counts.required("output_tokens", decoding.estimated_output(characters))
-    cached = counts.optional("input_tokens_details", "cached_tokens", most=prompt)
+    cached = counts.optional("input_tokens_details", "cached_tokens", maximum=prompt)
     return Usage(
         prompt,
         answer,
         cached,
-        counts.optional("input_tokens_details", "cache_write_tokens", most=prompt - cached),
-        reasoning_tokens=counts.optional("output_tokens_details", "reasoning_tokens", most=answer),
+        counts.optional("input_tokens_details", "cache_write_tokens", maximum=prompt - cached),
+        reasoning_tokens=counts.optional("output_tokens_details", "reasoning_tokens", maximum=answer),
         exact=counts.exact,
-        web_searches=min(sum(map(_is_search, objects(response.get("output")))), decoding.MOST_SEARCHES),
-        tier=decoding.tier(response.get("service_tier")),
+        web_searches=min(sum(map(_is_search, objects(response.get("output")))), decoding.MAX_SEARCHES),
+        tier=decoding.service_tier(response.get("service_tier")),
     )
 
 

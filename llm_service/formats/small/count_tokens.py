@@ -1,8 +1,8 @@
 """Anthropic's token counting: ``POST /v1/messages/count_tokens``, both ends.
 
-A message request without ``max_tokens`` in, one number out; nothing is generated and
-nobody is billed, so the answer's usage is empty and the number is in its body.
-Towards another vendor it is counted by that vendor's own counter (``input_tokens``).
+The request is a message request without ``max_tokens``, and the answer is one number. The vendor generates nothing and
+bills nobody, so the answer's usage is empty and the number is in its body. For a model of another vendor, that vendor's
+own counter (``input_tokens``) counts.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from llm_service.core.events import Answer
 from llm_service.core.target import Target
 from llm_service.core.usage import Usage
 from llm_service.formats import anthropic_messages as messages
-from llm_service.formats import decoding as upstream
+from llm_service.formats import decoding, validation
 from llm_service.formats import schema_fields as fields
-from llm_service.formats import validation
 from llm_service.formats.anthropic_messages import BOUNDS as BOUNDS
 from llm_service.formats.anthropic_messages import KEEP_ALIVE as KEEP_ALIVE
 from llm_service.formats.anthropic_messages import Passthrough as Passthrough
@@ -38,11 +37,11 @@ from llm_service.formats.defaults import with_turn as with_turn
 
 NAME = "count_tokens"
 PATHS = ("/v1/messages/count_tokens",)
-# What the route takes: anthropic SDK 2.11, MessageCountTokensParams.
+# The fields of the route: anthropic SDK 2.11, MessageCountTokensParams.
 FIELDS: Final = frozenset(
     {"messages", "model", "system", "tools", "tool_choice", "thinking", "output_config", "cache_control", "speed"}
 )
-# A message request needs a limit; it does not count, and this one leaves room for any budget of thinking.
+# A message request needs a limit. It does not count, and this one leaves room for any budget of thinking.
 _MAX_TOKENS: Final = 1_000_000
 _NO_HEADERS: Mapping[str, str] = {}
 
@@ -50,7 +49,7 @@ _NO_HEADERS: Mapping[str, str] = {}
 class RequestSchema(messages.RequestSchema):
     """``POST /v1/messages/count_tokens``. Fields not listed here pass to Anthropic as they are."""
 
-    max_tokens = fields.Integer("Not needed: nothing is generated.", 0, fields.MAX_TOKENS)
+    max_tokens = fields.Integer("Not needed, because nothing is generated.", 0, fields.MAX_TOKENS)
 
 
 _SCHEMA = RequestSchema()
@@ -62,7 +61,7 @@ def check(body: Any) -> dict[str, Any]:
 
 
 def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADERS) -> Conversation:
-    """A checked body as a conversation. Raises UnsupportedParameter naming what cannot cross."""
+    """A checked body as a conversation. Raises UnsupportedParameter naming a field that cannot be translated."""
     return messages.read_request({**body, "max_tokens": _MAX_TOKENS}, headers)
 
 
@@ -72,7 +71,7 @@ def write_answer(call: Call, answer: Answer) -> dict[str, Any]:
 
 
 def write_request(call: Call, conversation: Conversation, target: Target) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The conversation as a request to ``target``; what does not count is not sent. Raises UnsupportedParameter."""
+    """A request to ``target`` with only the fields that count, and the dropped names. Raises UnsupportedParameter."""
     body, dropped = messages.write_request(call, conversation, target)
     return {name: value for name, value in body.items() if name in FIELDS}, dropped
 
@@ -83,13 +82,13 @@ def forward(call: Call, target: Target) -> dict[str, Any]:
 
 
 def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
-    """The answer as it is. Raises UpstreamBroken when it has no count."""
+    """The answer as it is. Raises UpstreamBroken if it has no count."""
     return replace(read_answer(body), body=body)
 
 
 def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
-    """The count alone. Raises UpstreamBroken when there is none."""
+    """The count alone. Raises UpstreamBroken if there is none."""
     tokens = body.get("input_tokens")
-    if type(tokens) is not int or not 0 <= tokens <= upstream.MOST_TOKENS:
+    if type(tokens) is not int or not 0 <= tokens <= decoding.MAX_TOKENS:
         broken("it has no count of tokens")
     return Answer(usage=Usage(), body={"input_tokens": tokens})

@@ -1,8 +1,7 @@
-"""OpenAI Embeddings: ``POST /v1/embeddings``, both ends. It does not stream and does not cross.
+"""OpenAI Embeddings: ``POST /v1/embeddings``, both ends. It does not stream and is not translated.
 
-Field by field this follows the openai SDK 3.52, which asks for base64 (little-endian
-float32) when its caller asks for nothing. Whatever the vendor answers reaches the
-client as it is; ``split`` takes apart an answer to several clients' inputs.
+The fields are those of the openai SDK 3.52. The SDK asks for base64 (little-endian float32) if its caller asks for no
+encoding. The vendor's answer reaches the client as it is. ``split`` divides an answer to the inputs of several clients.
 """
 
 from __future__ import annotations
@@ -19,9 +18,8 @@ from llm_service.core.events import Answer
 from llm_service.core.identifiers import model_name
 from llm_service.core.target import Target
 from llm_service.core.usage import Usage
-from llm_service.formats import decoding as upstream
+from llm_service.formats import decoding, validation
 from llm_service.formats import schema_fields as fields
-from llm_service.formats import validation
 from llm_service.formats.bounds import Bounds
 from llm_service.formats.decoding import Counts, broken
 from llm_service.formats.defaults import ERROR_TYPE as ERROR_TYPE
@@ -29,7 +27,7 @@ from llm_service.formats.defaults import json_format as json_format
 from llm_service.formats.defaults import response_headers as response_headers
 from llm_service.formats.defaults import with_turn as with_turn
 
-# Errors are OpenAI's on all its routes. A call of this kind never streams: its frames could only be an error.
+# Errors are the same on all of OpenAI's routes. A call of this kind never streams, so the encoder only writes errors.
 from llm_service.formats.openai_chat import KEEP_ALIVE as KEEP_ALIVE
 from llm_service.formats.openai_chat import StreamEncoder as StreamEncoder
 from llm_service.formats.openai_chat import error as error
@@ -41,8 +39,8 @@ from llm_service.formats.openai_chat import write_answer as write_answer
 NAME = "embeddings"
 PATHS = ("/v1/embeddings",)
 # The vendor's limits of one request.
-MOST_INPUTS: Final = 2048
-MOST_TOKENS: Final = 300_000
+MAX_INPUTS: Final = 2048
+MAX_TOKENS: Final = 300_000
 _LARGEST_TOKEN: Final = 2**31 - 1
 _NO_HEADERS: Mapping[str, str] = {}
 
@@ -50,18 +48,18 @@ _NO_HEADERS: Mapping[str, str] = {}
 class Input(fields._Strict, base.Raw):
     """A string, a list of strings, a list of tokens (integers), or a list of those."""
 
-    rule = f"a non-empty string, 1 to {MOST_INPUTS} of them, a list of tokens, or 1 to {MOST_INPUTS} of those"
+    rule = f"a non-empty string, 1 to {MAX_INPUTS} of them, a list of tokens, or 1 to {MAX_INPUTS} of those"
 
     def __init__(self, help: str, **options: Any) -> None:
         word, token = {"type": "string", "minLength": 1}, {"type": "integer", "minimum": 0}
         tokens = {"type": "array", "items": token, "minItems": 1}
-        several = [{"type": "array", "items": item, "minItems": 1, "maxItems": MOST_INPUTS} for item in (word, tokens)]
+        several = [{"type": "array", "items": item, "minItems": 1, "maxItems": MAX_INPUTS} for item in (word, tokens)]
         super().__init__(help, metadata={"oneOf": [word, tokens, *several]}, **options)
 
     def accepts(self, value: Any) -> bool:
         if _is_text(value) or _is_tokens(value):
             return True
-        if not isinstance(value, list) or not 1 <= len(value) <= MOST_INPUTS:
+        if not isinstance(value, list) or not 1 <= len(value) <= MAX_INPUTS:
             return False
         return all(map(_is_text, value)) or all(map(_is_tokens, value))
 
@@ -112,7 +110,7 @@ def prompt(body: Mapping[str, Any]) -> list[Any]:
 
 
 def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADERS) -> Conversation:
-    """Raises UnsupportedParameter: this is no conversation, and no other vendor has a counterpart."""
+    """Raises UnsupportedParameter, because this is not a conversation and no other vendor has a counterpart."""
     raise UnsupportedParameter("model cannot make embeddings: its provider has no such route.", param="model")
 
 
@@ -123,7 +121,7 @@ def inputs(body: Mapping[str, Any]) -> list[Any]:
 
 
 def weight(given: str | list[int]) -> int:
-    """At least as many as the input has tokens: each is one byte or more."""
+    """An upper bound of the tokens of an input: a token is at least one byte."""
     return len(given.encode("utf-8", "surrogatepass")) if isinstance(given, str) else len(given)
 
 
@@ -133,16 +131,16 @@ def forward(call: Call, target: Target) -> dict[str, Any]:
 
 
 def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
-    """An answer that the client gets as it is. Raises UpstreamBroken when it has not one vector for each input."""
-    if body.get("error"):  # some servers say 200 and mean 500
-        raise upstream.in_band(NAME, read_error(body), ())
+    """An answer that the client gets as it is. Raises UpstreamBroken if it does not have one vector for each input."""
+    if body.get("error"):  # some servers send an error with the status 200
+        raise decoding.in_band(NAME, read_error(body), ())
     data = body.get("data")
     if not isinstance(data, list) or not data or not all(isinstance(x, dict) and x.get("embedding") for x in data):
         broken("it has no embeddings")
     if call is not None and len(data) != len(inputs(call.body)):
-        broken("it has not one embedding for each input")
+        broken("it does not have one embedding for each input")
     counts = Counts(body.get("usage"))
-    tokens = counts.required("prompt_tokens", upstream.estimated_input(call))
+    tokens = counts.required("prompt_tokens", decoding.estimated_input(call))
     return Answer(
         usage=Usage(input_tokens=tokens, exact=counts.exact),
         model=model_name(body.get("model")),
@@ -151,10 +149,10 @@ def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
 
 
 def split(answer: Answer, parts: Sequence[Sequence[Any]]) -> list[Answer]:
-    """The answer to all ``parts``' inputs, one after another, as one answer for each part.
+    """Divide the answer to the inputs of all ``parts``, in their order, into one answer for each part.
 
-    The vendor counts tokens for the whole only: each part gets its share by ``weight``,
-    not exact, and the shares add up to the whole. Raises UpstreamBroken.
+    The vendor counts tokens only for the whole. Each part gets a share by ``weight``, which is not exact. The shares
+    add up to the whole. Raises UpstreamBroken.
     """
     assert answer.body is not None
     data = sorted(answer.body["data"], key=_index)
@@ -184,10 +182,10 @@ def _index(item: Mapping[str, Any]) -> int:
 
 
 def apportion(total: int, weights: Sequence[int]) -> list[int]:
-    """``total`` shared by ``weights`` (one positive at least) in whole numbers that add up to it."""
+    """Whole numbers in proportion to ``weights`` (at least one is positive) that add up to ``total``."""
     whole = sum(weights)
     shares = [total * weight // whole for weight in weights]
-    most_lost = sorted(range(len(weights)), key=lambda place: (-(total * weights[place] % whole), place))
-    for place in most_lost[: total - sum(shares)]:
-        shares[place] += 1
+    by_remainder = sorted(range(len(weights)), key=lambda index: (-(total * weights[index] % whole), index))
+    for index in by_remainder[: total - sum(shares)]:
+        shares[index] += 1
     return shares

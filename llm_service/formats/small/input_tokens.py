@@ -1,6 +1,6 @@
 """OpenAI's token counting: ``POST /v1/responses/input_tokens``, both ends.
 
-A Responses request in, one number out; see ``count_tokens``, its counterpart.
+The request is a Responses request, and the answer is one number. ``count_tokens`` is its counterpart.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from llm_service.formats.small.count_tokens import read_verbatim as read_verbati
 
 NAME = "input_tokens"
 PATHS = ("/v1/responses/input_tokens",)
-# What the route takes: openai SDK 3.52, InputTokenCountParams.
+# The fields of the route: openai SDK 3.52, InputTokenCountParams.
 FIELDS: Final = frozenset(
     {
         "conversation",
@@ -62,16 +62,16 @@ def write_answer(call: Call, answer: Answer) -> dict[str, Any]:
 
 
 def forward(call: Call, target: Target) -> dict[str, Any]:
-    """The client's own body for ``target``, by the rules of a response's (storage, other vendors' reasoning)."""
+    """The client's own body for ``target``. The rules of Responses for storage and other vendors' reasoning apply."""
     body = responses.forward(call, target)
     if "store" not in call.body:
-        del body["store"]  # which this route does not know
+        del body["store"]  # this route does not know the field
     return body
 
 
 def write_request(call: Call, conversation: Conversation, target: Target) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The conversation as a request to ``target``; what does not count is not sent. Raises UnsupportedParameter."""
+    """A request to ``target`` with only the fields that count, and the dropped names. Raises UnsupportedParameter."""
     if call.format == count_tokens.NAME:
-        call = replace(call, format=messages.NAME)  # whose fields have the same names
+        call = replace(call, format=messages.NAME)  # its fields have the same names
     body, dropped = responses.write_request(call, conversation, target)
     return {name: value for name, value in body.items() if name in FIELDS}, dropped

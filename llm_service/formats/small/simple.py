@@ -1,9 +1,8 @@
-"""Our own small format: ``POST /v1/complete`` and ``/v1/stream``. A client's format only.
+"""This service's own small format: ``POST /v1/complete`` and ``/v1/stream``. Only clients speak it.
 
-A request has either ``prompt`` or ``messages``. A plain reply is one flat object,
-a stream is ``data:`` lines: ``{"delta"}`` ..., ``{"done": true, ...}``, ``[DONE]``.
-Errors are RFC 9457 problem details. A field that is not listed is refused: this
-format is ours, so an unknown field is a mistake that nobody else will tell.
+A request has either ``prompt`` or ``messages``. A plain reply is one flat object. A stream is ``data:`` lines:
+``{"delta"}`` ..., ``{"done": true, ...}``, ``[DONE]``. Errors are RFC 9457 problem details. A field that is not listed
+is rejected, because no vendor would report the mistake.
 """
 
 from __future__ import annotations
@@ -38,20 +37,20 @@ _NO_HEADERS: Mapping[str, str] = {}
 class RequestSchema(fields.OursSchema):
     """``POST /v1/complete`` and ``POST /v1/stream``."""
 
-    prompt = fields.Word("What to answer; instead of messages.", filled=True)
+    prompt = fields.Word("The prompt; instead of messages.", filled=True)
     messages = fields.Messages(
-        "The conversation so far, the user's message last; instead of prompt.",
+        "The conversation so far, with the user's message last; instead of prompt.",
         ("system", "user", "assistant"),
         last="user",
         parts=False,
     )
-    model = fields.Word("A model of this service, or an alias; the service's default when left out.", 256, filled=True)
-    system = fields.Word("System prompt.")
-    max_tokens = fields.Integer("Most tokens to generate.", 1, fields.MAX_TOKENS)
+    model = fields.Word("A model of this service, or an alias; if missing, the default one.", 256, filled=True)
+    system = fields.Word("The system prompt.")
+    max_tokens = fields.Integer("The most tokens to generate.", 1, fields.MAX_TOKENS)
     temperature = fields.Number("Sampling temperature.", 0, 2)
     top_p = fields.Number("Nucleus sampling.", 0, 1)
-    stop = fields.StopSequences("Where to stop.", 16)
-    stream = fields.Flag("Answer as server-sent events.")
+    stop = fields.StopSequences("Strings at which the model stops.", 16)
+    stream = fields.Flag("Send the answer as server-sent events.")
 
 
 _SCHEMA = RequestSchema()
@@ -62,9 +61,9 @@ def check(body: Any) -> dict[str, Any]:
     """``body`` if it is a well-formed request, else InvalidRequest naming the field. ``model`` may be missing."""
     checked = validation.check(_SCHEMA, body)
     if checked.get("prompt") is None and checked.get("messages") is None:
-        raise errors.InvalidRequest("prompt is required, or messages in its place.", param="prompt")
+        raise errors.InvalidRequest("prompt or messages is required.", param="prompt")
     if checked.get("prompt") is not None and checked.get("messages") is not None:
-        raise errors.InvalidRequest("prompt must not be given together with messages.", param="prompt")
+        raise errors.InvalidRequest("prompt must not be sent together with messages.", param="prompt")
     return checked
 
 
@@ -123,8 +122,8 @@ def status(failure: errors.ServiceError) -> int:
 
 
 def error(failure: errors.ServiceError, request_id: str) -> dict[str, Any]:
-    """The error as problem details (RFC 9457); ``type`` is a stable name, not a page."""
-    told = {
+    """The error as problem details (RFC 9457); ``type`` is a stable name and not the address of a page."""
+    problem = {
         "type": f"urn:llm-service:error:{failure.code}",
         "title": failure.code.replace("_", " ").capitalize(),
         "status": failure.status,
@@ -132,11 +131,11 @@ def error(failure: errors.ServiceError, request_id: str) -> dict[str, Any]:
         "code": failure.code,
         "request_id": request_id,
     }
-    return told if failure.param is None else {**told, "param": failure.param}
+    return problem if failure.param is None else {**problem, "param": failure.param}
 
 
 def error_headers(failure: errors.ServiceError, now: datetime) -> dict[str, str]:
-    """None: no vendor's headers belong to our own format."""
+    """None, because this format has no vendor."""
     return {}
 
 
@@ -150,7 +149,7 @@ class StreamEncoder:
         self._call = call
 
     def feed(self, event: Event) -> bytes:
-        """The bytes for ``event``; none for those the client does not see."""
+        """The bytes for ``event``; none for an event that the client does not see."""
         match event:
             case Delta(text) | RefusalDelta(text):
                 return sse.json_frame({"delta": text})
@@ -159,6 +158,5 @@ class StreamEncoder:
         return b""
 
     def error(self, failure: errors.ServiceError, request_id: str = "") -> bytes:
-        """The failure as the stream's last event: no ``[DONE]`` follows."""
-        told = {"type": failure.code, "message": failure.message}
-        return sse.json_frame({"error": told})
+        """The failure as the stream's last event, without ``[DONE]`` after it."""
+        return sse.json_frame({"error": {"type": failure.code, "message": failure.message}})

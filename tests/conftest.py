@@ -77,6 +77,14 @@ def postgres() -> Iterator[Postgres]:
         server.remove()
 
 
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """A database without tables, for one test."""
+    url = postgres.fresh_url()
+    yield url
+    postgres.give_back(url)
+
+
 def settings_for(upstream: Upstream, valkey: Valkey, **more: str) -> dict[str, str]:
     """The environment of a service that stands before the scripted vendor."""
     return {

@@ -78,6 +78,14 @@ def postgres() -> Iterator[Postgres]:
         server.remove()
 
 
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """A database without tables, for one test."""
+    url = postgres.fresh_url()
+    yield url
+    postgres.give_back(url)
+
+
 def settings_for(upstream: Upstream, valkey: Valkey, **more: str) -> dict[str, str]:
     """The environment variables of a service that uses the scripted vendor."""
     return {

@@ -137,7 +137,7 @@ class World:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def world(request: pytest.FixtureRequest, tmp_path: Path, receiver: Receiver) -> Iterator[World]:
-    url = request.getfixturevalue("postgres").fresh_url() if request.param == "postgresql" else None
+    url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else None
     settings = Settings(instance=tmp_path / "instance", secret_text="a key of sixteen bytes or more", database_url=url)
     app = Flask("test")
     store.configure(app, settings)

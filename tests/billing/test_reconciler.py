@@ -163,7 +163,7 @@ def rig_on(folder: Path, valkey: Valkey, database_url: str | None) -> Iterator[R
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def rig(request: pytest.FixtureRequest, tmp_path: Path, valkey: Valkey) -> Iterator[Rig]:
-    url = request.getfixturevalue("postgres").fresh_url() if request.param == "postgresql" else None
+    url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else None
     with rig_on(tmp_path, valkey, url) as made:
         yield made
 

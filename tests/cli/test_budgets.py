@@ -40,7 +40,7 @@ def application(instance: Path, **settings: Any) -> Iterator[Flask]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Flask]:
-    url = None if request.param == "sqlite" else request.getfixturevalue("postgres").fresh_url()
+    url = None if request.param == "sqlite" else request.getfixturevalue("postgres_url")
     with application(tmp_path, database_url=url) as made:
         yield made
 

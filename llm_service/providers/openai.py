@@ -58,7 +58,7 @@ class OpenAI:
         return exchange.events(lane, call, target, cancel, conversation)
 
     def _count(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
-        if not self._row.responses:
+        if not (self._row.responses and self._row.counts_tokens):
             raise UnsupportedParameter(
                 "The tokens of this model cannot be counted, because its provider has no route that counts tokens.",
                 param="model",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,7 +15,6 @@ from llm_service.core.errors import ClientClosed, UpstreamRejected
 from llm_service.core.events import Answer, Attempt, Finished
 from llm_service.core.target import Provider, Target, Timeouts
 from llm_service.providers import openai
-from llm_service.providers.http import sdk_head
 from tests.upstream import OPENAI_KEY, Step, Upstream
 from tests.upstream.embeddings import count, inputs_of, vector
 
@@ -44,13 +42,9 @@ class Callers:
 
 
 @pytest.fixture
-def callers(upstream: Upstream) -> Iterator[Callers]:
-    sdk_head._direct.cache_clear()
+def callers(upstream: Upstream, own_connections: None) -> Iterator[Callers]:
     with ThreadPoolExecutor(8) as pool:
         yield Callers(upstream, pool)
-    if sdk_head._direct.cache_info().currsize:
-        sdk_head._direct(os.getpid()).close()
-    sdk_head._direct.cache_clear()
 
 
 def vectors_of(answer: Answer) -> list[Any]:

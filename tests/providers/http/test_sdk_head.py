@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-
 import anthropic
 import openai
 import pytest
@@ -21,20 +18,11 @@ from llm_service.providers.http.transport import Scope
 from tests.support.rawserver import RawServer, close, raw_server
 
 OK = b"HTTP/1.1 200 OK\r\nrequest-id: r1\r\ncontent-length: 2\r\n\r\n{}"
+pytestmark = pytest.mark.usefixtures("own_connections")
+
 JSON = {"Content-Type": "application/json"}
 CALL = Call("id", "r", "/v1/chat/completions", "chat", "m", False, {}, Caller("key"))
 TARGET = Target(Provider("x", "openai"), "m", Timeouts())
-
-
-@pytest.fixture(autouse=True)
-def own_connections() -> Iterator[None]:
-    sdk_head._direct.cache_clear()
-    sdk_head._proxied.cache_clear()
-    yield
-    for transport in (sdk_head._direct, sdk_head._proxied):
-        if transport.cache_info().currsize:
-            transport(os.getpid()).close()
-        transport.cache_clear()
 
 
 def make_wire(kind: str, port: int) -> Wire:

@@ -112,9 +112,11 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 def _upstreams(catalog: Catalog, settings: Settings) -> dict[str, providers.Upstream]:
     """The upstream of each configured provider, by the provider's name."""
-    gather = settings.embeddings_gather_ms / 1000
+    batch_window = settings.embeddings_gather_ms / 1000
     return {
-        name: providers.connect(row, tick=settings.keep_alive, echo_delay=settings.echo_delay, gather=gather)
+        name: providers.connect(
+            row, tick=settings.keep_alive, echo_delay=settings.echo_delay, batch_window=batch_window
+        )
         for name, row in catalog.providers.items()
         if row.configured
     }

@@ -9,8 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from flask import current_app
@@ -48,16 +46,8 @@ class Service:
         self.reconciler.start()
         self.alerts.noticed([])  # delivers messages that another process left
 
-    @contextmanager
-    def live(self, cancel: Cancel) -> Iterator[None]:
-        """Inside, a call is live: a drain that runs out of time ends it."""
-        self.enter(cancel)
-        try:
-            yield
-        finally:
-            self.leave(cancel)
-
     def enter(self, cancel: Cancel) -> None:
+        """A call is live until ``leave``: a drain that runs out of time ends it."""
         with self._lock:
             self._live.add(cancel)
 

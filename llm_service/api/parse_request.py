@@ -11,8 +11,9 @@ from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from llm_service.api import authentication as auth
 from llm_service.core.call import Call, JsonAnswers, Kind
-from llm_service.core.errors import ClientClosed, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
+from llm_service.core.errors import ClientClosed, InvalidRequest, PayloadTooLarge, Rejected, UnsupportedMediaType
 from llm_service.core.headers import TRAVELLING
+from llm_service.core.target import Target
 from llm_service.formats import json_body, registry
 from llm_service.json_answers.checking import HEADER
 from llm_service.service import current
@@ -23,6 +24,7 @@ def read_call(*, stream: bool | None = None, kind: Kind = "generate") -> Call:
 
     Raises:
         InvalidRequest: naming the field; PayloadTooLarge; UnsupportedMediaType; ClientClosed.
+        ModelNotFound, Forbidden: of the catalogue.
     """
     info = g.request_info
     format = registry.format_of(info)
@@ -34,23 +36,33 @@ def read_call(*, stream: bool | None = None, kind: Kind = "generate") -> Call:
     model = body.get("model") or current().catalog.default_model
     streams = kind == "generate" and (bool(body.get("stream")) if stream is None else stream)
     info.model, info.stream = model, streams
-    return Call(
-        id=info.id,
-        request_id=info.request_id,
-        route=info.route,
-        format=info.format,
-        model=model,
-        stream=streams,
-        body=body,
-        caller=auth.caller(),
-        created=int(time.time()),
-        arrived=info.started,
-        body_bytes=len(raw),
-        headers=_travelling(request.headers),
-        client_ip=info.client_ip,
-        kind=kind,
-        json_answers=_json_answers(),
-    )
+    caller, json_answers = auth.caller(), _json_answers()
+
+    def call(targets: tuple[Target, ...] = ()) -> Call:
+        return Call(
+            id=info.id,
+            request_id=info.request_id,
+            route=info.route,
+            format=info.format,
+            model=model,
+            stream=streams,
+            body=body,
+            caller=caller,
+            created=int(time.time()),
+            arrived=info.started,
+            body_bytes=len(raw),
+            headers=_travelling(request.headers),
+            client_ip=info.client_ip,
+            kind=kind,
+            json_answers=json_answers,
+            targets=targets,
+        )
+
+    try:
+        return call(current().catalog.resolve(model, caller))
+    except Rejected:
+        info.call = call()  # for its row, which has the hash of the prompt
+        raise
 
 
 def _json_answers() -> JsonAnswers:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import orjson
 from flask import Response, g, request
@@ -63,10 +62,8 @@ STREAM_HEADERS = {
 
 def respond(call: Call) -> Response:
     """Answer ``call``. Raises ``ServiceError`` before anything is sent."""
-    service = current()
-    g.request_info.call = call  # if the call is rejected, its row has the hash of its prompt
-    call = replace(call, targets=service.catalog.resolve(call.model, call.caller))
     limits.count_model(call)
+    service = current()
     cancel = Cancel()
     exchange = _Exchange(service, cancel, Watch(request, cancel, service.settings.send_timeout))
     g.request_info.journaled = True  # from here on the call's recorder writes its row

@@ -196,7 +196,7 @@ class Admission:
         self._ledger().written([row["id"] for row in rows if row["id"] not in settled])
 
     def settle_unwritten(self, seconds: float) -> None:
-        """Settle calls whose rows the writer has not reported for ``seconds``: it did not accept these rows."""
+        """Settle calls that have waited ``seconds`` for their rows: the writer did not accept these rows."""
         before = time.monotonic() - seconds
         unwritten = [settlement for at, settlement in list(self._unsettled.values()) if at < before]
         for settlement in unwritten:
@@ -271,7 +271,7 @@ def _worst_cost(estimated: UpperBound) -> int:
 
 
 def _twice(estimated: UpperBound) -> UpperBound:
-    """The bound of a call whose model may be asked once more. It then reads its first answer, and reading a token
+    """The bound of a call that may ask its model once more. It then reads its first answer, and reading a token
     costs no more than writing it."""
     cost = estimated.cost_nanousd
     return replace(

@@ -5,7 +5,7 @@ Each round does what calls and workers have left undone:
 * calls that could not be settled while Redis was unavailable are recovered, once their rows are durable;
 * the leases of running calls are renewed;
 * calls of dead workers get a row (outcome ``aborted``) and are settled;
-* rows whose worker died between the settlement and the commit are written;
+* rows are written if their worker died between the settlement and the commit;
 * counters that Redis lost are rebuilt from the log.
 
 Each process also rebuilds the counters once when it starts. From then on they include what was changed without Redis,
@@ -66,7 +66,7 @@ class Metrics(Protocol):
 class Reconciler:
     """One per application. ``context`` returns an application context, for the database.
 
-    ``fixed`` are the callers whose keys are in no table.
+    ``fixed`` are the callers with keys that are in no table.
     """
 
     def __init__(
@@ -270,7 +270,7 @@ class _Rounds(Loop):
 
 
 def _lost_call(reaped: Reaped, catalog: Catalog) -> tuple[Record, tuple[str, ...]]:
-    """The record of a call whose worker died, and the counter keys of budgets that it does not count against.
+    """The record of a call of a dead worker, and the counter keys of budgets that it does not count against.
 
     Its input is estimated, its output is what was last renewed, and its cost is that of both.
     """

@@ -1,9 +1,9 @@
-"""One signed POST to the operator's webhook, as standardwebhooks.com has it.
+"""One signed POST to the operator's webhook, as standardwebhooks.com specifies it.
 
-Three headers: ``webhook-id``, the same for every attempt, ``webhook-timestamp`` in
-Unix seconds, and ``webhook-signature``: ``v1,`` and the base64 of HMAC-SHA-256 over
-``{id}.{timestamp}.{body}``. A 2xx takes the message; anything else, a redirect too,
-is a failure. What the receiver answers is neither kept nor logged.
+It has three headers: ``webhook-id``, which is the same for every attempt, ``webhook-timestamp`` in Unix seconds, and
+``webhook-signature``: ``v1,`` and the base64 of HMAC-SHA-256 over ``{id}.{timestamp}.{body}``. A 2xx means that the
+message was delivered. Anything else, including a redirect, is a failure. The receiver's answer is neither kept nor
+logged.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from llm_service.core.version import __version__
 from llm_service.store.alerts import Alert
 
 TIMEOUTS = Timeouts(connect=5.0, first_byte=10.0, idle=10.0, total=10.0)
-# What the address may hold as it is, in a path and a query: all but spaces, quotes and the like.
+# Characters that may stand in a path and a query as they are. Spaces, double quotes and the like are encoded.
 _SAFE = "/%:@!$&'()*+,;=~-._?"
 
 
 class Webhook:
-    """Where messages go and what signs them; neither is in ``repr``. Safe between greenlets and threads."""
+    """The address and the key of the webhook; neither is in ``repr``. Safe between greenlets and threads."""
 
     def __init__(self, url: str, key: bytes, timeouts: Timeouts = TIMEOUTS) -> None:
-        """``url``: checked by the settings."""
+        """``url`` was checked by the settings."""
         parts = urlsplit(url)
         host = parts.hostname or ""
         self._origin = parts.scheme, host, parts.port or (443 if parts.scheme == "https" else 80)
@@ -46,11 +46,11 @@ class Webhook:
         self._timeouts = timeouts
 
     def send(self, alert: Alert, now: datetime, cancel: Cancel) -> str | None:
-        """Deliver one message; None when it was taken, else why not: a status, or a word such as ``connect_timeout``.
+        """Deliver one message. Return None, or why it failed: a status, or a word such as ``connect_timeout``.
 
-        Takes 10 seconds at most (and the time to look up the name); ``cancel`` ends it sooner.
+        This takes at most 10 seconds and the time to look up the host's name. ``cancel`` ends it sooner.
         """
-        # Here: commands build the application too, and need no HTTP client.
+        # Imported here because commands also build the application and need no HTTP client.
         from llm_service.providers.http.transport import Head, Scope, Transport
 
         body = orjson.dumps(payload(alert))
@@ -59,7 +59,7 @@ class Webhook:
         try:
             reply = Transport().ask(head, body, Scope(self._timeouts, cancel, tick=self._timeouts.total))
             try:
-                reply.drain()  # a receiver that is cut off while it answers may take that for a failure
+                reply.drain()  # if it were cut off, the receiver might report a failure
                 status = reply.status
             finally:
                 reply.discard()
@@ -83,7 +83,7 @@ def headers(key: bytes, message_id: str, now: datetime, body: bytes) -> dict[str
 
 
 def payload(alert: Alert) -> dict[str, Any]:
-    """The message: the same for every attempt."""
+    """The message. It is the same for every attempt."""
     return {
         "type": "budget.threshold_reached",
         "id": alert.id,

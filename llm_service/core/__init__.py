@@ -1,1 +1,1 @@
-"""Values that every other part shares. They import nothing of this service but each other, and do no I/O."""
+"""Values that all other parts share. These modules import only each other from this service, and do no I/O."""

@@ -23,7 +23,7 @@ class Loop:
     """One process's rounds. Subclasses implement ``round``, which waits by itself, with ``wait`` or on ``stopping``.
 
     Attributes:
-        pid: of the process whose loop this is.
+        pid: the process that the loop belongs to.
         dead: whether it has ended, or was killed.
         stopping: set when the loop must end after the work that is left (``has_work``).
         abandoned: set when the time to stop is over; work that is left stays undone.
@@ -106,7 +106,7 @@ AnyLoop = TypeVar("AnyLoop", bound=Loop)
 class Background(Generic[AnyLoop]):
     """The loop of the current process. Safe between greenlets and threads.
 
-    ``make`` gets the loop of this process that died, whose work the new one takes over, or None.
+    ``make`` gets the loop that died in this process, so that the new one can take over its work, or None.
 
     Attributes:
         closing: set by ``stop``. No loop starts any more.

@@ -73,8 +73,8 @@ class Call:
 class RequestInfo:
     """What is known of a request before it is a call; the edge fills it in as it reads.
 
-    ``started`` is in monotonic seconds. ``caller`` is None without a valid key. ``call`` is the request once it was
-    read. ``journaled`` is the edge's note that the request has its record.
+    ``started`` is in monotonic seconds. ``caller`` is None without a valid key. ``call``, without targets, is set if
+    the catalogue rejected it. ``journaled`` is the edge's note that the request has its record.
     """
 
     id: str

@@ -1,9 +1,8 @@
-"""Ending a call from outside: the caller left, or the worker is draining.
+"""Ends a call from outside: the client disconnected, or the worker is draining.
 
-A greenlet that waits inside a connection pool must never be killed. Instead the
-call carries a ``Cancel``: setting it shuts down the upstream socket the call
-waits on (the wait then ends by itself, as if the peer had closed) and wakes its
-sleeps; whoever waits calls ``check()`` and raises the reason.
+A greenlet that waits inside a connection pool must never be killed. Instead each call has a ``Cancel``. Setting it
+shuts down the upstream socket that the call waits on: the wait then ends by itself, as if the peer had closed the
+connection. It also wakes the call's sleeps. After each wait the call runs ``check()``, which raises the reason.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from llm_service.core.errors import ServiceError
 
 
 class Cancel:
-    """One call's off switch. ``set`` may come from any greenlet or thread; the first reason stays."""
+    """The off switch of one call. ``set`` may be called from any greenlet or thread. The first reason is kept."""
 
     __slots__ = ("_awake", "_fd", "_lock", "reason")
 
@@ -42,7 +41,7 @@ class Cancel:
             raise self.reason
 
     def attach(self, fd: int) -> None:
-        """``fd`` is the socket the call waits on from here on, until ``detach``."""
+        """From now on, until ``detach``, the call waits on the socket ``fd``."""
         with self._lock:
             self._fd = fd
             if self.reason is not None:
@@ -53,24 +52,27 @@ class Cancel:
             self._fd = None
 
     def sleep(self, seconds: float) -> None:
-        """Sleep unless cancelled; raises the reason."""
+        """Sleep. If the call is cancelled, raise the reason at once."""
         self.wait(threading.Event(), seconds)
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
-        """Wait for ``event``, which nobody else may wait for; whether it came in time. Raises the reason."""
+        """Wait for ``event`` and return whether it was set in time. Raises the reason if the call is cancelled.
+
+        No other greenlet or thread may wait for the same event.
+        """
         with self._lock:
             self._awake = event
             if self.reason is not None:
                 event.set()
-        came = event.wait(seconds)
+        in_time = event.wait(seconds)
         self.check()
-        return came
+        return in_time
 
 
 def _shut_down(fd: int) -> None:
     """Shut the connection down below any TLS layer, so that a blocked read returns.
 
-    The descriptor is duplicated for the call: the owner may close its own at any time.
+    This uses a duplicate of the descriptor, because the owner may close its own at any time.
     """
     try:
         duplicate = socket.socket(fileno=os.dup(fd))

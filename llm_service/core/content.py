@@ -1,6 +1,6 @@
-"""What a conversation is made of: turns, their parts, tools and formats. Frozen; no I/O.
+"""The parts of a conversation: turns and what is in them, tools and output formats. Frozen values.
 
-No vendor's format shows here: each dialect reads its own into these and writes them back.
+They belong to no vendor's format: each format converts its own values into these, and back.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ Role: TypeAlias = Literal["system", "user", "assistant"]
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A run of text.
+    """A piece of text.
 
-    ``cache``, here and below: the prompt up to and with this part may be kept for
-    later calls, for so many seconds; 0 leaves the time to the vendor, None is no hint.
+    ``cache``, here and below, is a hint: the vendor may keep the prompt up to and including this part for later
+    calls, for this number of seconds. 0 leaves the time to the vendor. None means no hint.
     """
 
     text: str
@@ -26,7 +26,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A picture: ``url``, or base64 ``data`` of ``media_type``."""
+    """An image: a ``url``, or base64 ``data`` of ``media_type``."""
 
     url: str | None = None
     data: str | None = None
@@ -36,7 +36,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document: ``url`` of a PDF, base64 ``data`` of ``media_type``, or plain ``text``."""
+    """A document: the ``url`` of a PDF, base64 ``data`` of ``media_type``, or plain ``text``."""
 
     url: str | None = None
     data: str | None = None
@@ -49,7 +49,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """The model asks for a tool. ``arguments`` is the text of a JSON object; a model may still have got it wrong."""
+    """The model calls a tool. ``arguments`` should be the text of a JSON object, but a model may have got it wrong."""
 
     id: str
     name: str
@@ -59,7 +59,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What the tool asked for as ``id`` said: text, images and documents. In a user's message, before all else."""
+    """The result of the tool call ``id``: text, images and documents. It stands first in a user's message."""
 
     id: str
     parts: tuple[Text | Image | Document, ...] = ()
@@ -69,8 +69,11 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class Thinking:
-    """The model's reasoning. Only the vendor that signed it takes it back, unchanged; an empty
-    ``signature`` is nobody's. ``vendor`` is the upstream dialect it came by."""
+    """The model's reasoning.
+
+    Only the vendor that signed it accepts it again, unchanged. ``signature`` is empty if nobody signed it.
+    ``vendor`` is the format of the upstream that it came from.
+    """
 
     text: str
     signature: str = ""
@@ -79,7 +82,7 @@ class Thinking:
 
 @dataclass(frozen=True, slots=True)
 class RedactedThinking:
-    """Reasoning that only its vendor can read."""
+    """Reasoning that is encrypted: only its vendor can read it."""
 
     data: str
     vendor: str = ""
@@ -87,7 +90,7 @@ class RedactedThinking:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why the model would not answer, in its words; "" where it gave none."""
+    """The model's own explanation of why it did not answer; "" if it gave none."""
 
     text: str
 
@@ -97,9 +100,9 @@ Part: TypeAlias = Text | Image | Document | ToolCall | ToolResult | Thinking | R
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. What tools answered is the user's turn, together with what the user says after it.
+    """One turn. Results of tools belong to the user's turn, together with what the user says after them.
 
-    ``places`` tells where each part was in the client's body, for refusals (``messages[3].content[0]``).
+    ``places`` holds the path of each part in the client's body, for error messages (``messages[3].content[0]``).
     """
 
     role: Role
@@ -115,15 +118,15 @@ class Message:
 
     @property
     def path(self) -> str:
-        """Where the turn itself was: ``messages[3]``. That of its last part: before it there may be tools' answers."""
+        """The path of the turn itself: ``messages[3]``. Taken from the last part, as tools' results may come first."""
         return self.places[-1].partition(".")[0] if self.places else "messages"
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function the model may ask for. ``schema`` is the JSON Schema of its arguments; None: it takes none.
+    """A function that the model may call. ``schema`` is the JSON Schema of its arguments; None: it takes none.
 
-    ``place`` is where it was in the client's body.
+    ``place`` is its path in the client's body.
     """
 
     name: str
@@ -136,9 +139,9 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
-    """``auto``, ``none``, ``required`` (some tool) or ``tool`` (the one called ``name``).
+    """``auto``, ``none``, ``required`` (any tool) or ``tool`` (the one with this ``name``).
 
-    ``allowed``, where given, are the only tools that may be asked for, by name.
+    If ``allowed`` is set, the model may call only the tools with these names.
     """
 
     mode: Literal["auto", "none", "required", "tool"] = "auto"
@@ -148,7 +151,7 @@ class ToolChoice:
 
 @dataclass(frozen=True, slots=True)
 class JsonFormat:
-    """The answer is JSON: of ``schema``, or any object where that is None. ``place`` as in ``Tool``."""
+    """The answer must be JSON: of ``schema``, or any object if that is None. ``place`` is as in ``Tool``."""
 
     schema: Mapping[str, Any] | None = None
     name: str | None = None
@@ -177,9 +180,9 @@ Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh",
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """How much to think: an ``effort``, or at most ``budget`` tokens; neither: as the model sees fit.
+    """How much the model should think: an ``effort``, or at most ``budget`` tokens. With neither, the model decides.
 
-    ``summary`` is whether the client wants to see it; None leaves that to the model.
+    ``summary`` says whether the client wants to see the reasoning; None leaves that to the model.
     """
 
     effort: Effort | None = None

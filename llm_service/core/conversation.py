@@ -1,4 +1,4 @@
-"""What a client asks for, free of any vendor's format. Frozen; no I/O, no clock."""
+"""What a client asks for, independent of any vendor's format. Frozen values."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ class Extra:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What a client asks for, free of any vendor's format.
+    """What a client asks for, independent of any vendor's format.
 
-    ``max_tokens`` None means the model's own limit. ``temperature`` is on
-    OpenAI's scale, 0 to 2. ``reasoning`` None: not a word about it. ``cache`` is the hint to keep
-    the whole prompt. ``tier``: ``auto``, ``standard``, or a dearer or cheaper way by the client's
-    name for it. ``dropped`` names request fields that the reader
-    left out because no other format can express them; the edge tells the
-    caller in ``X-Dropped-Parameters``. ``extras`` holds, by a name that all formats
-    share, what only some formats know: the target's format decides what happens to
-    it. ``field_names`` is what the client's format calls a field of this class, where
-    its word is another one.
+    ``max_tokens`` None means the model's own limit. ``temperature`` is on OpenAI's scale, 0 to 2. ``reasoning`` None
+    means that the client did not mention it. ``cache`` is the hint to keep the whole prompt. ``tier`` is ``auto``,
+    ``standard``, or the client's name for more or less expensive processing.
+
+    ``dropped`` names request fields that were left out because no other format can express them; the edge reports
+    them in ``X-Dropped-Parameters``. ``extras`` holds what only some formats know, by a name that all formats share:
+    the target's format decides what happens to it. ``field_names`` maps fields of this class to the client's names for
+    them, where these differ.
     """
 
     messages: tuple[Message, ...]

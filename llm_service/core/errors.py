@@ -16,24 +16,23 @@
     │   └── Unavailable             503  a part this call needs is down
     │       └── Stopping            503  the worker is draining
     ├── UpstreamError               the vendor was asked
-    │   ├── UpstreamRejected        4xx  the vendor refused this very request; asking again cannot help
+    │   ├── UpstreamRejected        4xx  the vendor rejected this very request: repeating it cannot help
     │   ├── UpstreamRateLimited     429
     │   │   └── UpstreamQuotaExhausted 429  the operator's account is out of credit: waiting cannot help
     │   ├── UpstreamOverloaded      503
     │   ├── UpstreamFailed          502
     │   ├── UpstreamUnreachable     502
     │   ├── UpstreamTimeout         504
-    │   ├── UpstreamBroken          502  the answer ended before its end
+    │   ├── UpstreamBroken          502  the answer was cut or malformed
     │   └── InvalidJsonAnswer       502  the answer is not the JSON that was asked for
-    ├── ClientClosed                499  the caller left
+    ├── ClientClosed                499  the client disconnected
     └── InternalError               500  a defect of ours
 
-The core raises these; each dialect gives them its own shape (``dialects/*.error``)
-and the edge sends that shape with ``status``. Nothing below the edge knows HTTP
-frameworks.
+The core raises these errors. Each format's ``error`` converts them into its own shape, and the edge sends that shape
+with ``status``. No code below the edge knows an HTTP framework.
 
-Privacy: ``message`` is ours or has passed ``scrub.vendor_message``; it never
-holds a prompt, a completion, a key or an upstream URL.
+Privacy: ``message`` is our own text or has passed ``scrub.vendor_message``. It never holds a prompt, a completion, a
+key or an upstream URL.
 """
 
 from __future__ import annotations
@@ -52,8 +51,8 @@ class ServiceError(Exception):
         param: path of the offending field, e.g. ``messages[2].content``, or None.
         retry_after: whole seconds to wait, or None.
         helps_elsewhere: whether another attempt or target may succeed.
-        vendor: ``{"format", "status", "type", "code", "request_id"}`` of the upstream's
-            own error where there was one; every value is an identifier, never text.
+        vendor: ``{"format", "status", "type", "code", "request_id"}`` of the upstream's own error, if there was one.
+            Every value is an identifier, never text.
     """
 
     status: ClassVar[int] = 500
@@ -87,12 +86,11 @@ class ServiceError(Exception):
 
 
 class Limit:
-    """Which limit of which scope refused, for headers and the log.
+    """The limit that rejected a call, or that is nearest to it, for headers and the log.
 
-    ``name`` e.g. ``requests``; ``scope`` e.g. ``key`` or ``ip``; ``quota`` per
-    ``window`` seconds; ``remaining`` now; ``reset`` in whole seconds from now.
-    Of ``budget`` quota and remaining are nano-dollars, of ``parallel`` calls; both
-    have ``window`` 0, and a budget that time does not renew ``reset`` 0.
+    ``name`` is e.g. ``requests``, and ``scope`` e.g. ``key`` or ``ip``. ``quota`` is per ``window`` seconds,
+    ``remaining`` is what is left now, and ``reset`` is in whole seconds from now. The quota of a ``budget`` is in
+    nano-dollars, that of ``parallel`` in calls; both have ``window`` 0. ``reset`` is 0 for a budget that never renews.
     """
 
     __slots__ = ("name", "quota", "remaining", "reset", "scope", "window")
@@ -156,7 +154,7 @@ class Unavailable(Rejected):
 
 
 class Stopping(Unavailable):
-    """The worker is draining; streams that are still open at its deadline end with this."""
+    """The worker is draining. Streams that are still open at its deadline end with this error."""
 
     code, outcome = "service_stopping", "aborted"
 
@@ -198,13 +196,13 @@ class UpstreamTimeout(UpstreamError):
 
 
 class UpstreamBroken(UpstreamError):
-    """The answer stopped before its terminal event, or was not in the vendor's format."""
+    """The answer ended before its terminal event, or was not in the vendor's format."""
 
     status, code = 502, "upstream_broken"
 
 
 class InvalidJsonAnswer(UpstreamError):
-    """Checked because the caller wants it so, and asked for again where that was wanted."""
+    """The answer was checked because the caller wants that, and asked for again if the caller wants that too."""
 
     status, code = 502, "invalid_json_answer"
     helps_elsewhere = False

@@ -1,8 +1,7 @@
-"""What an answer is made of: the events of its iterator, and the complete answer in the last of them.
+"""The events of an answer's iterator, and the complete answer in the last of them.
 
-A call is answered by an iterator of events that ends with exactly one
-``Finished``. Whatever may refuse the call does so before the first event; a
-failure after it is raised out of the iterator.
+A call is answered by an iterator of events that ends with exactly one ``Finished``. Whatever may reject the call does
+so before the first event. A later failure is raised out of the iterator.
 """
 
 from __future__ import annotations
@@ -42,15 +41,14 @@ class Choice:
 class Answer:
     """A complete answer.
 
-    ``body`` is the vendor's own JSON object when it travels verbatim (the
-    client speaks the vendor's dialect); then ``parts`` is empty.
-    ``model`` is the model the vendor says it used. ``provider`` and
-    ``cost_nanousd`` (None: unknown price) are stamped on by routing. ``headers``
-    are the vendor's that the caller gets (lower-case names). ``logprobs`` holds the
-    tokens of the text when the client asked for them. ``choices`` holds every choice,
-    the first one included, when the client asked for several; ``parts``, ``stop_reason``
-    and ``logprobs`` are those of the first one. After a stream the parts and the
-    logprobs are empty: its deltas had them.
+    If the client speaks the vendor's format, ``body`` is the vendor's own JSON object, which is sent on verbatim, and
+    ``parts`` is empty. ``model`` is the model that the vendor says it used. Routing fills in ``provider`` and
+    ``cost_nanousd`` (None: unknown price). ``headers`` are the vendor's headers that the caller gets, with
+    lower-case names.
+
+    ``logprobs`` holds the tokens of the text if the client asked for them. If the client asked for several choices,
+    ``choices`` holds all of them, and ``parts``, ``stop_reason`` and ``logprobs`` are those of the first one. After a
+    stream the parts and the logprobs are empty, because its deltas had them.
     """
 
     usage: Usage
@@ -75,14 +73,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The call may be made: the first event. ``tightest``, for headers: the limit with the smallest part left."""
+    """The call may be sent: the first event. ``tightest`` is the limit with the smallest part left, for headers."""
 
     tightest: Limit | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An upstream is about to be asked. For the journal; the edge sends nothing for it."""
+    """An upstream is about to be asked. This is for the call's recorder; the edge sends nothing for it."""
 
     provider: str
     model: str
@@ -91,9 +89,9 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class DiscardedAnswer:
-    """A whole answer was paid for that the caller does not get. For the journal, as ``Attempt``.
+    """A whole answer was paid for, but the caller does not get it. Like ``Attempt``, this is for the recorder.
 
-    A ``Finished`` that comes after it has this in its own usage and cost.
+    A later ``Finished`` includes its usage and cost.
     """
 
     usage: Usage
@@ -110,10 +108,9 @@ class DiscardedAnswer:
 class Started:
     """A stream has begun: the first event of every streamed answer.
 
-    ``usage`` is what is known so far (Anthropic tells the input at the start).
-    ``dropped`` names request fields the target cannot express. ``verbatim``: the
-    vendor's own frames follow (``Relay``), its opening ones included. ``headers``:
-    as ``Answer``'s.
+    ``usage`` is what is known so far (Anthropic reports the input at the start). ``dropped`` names request fields that
+    the target cannot express. ``verbatim``: the vendor's own frames follow (``Relay``), including its first ones.
+    ``headers`` are as in ``Answer``.
     """
 
     model: str = ""
@@ -171,7 +168,7 @@ class ThinkingDelta:
 
 @dataclass(frozen=True, slots=True)
 class ThinkingEnd:
-    """A run of reasoning is over; what its vendor wants to see again beside it."""
+    """A piece of reasoning is complete. Its vendor wants ``signature`` back together with it."""
 
     signature: str = ""
     vendor: str = ""
@@ -179,9 +176,9 @@ class ThinkingEnd:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallStart:
-    """The model asks for a tool: the ``index``-th of this answer, from 0.
+    """The model calls a tool. ``index`` counts the tool calls of this answer from 0.
 
-    Until its ``ToolCallEnd`` nothing but its own pieces follows, though an upstream may interleave them.
+    Until its ``ToolCallEnd`` only its own pieces follow, even if the upstream interleaves several calls.
     """
 
     index: int
@@ -191,7 +188,7 @@ class ToolCallStart:
 
 @dataclass(frozen=True, slots=True)
 class ToolCallDelta:
-    """A piece of the arguments' JSON text; all together are "" or JSON for a tool without arguments."""
+    """A piece of the arguments' JSON text. For a tool without arguments, all pieces together may be ""."""
 
     index: int
     arguments: str
@@ -204,10 +201,9 @@ class ToolCallEnd:
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """Whole frames of the vendor's own stream, to be sent as they are.
+    """Whole frames of the vendor's own stream, which are sent as they are.
 
-    ``characters`` counts the generated text inside, for an estimate should the
-    stream be cut.
+    ``characters`` counts the generated text in them, for an estimate if the stream is cut.
     """
 
     data: bytes
@@ -216,19 +212,19 @@ class Relay:
 
 @dataclass(frozen=True, slots=True)
 class HeldBack:
-    """So much of an answer has been generated and is not sent yet, if ever: it is judged first. For the journal."""
+    """This many characters were generated and are not sent yet: they are checked first. For the recorder."""
 
     characters: int
 
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """Nothing has arrived for a while; the edge may send a keep-alive."""
+    """Nothing has arrived for a while. The edge may send a keep-alive."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The end of an answer. ``tail`` is what a verbatim stream still has to send."""
+    """The end of an answer. ``tail`` is the last piece of a verbatim stream, which is still to be sent."""
 
     answer: Answer
     tail: bytes = b""
@@ -258,7 +254,7 @@ IDLE = Idle()
 
 
 def characters_in(event: Event) -> int | None:
-    """Of the generated text in a piece of an answer; None for any other event. The frequent ones come first."""
+    """How many characters of generated text ``event`` carries; None for other kinds. The frequent kinds come first."""
     if type(event) is Relay:
         return event.characters
     if type(event) is Delta:

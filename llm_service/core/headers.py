@@ -1,19 +1,19 @@
-"""Which headers pass between clients and vendors; everything that is not listed stops here.
+"""The headers that pass between clients and vendors. Every other header stops here. Names are in lower case.
 
-``docs/headers.md`` tells it with the reasons, and a test compares the two. Lower-case names.
+``docs/headers.md`` explains them with the reasons, and a test compares the two.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-# A client's, to the vendor whose API the client speaks. To another vendor they have no meaning.
+# From a client to the vendor whose API the client speaks. To another vendor they have no meaning.
 TRAVELLING: Final = ("anthropic-version", "anthropic-beta")
 
-# A client's that would choose among the operator's accounts there. They stop, and the reply names them.
+# From a client, to choose among the operator's accounts at the vendor. They stop here, and the reply names them.
 STOPPED: Final = ("openai-organization", "openai-project", "anthropic-workspace-id", "anthropic-user-profile-id")
 
-# A vendor's, to the client, whichever API it speaks. Not those that name the operator's account.
+# From a vendor to the client, whichever API it speaks. Headers that name the operator's account are left out.
 RETURNED: Final = frozenset(
     {
         "openai-processing-ms",

@@ -1,7 +1,7 @@
-"""Identifiers of ours: time-ordered, never a provider's.
+"""The service's own identifiers. They sort by time.
 
-48 bits of milliseconds and 80 random bits in Crockford base 32, as ULID
-(github.com/ulid/spec), so rows sort by creation and indexes stay dense.
+An identifier is 48 bits of milliseconds and 80 random bits in Crockford base 32, like a ULID (github.com/ulid/spec).
+So rows sort by creation, and indexes stay dense.
 """
 
 from __future__ import annotations

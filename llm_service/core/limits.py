@@ -1,4 +1,4 @@
-"""Whom a limit or a budget is for, and which calls count against it. Pure values."""
+"""The scope of a limit or a budget, and which calls count against it. Pure values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llm_service.core.periods import Period
 BudgetKind: TypeAlias = Literal["key", "user", "org", "service"]
 LimitKind: TypeAlias = Literal["user", "org", "network", "model", "service"]
 
-# What vendors append to the name that was asked for: gpt-4o-mini-2024-07-18, claude-haiku-4-5-20251001.
+# The date that vendors append to the model name that was asked for: gpt-4o-mini-2024-07-18, claude-haiku-4-5-20251001.
 _DATED = re.compile(r"-20\d\d-?[01]\d-?[0-3]\d$", re.ASCII)
 
 
@@ -43,7 +43,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one scope; ``name`` is "" for the service. None: no limit of this kind."""
+    """The limits of one scope. ``name`` is "" for the service. None means no limit of this kind."""
 
     kind: LimitKind
     name: str
@@ -53,13 +53,13 @@ class Limits:
 
     @property
     def scope(self) -> str:
-        """``user:<name>`` and so on; ``service``."""
+        """``user:<name>`` and so on, or ``service``."""
         return scope_of(self.kind, self.name)
 
     def applies(self, client_ip: str, targets: Iterable[tuple[str, str]]) -> bool:
-        """Whether a call from there, by a caller these were loaded for, counts against them.
+        """Whether a call from this address counts against them, if its caller belongs to the scope.
 
-        ``targets``: provider and model of each that may serve it.
+        ``targets`` are the provider and the model of each target that may answer it.
         """
         if self.kind == "network":
             return within(client_ip, self.name)
@@ -69,8 +69,11 @@ class Limits:
 
 
 def scope_of(kind: str, name: str, model: str = "") -> str:
-    """``key:<id>``, ``user:<name>``, ``org:<name>``, ``service``; with a model ``model:<key id>:<pattern>`` for a
-    key and ``model:<scope>:<pattern>`` for others. Colons and percent signs in names are percent-encoded."""
+    """The name of a scope: ``key:<id>``, ``user:<name>``, ``org:<name>`` or ``service``.
+
+    With a model it is ``model:<key id>:<pattern>`` for a key, and ``model:<scope>:<pattern>`` for other scopes.
+    Colons and percent signs in names are percent-encoded.
+    """
     name = name.replace("%", "%25").replace(":", "%3A")
     scope = "service" if kind == "service" else f"{kind}:{name}"
     if not model:
@@ -79,10 +82,10 @@ def scope_of(kind: str, name: str, model: str = "") -> str:
 
 
 def covers(pattern: str, provider: str, model: str) -> bool:
-    """Whether a budget for ``pattern`` counts a call that ``model`` of ``provider`` serves.
+    """Whether a budget for ``pattern`` counts a call that ``model`` of ``provider`` answers.
 
-    The pattern is matched as in keys' model lists, against ``provider/model`` and ``model``, each with and without
-    the date that vendors append. Holds and rebuilt sums must use this one rule, or they count different calls.
+    The pattern is matched as in the model lists of keys: against ``provider/model`` and ``model``, each with and
+    without the date that vendors append. Holds and rebuilt sums must both use this rule, or they count different calls.
     """
     if not pattern:
         return True
@@ -92,7 +95,7 @@ def covers(pattern: str, provider: str, model: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def within(client_ip: str, network: str) -> bool:
-    """Whether the address lies in a network (CIDR). One that is no address is in none."""
+    """Whether the address is in the network (CIDR). Text that is not an address is in no network."""
     try:
         address = ip_address(client_ip)
     except ValueError:

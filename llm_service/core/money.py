@@ -1,4 +1,4 @@
-"""Amounts of money: dollars as people write them, integer nano-dollars everywhere else."""
+"""Amounts of money: dollars for people, integer nano-dollars everywhere else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from decimal import Decimal
 
 NANO_PER_DOLLAR = 1_000_000_000
 DECIMALS = 9
-# Below 2**53 nano-dollars: what Redis' Lua counts without rounding.
+# Below 2**53 nano-dollars, which Redis' Lua can count without rounding.
 MOST_DOLLARS = 9_000_000
 MOST_NANODOLLARS = MOST_DOLLARS * NANO_PER_DOLLAR
 
@@ -15,10 +15,10 @@ _AMOUNT = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 
 
 def nanodollars(amount: str | int | float) -> int:
-    """``amount`` dollars, exactly.
+    """Convert ``amount`` dollars exactly.
 
     Raises:
-        ValueError: not a number of dollars, negative, finer than a nano-dollar, or more than 9,000,000.
+        ValueError: it is not a number of dollars, negative, finer than a nano-dollar, or more than 9,000,000.
     """
     text = str(amount).strip()
     if isinstance(amount, bool) or not _AMOUNT.fullmatch(text):
@@ -29,12 +29,12 @@ def nanodollars(amount: str | int | float) -> int:
     if value > MOST_DOLLARS:
         raise ValueError(f"must be at most {MOST_DOLLARS:,} dollars")
     exponent = value.as_tuple().exponent
-    assert isinstance(exponent, int), "the pattern lets only numbers through"
+    assert isinstance(exponent, int), "the pattern accepts only numbers"
     if exponent < -DECIMALS:
         raise ValueError(f"must have at most {DECIMALS} decimals (a nano-dollar)")
     return int(value.scaleb(DECIMALS))
 
 
 def as_dollars(nanodollars: int | None) -> float | None:
-    """The one conversion for people and JSON replies."""
+    """Convert an amount for people and JSON replies. Everything uses this function."""
     return None if nanodollars is None else nanodollars / NANO_PER_DOLLAR

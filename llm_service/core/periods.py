@@ -1,9 +1,8 @@
-"""The periods budgets are counted over: a day, an ISO week, a month, or all time, in the operator's zone.
+"""The periods of budgets: a day, an ISO week, a month, or all time, in the operator's time zone.
 
-A day begins at the first instant that clocks call 00:00 (where a change of clocks
-leaves that hour out: at the change). For every zone and instant ``starts_at <= at <
-ends_at`` holds, and the identifier is the same throughout: clocks that are set back
-over midnight do not reopen a day that has ended.
+A day begins at the first instant at which clocks show 00:00. If a change of the clocks skips that hour, it begins at
+the change. For every zone and instant, ``starts_at <= at < ends_at`` holds, and the identifier is the same for the
+whole period: clocks that are set back over midnight do not reopen a day that has ended.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ def zone_named(name: str) -> tzinfo:
     """The IANA time zone.
 
     Raises:
-        ValueError: there is none of this name (or no time zone database).
+        ValueError: there is no zone of this name, or no time zone database.
     """
     if name == "UTC":  # needs no database
         return UTC
     try:
         return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: the name of a folder there
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: the name is a folder of the database
         raise ValueError(f"unknown time zone {name}") from None
 
 
@@ -38,7 +37,7 @@ def period_id(period: Period, zone: str, at: datetime) -> str:
     """``day:2026-11-21``, ``week:2026-W47``, ``month:2026-11`` or ``total``.
 
     Raises:
-        ValueError: an unknown period or zone, or a time without a zone.
+        ValueError: the period or the zone is unknown, or the time has no zone.
     """
     if period == "total":
         return "total"
@@ -52,14 +51,14 @@ def period_id(period: Period, zone: str, at: datetime) -> str:
 
 
 def starts_at(period: Period, zone: str, at: datetime) -> datetime | None:
-    """When the period around ``at`` began, in UTC; None for ``total``. Raises as ``period_id``."""
+    """When the period around ``at`` began, in UTC; None for ``total``. Raises like ``period_id``."""
     if period == "total":
         return None
     return _begins(_first_day(period, zone, at), zone_named(zone))
 
 
 def ends_at(period: Period, zone: str, at: datetime) -> datetime | None:
-    """The first instant after the period around ``at``, in UTC; None for ``total``. Raises as ``period_id``."""
+    """The first instant after the period around ``at``, in UTC; None for ``total``. Raises like ``period_id``."""
     if period == "total":
         return None
     first = _first_day(period, zone, at)
@@ -84,7 +83,7 @@ def _first_day(period: Period, zone: str, at: datetime) -> date:
 
 
 def _day(at: datetime, zone: tzinfo) -> date:
-    """The day that ``at`` lies in: what the calendar there says, unless its clocks jumped over midnight."""
+    """The day that ``at`` is in: the zone's calendar day, unless its clocks jumped over midnight."""
     day = at.astimezone(zone).date()
     while at < _begins(day, zone):
         day -= _DAY
@@ -94,7 +93,7 @@ def _day(at: datetime, zone: tzinfo) -> date:
 
 
 def _next_day(day: date, zone: tzinfo) -> date:
-    """The day after, without one that a zone left out (Samoa had no 30 December 2011)."""
+    """The next day that the zone had: Samoa had no 30 December 2011."""
     after = day + _DAY
     while _begins(after + _DAY, zone) <= _begins(after, zone):
         after += _DAY
@@ -102,5 +101,5 @@ def _next_day(day: date, zone: tzinfo) -> date:
 
 
 def _begins(day: date, zone: tzinfo) -> datetime:
-    # fold=0 is the earlier of two midnights, and of a midnight left out the instant of the change.
+    # fold=0 is the earlier of two midnights. If midnight was skipped, it is the instant of the change.
     return datetime.combine(day, time.min, zone).astimezone(UTC)

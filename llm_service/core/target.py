@@ -7,24 +7,25 @@ from typing import Any, Protocol
 
 from llm_service.core.usage import Usage
 
-# Anthropic: adaptive, always (adaptive, and it cannot be turned off), budget; OpenAI: effort; none at all.
+# How a model takes instructions about thinking. Anthropic: adaptive, always (adaptive, cannot be turned off), budget.
+# OpenAI: effort. none: the model does not think.
 THINKING = ("adaptive", "always", "budget", "effort", "none")
 
 
 class Price(Protocol):
-    """What a model costs at any time. ``at`` is the call's time in Unix seconds; None is now."""
+    """What a model costs over time. ``at`` is the time of the call in Unix seconds; None is now."""
 
     @property
     def source(self) -> str:
-        """Where the price is from, for people."""
+        """The source of the price, for people."""
         ...
 
     def in_force(self, at: float | None = None) -> Any:
-        """The rates of that time; None when none are known."""
+        """The rates at that time; None if they are not known."""
         ...
 
     def cost(self, usage: Usage, at: float | None = None) -> int | None:
-        """Nano-dollars, 0 to MOST_NANODOLLARS; None when what was used has no known price then."""
+        """The cost in nano-dollars, 0 to MOST_NANODOLLARS; None if something that was used has no known price."""
         ...
 
     def ceiling(
@@ -36,19 +37,21 @@ class Price(Protocol):
         tier: str | None = None,
         at: float | None = None,
     ) -> int | None:
-        """The most nano-dollars that up to so many tokens and searches can cost.
+        """The most nano-dollars that up to this many tokens and searches can cost; None if no price is known.
 
-        Whatever kind the tokens turn out to be (cached, written for an hour, audio,
-        reasoning), in whichever tier of known price; ``tier`` narrows it to that one
-        and the standard one, which the vendor may fall back to. None: no known price.
+        This holds for every kind of token (cached, written for an hour, audio, reasoning) and every service tier with
+        a known price. ``tier`` narrows it to that service tier and the standard one, to which the vendor may fall back.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds. ``first_byte`` runs from the sent request to the answer's headers,
-    ``idle`` between two pieces of the body, ``total`` over the whole attempt."""
+    """Time-outs in seconds.
+
+    ``first_byte`` is from the sent request to the headers of the answer, ``idle`` is between two pieces of the body,
+    and ``total`` is for the whole attempt.
+    """
 
     connect: float = 5.0
     first_byte: float = 120.0
@@ -86,11 +89,11 @@ class Provider:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One model of one provider, with everything an attempt needs to know.
+    """One model of one provider, with everything that an attempt needs.
 
-    ``thinking``: how it is told to think (``THINKING``); ``efforts``: the words it knows for how much, all
-    if empty; ``system_turns``: whether it takes system messages between the turns; ``cache_breakpoints``:
-    whether it takes marks where the prompt may be kept (OpenAI's; Anthropic's all do).
+    ``thinking`` is how the model takes instructions about thinking (one of ``THINKING``). ``efforts`` are the effort
+    words that it knows; empty means all. ``system_turns``: whether it accepts system messages between the turns.
+    ``cache_breakpoints``: whether an OpenAI model accepts marks where the prompt may be cached (all of Anthropic's do).
     """
 
     provider: Provider

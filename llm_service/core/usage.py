@@ -1,8 +1,8 @@
 """The tokens of one call.
 
-Token counts follow one convention here, whatever the vendor's: ``input_tokens``
-is the whole prompt and *includes* cached and cache-write tokens (Anthropic's
-``usage.input_tokens`` excludes both); ``output_tokens`` includes reasoning.
+Token counts follow one convention here, whatever the vendor's convention is. ``input_tokens`` is the whole prompt and
+*includes* cached and cache-write tokens (Anthropic's ``usage.input_tokens`` excludes both). ``output_tokens`` includes
+reasoning.
 """
 
 from __future__ import annotations
@@ -12,19 +12,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call. ``exact`` is False when we counted instead of the vendor.
+    """The tokens of one call. ``exact`` is False if they were counted here and not by the vendor.
 
-    Audio and image tokens are part of ``input_tokens`` and ``output_tokens``.
-    ``tier`` is how the vendor says it processed the call, as prices name it: ""
-    is the standard way, else ``flex``, ``priority``, ``batch``, ``fast`` or any
-    other name; several are joined by ``+``.
+    Audio and image tokens are part of ``input_tokens`` and ``output_tokens``. ``tier`` is the service tier in which
+    the vendor says it processed the call, by the name that prices use: "" is the standard tier, others are ``flex``,
+    ``priority``, ``batch``, ``fast`` or any other name. Several names are joined by ``+``.
     """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
     cache_write_tokens: int = 0
-    cache_write_1h_tokens: int = 0  # the part of cache_write_tokens kept for an hour (dearer)
+    cache_write_1h_tokens: int = 0  # the part of cache_write_tokens that is kept for an hour (more expensive)
     reasoning_tokens: int = 0
     exact: bool = True
     input_audio_tokens: int = 0
@@ -35,7 +34,7 @@ class Usage:
     tier: str = ""
 
     def plus(self, other: Usage) -> Usage:
-        """Of both answers; processed as ``other`` was, unless only this one says how."""
+        """The sum of both usages. The service tier is that of ``other`` if it has one, else that of this usage."""
         counts = {
             name: getattr(self, name) + getattr(other, name)
             for name in Usage.__dataclass_fields__

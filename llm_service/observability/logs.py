@@ -1,23 +1,21 @@
-"""Logging: JSON lines on stderr, and no content in them at any level.
+"""Logging: JSON lines on stderr, without content at any level.
 
-``{"time", "level", "logger", "message", ...fields}``, one line per record, one
-``write`` per line. What is printed depends on who speaks:
+Each record is one line, ``{"time", "level", "logger", "message", ...fields}``, written by one ``write``. What is
+printed depends on the code that logs:
 
-* our own code (a logger ``llm_service...`` used in this package): the message as
-  it is, since our code never logs content, and ``extra={"fields": {...}}``;
-* gunicorn's arbiter and sockets, which never see a request, from INFO on: the
-  formatted message;
-* everybody else, from WARNING on and whatever level they were given: the message
-  only if it is a constant of the calling code. A template keeps its ``%s``; its
-  arguments are printed when all are integers. An f-string is content: it is
-  withheld, and the place in the code is told instead.
+* our own code (a logger ``llm_service...`` used in this package): the message as it is, because our code never logs
+  content, and ``extra={"fields": {...}}``;
+* gunicorn's arbiter and sockets, which never see a request, from INFO on: the formatted message;
+* all other code, from WARNING on, whatever level its logger has: the message only if it is a constant of that code. A
+  template keeps its ``%s``; its arguments are printed if all of them are integers. An f-string may hold content: it is
+  withheld, and its position in the code is printed instead.
 
-An exception is told by type and by the frames of this package, never by its text
-(``scrub.safe_exception``). The same holds for what would reach stderr past
-logging: warnings, uncaught exceptions of threads and greenlets (``seal``).
+Of an exception, the type and the frames of this package are printed, but never its text (``scrub.safe_exception``). The
+same holds for what would reach stderr without logging: warnings, and uncaught exceptions of threads and greenlets
+(``seal``).
 
-The SDKs raise their own loggers' levels at import when ANTHROPIC_LOG or
-OPENAI_LOG is set; that is why the handler decides, not the loggers.
+If ANTHROPIC_LOG or OPENAI_LOG is set, the SDKs raise the levels of their own loggers at import. That is why the handler
+decides what is printed, and not the loggers.
 """
 
 from __future__ import annotations
@@ -42,21 +40,21 @@ GUNICORN = "gunicorn.error"
 WITHHELD = "(a message of a library, withheld: it may hold content)"
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-# Modules of gunicorn that know nothing of requests: starting, binding, workers coming and going.
+# Modules of gunicorn that never see a request: they start, bind sockets, and start and stop workers.
 _LIFECYCLE = (os.path.join("gunicorn", "arbiter.py"), os.path.join("gunicorn", "sock.py"))
 
 log = logging.getLogger(__name__)
 
 
 def configure(level: str = "INFO", write: Callable[[bytes], object] | None = None) -> None:
-    """Make stderr's JSON lines the process's only log. Calling again changes the level.
+    """Make JSON lines on stderr the only log of the process. Another call changes the level.
 
-    Removes every other handler, those of libraries too: they would print messages
-    as they are. ``write`` takes one line and replaces stderr.
+    This removes every other handler, including those of libraries, because they would print messages as they are.
+    ``write`` gets one line at a time and replaces stderr.
     """
     handler = JsonLines(write or _to_stderr)
     root = logging.getLogger()
-    # Loggers that only inherit do not even build records below WARNING.
+    # So loggers without a level of their own do not build records below WARNING.
     root.setLevel(logging.WARNING)
     for name in list(root.manager.loggerDict):
         logger = root.manager.loggerDict[name]
@@ -71,7 +69,7 @@ def configure(level: str = "INFO", write: Callable[[bytes], object] | None = Non
 
 
 def _to_stderr(line: bytes) -> None:
-    # Past sys.stderr: one system call per line, so that workers' and threads' lines do not mix.
+    # Not by sys.stderr: one system call per line keeps the lines of workers and threads apart.
     while line:
         line = line[os.write(2, line) :]
 
@@ -84,22 +82,22 @@ class JsonLines(logging.Handler):
         self._write = write
 
     def handle(self, record: logging.LogRecord) -> bool:
-        # Without the handler's lock: gevent's hub logs too (``seal``), and it cannot wait for one.
-        if not is_welcome(record):
+        # This takes no lock, because gevent's hub also logs (``seal``) and cannot wait for a lock.
+        if not is_wanted(record):
             return False
         try:
             line = as_line(record)
-        except Exception as error:  # noqa: BLE001 - whatever was logged, a line comes out
-            # logging's own handleError would print the record's arguments.
+        except Exception as error:  # noqa: BLE001 - every record gets a line
+            # The handleError of logging would print the record's arguments.
             line = _unformattable(record, error)
         try:
             self._write(line)
         except OSError:
-            return False  # stderr is gone: there is nowhere left to say it
+            return False  # stderr is closed: this cannot be reported anywhere
         return True
 
 
-def is_welcome(record: logging.LogRecord) -> bool:
+def is_wanted(record: logging.LogRecord) -> bool:
     return (
         record.levelno >= logging.WARNING
         or record.name == OURS
@@ -118,7 +116,7 @@ def as_line(record: logging.LogRecord) -> bytes:
         entry["message"] = record.getMessage()
         entry.update(getattr(record, "fields", ()))
     else:
-        _tell_foreign(record, entry)
+        _add_foreign_message(record, entry)
     error = record.exc_info[1] if record.exc_info else None
     if error is not None:
         entry["exception"] = scrub.safe_exception(error)
@@ -133,7 +131,7 @@ def _unformattable(record: logging.LogRecord, error: Exception) -> bytes:
                 "level": record.levelname,
                 "logger": record.name,
                 "message": "a log record could not be formatted",
-                "at": _place(record.pathname, record.lineno),
+                "at": _position(record.pathname, record.lineno),
                 "exception": {"type": type(error).__name__},
             }
         )
@@ -141,8 +139,8 @@ def _unformattable(record: logging.LogRecord, error: Exception) -> bytes:
     )
 
 
-def _place(path: str, line: int) -> str:
-    """``folder/file.py:line``: no path of the machine."""
+def _position(path: str, line: int) -> str:
+    """``folder/file.py:line``, without the path on this machine."""
     folder, name = os.path.split(path)
     return f"{os.path.basename(folder)}/{name}:{line}"
 
@@ -155,7 +153,7 @@ def _json(entry: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(entry, default=_type_of)
     except TypeError:
-        # Lone surrogates or an integer beyond 64 bits: rather escaped text than no line.
+        # There are lone surrogates or an integer beyond 64 bits: escaped text is better than no line.
         return orjson.dumps({name: ascii(value) for name, value in entry.items()})
 
 
@@ -164,12 +162,12 @@ def _type_of(value: object) -> str:
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
-    """By place too: Flask logs the request's path and an exception on the application's own logger."""
+    """Whether a file of this package logged it: Flask logs the request's path on the application's own logger."""
     is_our_logger = record.name == OURS or record.name.startswith(OURS + ".")
     return is_our_logger and record.pathname.startswith(_PACKAGE)
 
 
-def _tell_foreign(record: logging.LogRecord, entry: dict[str, Any]) -> None:
+def _add_foreign_message(record: logging.LogRecord, entry: dict[str, Any]) -> None:
     if record.name == GUNICORN and record.pathname.endswith(_LIFECYCLE) and "\n" not in record.getMessage():
         entry["message"] = record.getMessage()
         return
@@ -179,15 +177,15 @@ def _tell_foreign(record: logging.LogRecord, entry: dict[str, Any]) -> None:
         entry["message"] = record.getMessage() if harmless else record.msg
     else:
         entry["message"] = WITHHELD
-        # gunicorn tells a malformed request while it handles the parser's exception: its class says what is wrong.
+        # gunicorn logs a malformed request while it handles the parser's exception. The class says what is wrong.
         handled = sys.exc_info()[0]
         if handled is not None:
             entry["handling"] = handled.__name__
-    entry["at"] = _place(record.pathname, record.lineno)
+    entry["at"] = _position(record.pathname, record.lineno)
 
 
 def _is_constant(record: logging.LogRecord) -> bool:
-    """Whether the message is a literal in the function that logs it. Formatted text never is."""
+    """Whether the message is a literal in the function that logs it. Formatted text is not."""
     frame: FrameType | None = sys._getframe()
     while frame is not None:
         code = frame.f_code
@@ -205,14 +203,16 @@ def _show_warning(
     file: Any = None,
     line: str | None = None,
 ) -> None:
-    """pydantic warns with the values it was given."""
-    fields = {"category": category.__name__, "at": _place(filename, lineno)}
+    """Log where a warning came from, but not its text: pydantic's warnings contain the values that it was given."""
+    fields = {"category": category.__name__, "at": _position(filename, lineno)}
     log.warning("a library warned", extra={"fields": fields})
 
 
 def seal() -> None:
-    """Keep exceptions' texts off stderr where Python and gevent print tracebacks past logging. For servers:
-    a person at a command line is better served by the traceback."""
+    """Keep the texts of exceptions off stderr where Python and gevent print tracebacks without logging.
+
+    This is for servers: at a command line a traceback is more useful.
+    """
     sys.excepthook = _excepthook
     threading.excepthook = _thread_excepthook
     sys.unraisablehook = _unraisablehook
@@ -238,14 +238,14 @@ def _unraisablehook(args: sys.UnraisableHookArgs) -> None:
 
 
 def _hub_print_exception(hub: Any, context: Any, kind: Any, error: Any, trace: Any) -> None:
-    # gevent may hand over None, or a class in the place of the exception.
+    # gevent may pass None, or a class instead of the exception.
     _uncaught("a greenlet", error if isinstance(error, BaseException) else None)
 
 
 class GunicornLogger(glogging.Logger):  # type: ignore[misc]
-    """gunicorn's ``logger_class``: its error log goes the way of all logs, its access log is off.
+    """gunicorn's ``logger_class``: its error log is written like all other logs, and its access log is off.
 
-    One line per request is what the journal writes; gunicorn's would have paths, queries and addresses.
+    The journal writes one line per request. gunicorn's own line would contain paths, queries and addresses.
     """
 
     def setup(self, cfg: Any) -> None:
@@ -261,7 +261,7 @@ class GunicornLogger(glogging.Logger):  # type: ignore[misc]
     def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
         return
 
-    # stacklevel: the caller, not this class, is who speaks.
+    # stacklevel: the record must name the code that called this class.
     def critical(self, msg: Any, *args: Any, **kwargs: Any) -> None:
         self.error_log.critical(msg, *args, stacklevel=2, **kwargs)
 

@@ -1,7 +1,7 @@
 """What is recorded of a call: one row of the request log. No field of it could hold content.
 
 The columns are named here and nowhere else. A ``Record`` is made of a call that was answered or failed (``of_call``),
-of a request that was rejected before it became a call (``of_rejection``) and of a call whose worker died
+of a request that was rejected before it became a call (``of_rejection``) and of a call of a dead worker
 (``of_lost_call``, from the columns that its hold kept: ``known_before``).
 """
 
@@ -130,7 +130,7 @@ class Record:
     def of_lost_call(
         cls, call_id: str, known: Mapping[str, Any], target: str, usage: Usage, cost_nanousd: int | None
     ) -> Record:
-        """The record of a call whose worker died: what was ``known_before``, and an estimate of its usage.
+        """The record of a call of a dead worker: what was ``known_before``, and an estimate of its usage.
 
         How many attempts it made and how long it took is not known.
         """

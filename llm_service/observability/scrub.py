@@ -1,9 +1,8 @@
-"""What may stay: in a log, a row, a metric or an error body.
+"""Removes content from text that goes into a log, a row, a metric or an error body.
 
-Everything here errs towards removing. A caller's or a vendor's text stays only
-where it is shaped like an identifier, is one of the words an API's error
-messages are made of, or has been looked for in the request and not found there;
-what cannot be looked for within a bounded amount of work is removed as well.
+In case of doubt, text is removed. Text of a caller or a vendor is kept only if it looks like an identifier, if it is
+one of the usual words of error messages, or if it was searched for in the request and not found. Text that cannot be
+searched for within a bounded amount of work is removed too.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ MASK = "[…]"
 MAX_MESSAGE = 500
 # The shortest piece of a word that counts as quoted from the request.
 _GRAM = 6
-# Bounds of the look-ups in a request (it may have 32 MB): how many, and bytes read in all (about 0.1 s).
+# Bounds of the searches in a request, which may have 32 MB: their number, and the bytes read in all (about 0.1 s).
 _MAX_LOOKUPS = 600
 _MAX_BYTES_READ = 256 * 1024 * 1024
 
 
-# Removed whatever the request says: addresses of any kind, keys, tokens, and anything not ASCII (our own and
-# the vendors' sentences are English; a long run of letters in another script is a quotation).
+# Always removed, whatever the request contains: addresses of any kind, keys, tokens, and anything that is not ASCII.
+# Our sentences and the vendors' are English, so letters of another script are a quotation.
 _ALWAYS = re.compile(
     r"[a-z][a-z0-9+.-]*://\S+"
     r"|[\w.+-]+@[\w-]+\.[\w.-]+"
@@ -38,9 +37,9 @@ _ALWAYS = re.compile(
     re.IGNORECASE,
 )
 _TOKEN = re.compile(r"[A-Za-z0-9+/=_-]{24,}")
-# Long and yet no secret: "claude-sonnet-4-5-20250929".
+# Long but not a secret: "claude-sonnet-4-5-20250929".
 _MODEL = re.compile(r"(?:claude|gpt|gemini|llama|mistral|qwen|deepseek|text-embedding)(?:-(?:[a-z]{1,12}|[0-9]{1,8}))+")
-# Nor is "contract_spend_limit_reached": words, no digit and no capital.
+# "contract_spend_limit_reached" is not a secret either: words without digits and capitals.
 _CODE = re.compile(r"[a-z]{1,16}(?:_[a-z]{1,16})+")
 _WORD = re.compile(r"\w+")
 _PART = re.compile(r"[A-Za-z0-9]+")
@@ -48,7 +47,7 @@ _QUOTED = re.compile(r"(?<!\w)(['\"`])(.{2,200}?)\1(?!\w)")
 _UNICODE_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _SPACE_ESCAPE = re.compile(r"\\[nrt]")
 _TYPOGRAPHY = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "…": "...", "\xa0": " "})
-# Long unbroken ASCII at the start of a string: data (base64, a data: URL), not text.
+# A long piece of ASCII without spaces at the start of a string is data (base64, a data: URL), not text.
 _DATA = re.compile(r"[A-Za-z0-9+/=_:;,.%-]{512}")
 _DATA_KEPT = 256
 
@@ -57,38 +56,38 @@ _MAX_FRAMES = 20
 
 
 def vendor_message(message: object, content: str) -> str:
-    """A vendor's error message without anything the request said; at most 500 characters.
+    """A vendor's error message without anything that the request said, at most 500 characters long.
 
-    ``content`` is ``request_text`` of the request. Replaced by ``[…]``: a word that shares six characters with
-    it, a run of three words or a quoted piece that stands in it; and whatever it says URLs, hosts, mail
-    addresses, keys, tokens of 24 characters that are no words, and anything not ASCII. Field names and the usual
-    words of error messages stay (``VOCABULARY``), except in a run of five that the request has too.
+    ``content`` is ``request_text`` of the request. ``[…]`` replaces a word that shares six characters with it, and a
+    run of three words or a quoted piece that is in it. Whatever the request contains, it also replaces URLs, hosts,
+    mail addresses, keys, tokens of 24 characters that are not words, and anything that is not ASCII. Field names and
+    the usual words of error messages are kept (``VOCABULARY``), except in a run of five words that the request has.
     """
     if not isinstance(message, str):
         return ""
     text = _flattened(message)
     search = _Search(content)
-    spans = [found.span() for found in _ALWAYS.finditer(text)]
-    spans += [found.span() for found in _TOKEN.finditer(text) if not _is_harmless(found.group())]
+    spans = [match.span() for match in _ALWAYS.finditer(text)]
+    spans += [match.span() for match in _TOKEN.finditer(text) if not _is_harmless(match.group())]
     words = list(_WORD.finditer(text))
     spans += [word.span() for word in words if _quotes(word.group(), search)]
     spans += _runs(text, words, search)
     spans += [
-        found.span(2) for found in _QUOTED.finditer(text) if not _is_vocabulary(found[2]) and search.has(found[2])
+        match.span(2) for match in _QUOTED.finditer(text) if not _is_vocabulary(match[2]) and search.has(match[2])
     ]
     return _masked(text, spans)[:MAX_MESSAGE]
 
 
 def _flattened(message: str) -> str:
-    """One line of printable characters. Escapes are undone first: a vendor may quote the JSON it received."""
+    """One line of printable characters. Escapes are decoded first, because a vendor may quote the JSON it received."""
     text = message[: 2 * MAX_MESSAGE]
-    text = _UNICODE_ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)
+    text = _UNICODE_ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
     text = _SPACE_ESCAPE.sub(" ", text).translate(_TYPOGRAPHY)
     return "".join(char if char.isprintable() else " " for char in text)[:MAX_MESSAGE].strip()
 
 
 def _is_vocabulary(text: str) -> bool:
-    """Whether ``text`` has words, and all of them are ours. Small numbers count: they are positions and codes."""
+    """Whether all words of ``text`` are in the vocabulary. Small numbers are allowed: they are positions and codes."""
     parts = _PART.findall(text)
     return bool(parts) and all(_is_known(part.lower()) for part in parts) and text.isascii()
 
@@ -108,25 +107,25 @@ def _quotes(word: str, search: _Search) -> bool:
         return True
     if len(word) < _GRAM or _is_vocabulary(word):
         return False
-    # By pieces, not as a whole: what is quoted may be cut at either end or glued to something else.
+    # In pieces, because a quotation may be cut at either end or joined to other text.
     return any(search.has(word[at : at + _GRAM]) for at in range(len(word) - _GRAM + 1))
 
 
 def _runs(text: str, words: list[re.Match[str]], search: _Search) -> Iterator[tuple[int, int]]:
-    """Runs of three words (five of the vocabulary: "must be a" proves nothing) that stand in the request."""
+    """Runs of three words that are in the request. Of the vocabulary it takes five: "must be a" proves nothing."""
     known = [_is_vocabulary(word.group()) for word in words]
     for first in range(len(words) - 2):
         last = first + 2 if not all(known[first : first + 3]) else first + 4
         if last < len(words) and (last == first + 2 or all(known[first : last + 1])):
             span = words[first].start(), words[last].end()
-            if search.spent:  # no run can be cleared any more, nor a short word
+            if search.spent:  # neither a run nor a short word can be checked any more
                 yield from (words[at].span() for at in range(first, last + 1) if not known[at])
             elif search.has(text[slice(*span)]):
                 yield span
 
 
 def _masked(text: str, spans: Iterable[tuple[int, int]]) -> str:
-    """``text`` with the spans replaced; spans with nothing but punctuation between them become one."""
+    """``text`` with the spans replaced. Spans with only punctuation between them become one."""
     pieces: list[str] = []
     end = 0
     for start, stop in sorted(spans):
@@ -140,10 +139,10 @@ def _masked(text: str, spans: Iterable[tuple[int, int]]) -> str:
 
 
 class _Search:
-    """Bounded look-ups in a request's text; ASCII letters of either case are the same."""
+    """A bounded number of searches in the text of a request. The case of ASCII letters does not matter."""
 
     def __init__(self, content: str) -> None:
-        # Bytes: lowering 32 MB of text that is not ASCII as str takes 0.5 s, and only ASCII is looked for.
+        # As bytes: lower() of 32 MB of str that is not ASCII takes 0.5 s, and only ASCII is searched for.
         spaced = content.encode("utf-8", "surrogatepass").translate(_SPACED)
         self._content = spaced.lower()
         self._left = min(_MAX_LOOKUPS, _MAX_BYTES_READ // (len(spaced) + 1))
@@ -154,7 +153,7 @@ class _Search:
         return self._left <= 0
 
     def has(self, text: str) -> bool:
-        """Whether the request has ``text``. True when it may no longer look: what is not cleared goes."""
+        """Whether the request contains ``text``. True if no search is left: text that was not checked is removed."""
         if text not in self._known:
             if self.spent:
                 return True
@@ -169,7 +168,7 @@ _SPACED = bytes(max(byte, 32) for byte in range(256))
 def request_text(body: object) -> str:
     """The text of a JSON request body: its string values and the object keys below the top level.
 
-    Left out: the model's name, and all but both ends of data such as base64.
+    The name of the model is left out, and of data such as base64 everything but both ends.
     """
     return "\n".join(
         value
@@ -180,12 +179,12 @@ def request_text(body: object) -> str:
 
 
 def data_characters(body: object) -> int:
-    """Characters of a JSON request body that are data (base64) rather than text, for token estimates."""
+    """The number of characters in a JSON request body that are data (base64) and not text, for token estimates."""
     return sum(len(value) for value in _strings(body) if len(value) > 2 * _DATA_KEPT and _DATA.match(value))
 
 
 def _strings(body: object) -> Iterator[str]:
-    """Without recursion: a body may be nested deep."""
+    """All strings of ``body``. There is no recursion, because a body may be nested deeply."""
     waiting: list[Any] = []
     if isinstance(body, dict):
         waiting = [value for name, value in body.items() if name != "model" or loggable(value) is None]
@@ -203,9 +202,9 @@ def _strings(body: object) -> Iterator[str]:
 def safe_exception(error: BaseException) -> dict[str, Any]:
     """An exception without its text: ``{"type", "frames", "caused_by"}``.
 
-    ``type`` is module and class, ``frames`` the "file:line function" of our own code only, outermost first,
-    ``caused_by`` the types of the exceptions behind it. Messages are left out: an SDK's holds the vendor's
-    reply, a database driver's the statement's values.
+    ``type`` is the module and the class. ``frames`` are the "file:line function" of our own code only, outermost first.
+    ``caused_by`` are the types of the exceptions that caused it. Messages are left out: that of an SDK contains the
+    vendor's reply, and that of a database driver the values of the statement.
     """
     frames = []
     trace = error.__traceback__

@@ -1,8 +1,8 @@
-"""The words that vendors' error messages are made of; that a request has them too does not make them content.
+"""The usual words of vendors' error messages. They are not content, even if the request contains them too.
 
-From the recorded error bodies and field lists of the OpenAI and Anthropic APIs and of servers that imitate
-them. Lower case; a plural is known with its singular, ``snake_case`` with its parts. Only words that give
-nobody away belong here.
+They are taken from recorded error bodies and field lists of the OpenAI and Anthropic APIs and of compatible servers.
+All are in lower case. A singular also covers its plural, and the parts of a ``snake_case`` word cover the word. Only
+words that identify nobody belong here.
 """
 
 from __future__ import annotations

@@ -178,6 +178,66 @@ def test_a_call_without_an_upper_bound_is_rejected_only_if_a_budget_applies(admi
     assert admission.admit(call("one/unpriced", caller=free, web_search_options={}), Recorder()).budgets == ()
 
 
+class Ended(Recorder):
+    """A call that has ended as ``record`` says."""
+
+    def __init__(self, record: Record | None) -> None:
+        self.record = record
+        self.errors: list[BaseException | None] = []
+        self.failures: list[BaseException] = []
+
+    def end(self, error: BaseException | None = None) -> Record | None:
+        self.errors.append(error)
+        return self.record
+
+    def settled(self, record: Record | None) -> None:
+        self.record = record
+
+    def failed(self, failure: BaseException) -> None:
+        self.failures.append(failure)
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("x"), GeneratorExit(), SystemExit()], ids=lambda error: type(error).__name__
+)
+def test_any_end_of_a_call_settles_it(admission: Admission, ledgers: Ledger, error: BaseException) -> None:
+    own = budget()
+    asked = call(caller=Caller("k", budgets=(own,)))
+    recorder = Ended(record(asked, 5))
+    with pytest.raises(type(error)), admission.admit(asked, recorder):
+        raise error
+    assert recorder.errors == [error]
+    assert ledgers.balances(*counter(own)) == (5, 0)
+    assert admission.tokens_seen() == {}
+
+
+def test_a_call_is_settled_once_and_its_first_end_counts(admission: Admission, ledgers: Ledger) -> None:
+    own = budget()
+    asked = call(caller=Caller("k", budgets=(own,)))
+    recorder = Ended(record(asked, 5))
+    with pytest.raises(KeyError), admission.admit(asked, recorder) as admitted:
+        admitted.settle()
+        assert ledgers.balances(*counter(own)) == (5, 0)
+        raise KeyError
+    assert recorder.errors == [None] and recorder.record == record(asked, 5)
+
+
+def test_a_settlement_that_fails_is_reported_and_changes_neither_the_end_nor_the_record(admission: Admission) -> None:
+    asked = call(caller=Caller("k", budgets=(budget(),)))
+    recorder = Ended(replace(record(asked, 5), org=object()))  # type: ignore[arg-type]
+    with admission.admit(asked, recorder):
+        pass
+    assert [type(failure) for failure in recorder.failures] == [TypeError]
+    assert recorder.record is not None and recorder.record.cost_nanousd == 5
+    assert admission.tokens_seen() == {}  # its lease expires
+
+
+def test_a_call_whose_record_cannot_be_made_is_left_to_the_reaper(admission: Admission) -> None:
+    with admission.admit(call(), Ended(None)):
+        assert len(admission.tokens_seen()) == 1
+    assert admission.tokens_seen() == {}
+
+
 def test_a_settlement_gives_back_what_was_not_used(admission: Admission, ledgers: Ledger) -> None:
     own = budget()
     admitted = admission.admit(call(caller=Caller("k", budgets=(own,)), max_tokens=50), Recorder())

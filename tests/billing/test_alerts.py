@@ -41,7 +41,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass
 class Receiver:
-    """An HTTP server that gives the ``answers``, then 204. An answer is a status, or an event to await before a 204."""
+    """An HTTP server that gives the ``answers``, then 204. An answer is a status, or an event to wait for first."""
 
     answers: list[int | threading.Event] = field(default_factory=list)
     received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)

@@ -6,7 +6,7 @@ No cost is above MOST_NANODOLLARS: far more than any call can cost, exact as a d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field, fields
 from datetime import date
 from decimal import Decimal
@@ -225,11 +225,3 @@ def _start(step: tuple[int, Rates]) -> int:
 def _nanodollars(kind: str, rate: Decimal) -> Fraction:
     """Of one token, search or request."""
     return Fraction(rate) * NANO_PER_DOLLAR / (1000 if kind in COUNTED else 1_000_000)
-
-
-def tables_of(rates: Rates) -> Iterator[tuple[str, int, Rates]]:
-    """Tier ("" is the standard one), longest prompt of the rates before, and rates; for people."""
-    for tier, table in (("", rates), *rates.tiers):
-        yield tier, 0, table
-        for start, dearer in table.above:
-            yield tier, start, dearer

@@ -1,8 +1,7 @@
-"""Anthropic Messages, the upstream's side: answers and errors in, and requests that are forwarded."""
+"""Anthropic Messages, the upstream's side: plain answers and errors."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -11,18 +10,11 @@ from llm_service.core import errors
 from llm_service.core.content import Text, Thinking
 from llm_service.core.usage import Usage
 from llm_service.formats import anthropic_messages as messages
-from tests.formats.anthropic_messages.wire import body, claude, messages_call, reply_of
-from tests.formats.examples import call, recorded
+from tests.formats.anthropic_messages.wire import messages_call, reply_of
+from tests.formats.examples import recorded
 
 
-def test_a_body_is_forwarded_as_it_is_but_for_the_model() -> None:
-    asked = body(stream=True, thinking={"type": "adaptive"}, novel=[1])
-    before = json.dumps(asked)
-    assert messages.forward(call("messages", asked, stream=True), claude()) == {**asked, "model": "claude-haiku-4-5"}
-    assert json.dumps(asked) == before
-
-
-def test_recorded_replies_are_read() -> None:
+def test_recorded_answers_are_read() -> None:
     plain = recorded("test_messages-TestSyncParse-bd7029d5-d8d4-4e06-be3a-2ac9c60803a6.json")
     answer = messages.read_answer(plain)
     assert answer.text == plain["content"][0]["text"]
@@ -35,7 +27,7 @@ def test_recorded_replies_are_read() -> None:
         messages.read_answer(tools)
 
 
-def test_thinking_and_texts_are_read() -> None:
+def test_thinking_and_text_blocks_become_parts() -> None:
     parts = (Thinking("1234", "s", "messages"), Text("12345"), Text("678"))
     assert messages.read_answer(reply_of()).parts == parts
 
@@ -81,7 +73,7 @@ FIVE = {"input_tokens": 5, "output_tokens": 2}
         ("x", Usage(100, 3, exact=False)),
     ],
 )
-def test_counts_include_the_cache_and_are_estimated_when_they_cannot_be_believed(usage: Any, expected: Usage) -> None:
+def test_usage_includes_the_cache_and_impossible_counts_are_estimated(usage: Any, expected: Usage) -> None:
     assert messages.read_answer(reply_of(usage=usage), messages_call()).usage == expected
     assert messages.read_verbatim(reply_of(usage=usage), messages_call()).usage == expected
 
@@ -97,21 +89,21 @@ def test_counts_include_the_cache_and_are_estimated_when_they_cannot_be_believed
         reply_of(stop_reason=None),
     ],
 )
-def test_what_is_no_answer_is_broken(reply: dict[str, Any]) -> None:
+def test_a_body_that_is_not_an_answer_raises_upstream_broken(reply: dict[str, Any]) -> None:
     with pytest.raises(errors.UpstreamBroken):
         messages.read_answer(reply)
 
 
-def test_an_error_with_status_200_is_an_error() -> None:
+def test_an_error_object_with_status_200_raises_the_error() -> None:
     with pytest.raises(errors.UpstreamOverloaded):
         messages.read_verbatim({"type": "error", "error": {"type": "overloaded_error", "message": "x"}})
 
 
-def test_a_vendor_s_error_is_read_from_whatever_it_sent() -> None:
-    error = {"type": "rate_limit_error", "message": "m", "details": {"error_code": "ramp_limit_exceeded"}}
-    told = messages.read_error({"type": "error", "error": error})
-    assert (told.type, told.code, told.message) == ("rate_limit_error", "ramp_limit_exceeded", "m")
-    nonsense: Any
-    for nonsense in (None, [], "text", {"error": "text"}, {"error": {"type": 3, "details": 4, "message": 5}}):
-        told = messages.read_error(nonsense)
-        assert (told.type if told.type != "3" else None, told.code, told.message) == (None, None, None)
+def test_read_error_accepts_any_body() -> None:
+    given = {"type": "rate_limit_error", "message": "m", "details": {"error_code": "ramp_limit_exceeded"}}
+    error = messages.read_error({"type": "error", "error": given})
+    assert (error.type, error.code, error.message) == ("rate_limit_error", "ramp_limit_exceeded", "m")
+    malformed: Any
+    for malformed in (None, [], "text", {"error": "text"}, {"error": {"type": 3, "details": 4, "message": 5}}):
+        error = messages.read_error(malformed)
+        assert (error.type if error.type != "3" else None, error.code, error.message) == (None, None, None)

@@ -17,8 +17,8 @@ from tests.formats.anthropic_messages.wire import body
 from tests.formats.examples import TURN, call, target
 
 
-def test_a_conversation_crosses_with_its_blocks_and_parameters() -> None:
-    asked = body(
+def test_a_request_becomes_a_conversation_with_its_blocks_and_parameters() -> None:
+    request = body(
         messages=[
             {
                 "role": "user",
@@ -40,7 +40,7 @@ def test_a_conversation_crosses_with_its_blocks_and_parameters() -> None:
         service_tier="auto",
         output_config=None,
     )
-    assert messages.read_request(messages.check(asked)) == Conversation(
+    assert messages.read_request(messages.check(request)) == Conversation(
         messages=(
             Message("user", (Text("a"), Text("b"))),
             Message("system", (Text("later"),)),
@@ -63,9 +63,9 @@ def test_a_conversation_crosses_with_its_blocks_and_parameters() -> None:
 HINT = {"type": "ephemeral"}
 
 
-def test_hints_are_dropped_by_name_and_thinking_of_earlier_turns_is_kept() -> None:
+def test_thinking_of_earlier_turns_and_hints_to_cache_are_kept() -> None:
     thought = {"type": "thinking", "thinking": "hm", "signature": "s"}
-    asked = body(
+    request = body(
         messages=[
             *TURN,
             {
@@ -78,7 +78,7 @@ def test_hints_are_dropped_by_name_and_thinking_of_earlier_turns_is_kept() -> No
         speed="fast",
         diagnostics={},
     )
-    conversation = messages.read_request(messages.check(asked))
+    conversation = messages.read_request(messages.check(request))
     assert conversation.dropped == ()
     assert conversation.messages[1].parts == (Thinking("hm", "s", "messages"), Text("x", cache=0))
 
@@ -110,25 +110,25 @@ def test_hints_are_dropped_by_name_and_thinking_of_earlier_turns_is_kept() -> No
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": 3}]}]}, "messages[0].content[0].text"),
     ],
 )
-def test_what_cannot_cross_is_refused_by_its_path(extra: dict[str, Any], param: str) -> None:
-    with pytest.raises(errors.InvalidRequest) as refusal:
+def test_what_other_formats_cannot_express_is_rejected_with_its_path(extra: dict[str, Any], param: str) -> None:
+    with pytest.raises(errors.InvalidRequest) as caught:
         messages.read_request(messages.check(body(**extra)))
-    assert refusal.value.param == param
-    assert param in refusal.value.message
+    assert caught.value.param == param
+    assert param in caught.value.message
 
 
 @pytest.mark.parametrize("field", ["temperature", "top_p", "top_k"])
-def test_sampling_is_refused_under_the_api_version_without_it(field: str) -> None:
-    asked = messages.check(body(**{field: 1}))
-    with pytest.raises(errors.InvalidRequest) as refusal:
-        messages.read_request(asked, {"anthropic-version": "2026-10-21"})
-    assert refusal.value.message == f"{field}: Extra inputs are not permitted"
-    assert refusal.value.param == field
+def test_sampling_is_rejected_for_an_api_version_without_it(field: str) -> None:
+    request = messages.check(body(**{field: 1}))
+    with pytest.raises(errors.InvalidRequest) as caught:
+        messages.read_request(request, {"anthropic-version": "2026-10-21"})
+    assert caught.value.message == f"{field}: Extra inputs are not permitted"
+    assert caught.value.param == field
     for older in ({"anthropic-version": "2023-06-01"}, {}):
-        assert getattr(messages.read_request(asked, older), field) == 1
+        assert getattr(messages.read_request(request, older), field) == 1
 
 
-def test_what_only_some_formats_know_is_left_to_the_target() -> None:
+def test_fields_that_only_some_formats_know_become_extras() -> None:
     given = {name: {"any": "value"} for name in messages.EXTRAS} | {"brand_new": 1, "nothing": None, "seed": 3}
     conversation = messages.read_request(messages.check(body(**given)))
     assert conversation.dropped == ()
@@ -136,13 +136,13 @@ def test_what_only_some_formats_know_is_left_to_the_target() -> None:
     assert conversation.extras == {**expected, "brand_new": Extra(1, "brand_new"), "seed": Extra(3, "seed")}
 
 
-def test_values_that_mean_nothing_are_no_extra_fields() -> None:
+def test_neutral_values_do_not_become_extras() -> None:
     neutral = {name: value for name, field in messages.EXTRAS.items() for value in field.neutral}
     assert neutral == {"speed": "standard", "fallbacks": [], "mcp_servers": []}
     assert messages.read_request(messages.check(body(**neutral))).extras == {}
 
 
-def test_every_field_of_the_sdk_is_common_to_all_formats_or_an_extra_field() -> None:
+def test_every_field_of_the_sdk_is_in_common_or_in_extras() -> None:
     sent_as_headers = {"user_profile_id", "workspace_id"}
     fields = set(typing.get_type_hints(MessageCreateParamsBase)) - sent_as_headers | {"stream"}
     assert sorted(fields - messages.COMMON - set(messages.EXTRAS)) == []
@@ -152,7 +152,7 @@ def test_every_field_of_the_sdk_is_common_to_all_formats_or_an_extra_field() -> 
 
 
 @pytest.mark.parametrize("name", ["speed", "diagnostics"])
-def test_a_chat_model_never_sees_hints_of_anthropic_s(name: str) -> None:
+def test_hints_for_anthropic_are_dropped_and_named_for_a_chat_model(name: str) -> None:
     given = body(**{name: "fast"})
     sent, dropped = chat.write_request(call("messages", given), messages.read_request(messages.check(given)), target())
     assert name not in sent
@@ -162,7 +162,7 @@ def test_a_chat_model_never_sees_hints_of_anthropic_s(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["container", "inference_geo", "mcp_servers", "context_management", "fallbacks", "new"]
 )
-def test_what_a_chat_model_cannot_do_is_rejected_by_the_client_s_path(name: str) -> None:
+def test_what_a_chat_model_cannot_do_is_rejected_with_the_path_of_the_field(name: str) -> None:
     given = body(**{name: "x"})
     with pytest.raises(errors.UnsupportedParameter) as caught:
         chat.write_request(call("messages", given), messages.read_request(messages.check(given)), target())

@@ -1,4 +1,4 @@
-"""Anthropic Messages, the client's side: Anthropic's own SDK reads the answers and streams that we write."""
+"""Anthropic Messages, the client's side: written answers and streams, read by Anthropic's own SDK."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ANSWER = Answer(
 )
 
 
-def test_the_sdk_reads_a_reply_of_ours() -> None:
+def test_the_sdk_reads_a_written_answer() -> None:
     reply = messages.write_answer(messages_call(), ANSWER)
     message = anthropic_client(orjson.dumps(reply)).messages.create(model="m", max_tokens=5, messages=[])
     assert message.id == f"msg_{messages_call().id}"
@@ -37,7 +37,7 @@ def test_the_sdk_reads_a_reply_of_ours() -> None:
     assert usage.output_tokens_details.thinking_tokens == 2
 
 
-def test_a_refusal_and_a_stop_sequence_are_told_in_anthropic_s_words() -> None:
+def test_refusals_and_stop_sequences_are_reported_in_anthropic_fields() -> None:
     refused = messages.write_answer(messages_call(), Answer(Usage(), stop_reason="refusal"))
     assert refused["stop_details"] == {"type": "refusal", "category": None, "explanation": None}
     assert refused["content"] == []
@@ -46,12 +46,12 @@ def test_a_refusal_and_a_stop_sequence_are_told_in_anthropic_s_words() -> None:
     assert messages.write_answer(messages_call(), Answer(Usage(), stop_reason="other"))["stop_reason"] == "end_turn"
 
 
-def test_a_verbatim_reply_is_the_vendor_s_own() -> None:
+def test_a_verbatim_answer_is_the_object_of_the_vendor() -> None:
     assert messages.write_answer(messages_call(), Answer(Usage(), body=reply_of(), cost_nanousd=5)) == reply_of()
 
 
-def test_the_sdk_s_accumulator_reads_a_stream_of_ours() -> None:
-    asked = messages_call(stream=True)
+def test_the_sdk_accumulates_a_written_stream() -> None:
+    client_call = messages_call(stream=True)
     events: list[Event] = [
         Attempt("a", "m"),
         Started("gpt-x"),
@@ -60,7 +60,7 @@ def test_the_sdk_s_accumulator_reads_a_stream_of_ours() -> None:
         Delta("lo"),
         Finished(ANSWER),
     ]
-    stream = messages.KEEP_ALIVE + written(messages.StreamEncoder(asked), events)
+    stream = messages.KEEP_ALIVE + written(messages.StreamEncoder(client_call), events)
     with anthropic_client(stream).messages.stream(model="m", max_tokens=5, messages=[]) as helper:
         assert "".join(helper.text_stream) == "Hello"
         message = helper.get_final_message()
@@ -68,7 +68,7 @@ def test_the_sdk_s_accumulator_reads_a_stream_of_ours() -> None:
     assert message.stop_reason == "end_turn"
     usage = message.usage
     assert (usage.input_tokens, usage.output_tokens, usage.cache_read_input_tokens) == (8, 9, 8)
-    kinds = [told["type"] for told in data_of(stream)]
+    kinds = [event["type"] for event in data_of(stream)]
     assert kinds == [
         "message_start",
         "content_block_start",
@@ -82,21 +82,21 @@ def test_the_sdk_s_accumulator_reads_a_stream_of_ours() -> None:
     assert all(f"event: {kind}\n".encode() in stream for kind in kinds)
 
 
-def test_an_answer_without_text_is_a_stream_without_blocks() -> None:
+def test_an_answer_without_text_is_a_stream_without_content_blocks() -> None:
     answer = Answer(Usage(3, 0), stop_reason="refusal")
     stream = written(messages.StreamEncoder(messages_call(stream=True)), [Started("m", Usage(3, 1)), Finished(answer)])
-    told = data_of(stream)
-    assert [event["type"] for event in told] == ["message_start", "message_delta", "message_stop"]
-    assert told[0]["message"]["usage"]["input_tokens"] == 3
+    sent = data_of(stream)
+    assert [event["type"] for event in sent] == ["message_start", "message_delta", "message_stop"]
+    assert sent[0]["message"]["usage"]["input_tokens"] == 3
     with anthropic_client(stream).messages.stream(model="m", max_tokens=5, messages=[]) as helper:
         message = helper.get_final_message()
     assert (message.content, message.stop_reason) == ([], "refusal")
 
 
-def test_the_sdk_raises_for_a_failure_in_a_stream() -> None:
-    frames = messages.StreamEncoder(messages_call(stream=True))
+def test_the_sdk_raises_an_error_for_a_failure_in_a_stream() -> None:
+    encoder = messages.StreamEncoder(messages_call(stream=True))
     failure = errors.UpstreamOverloaded("It is overloaded.")
-    stream = frames.feed(Started("m")) + frames.feed(Delta("x")) + frames.error(failure, "req-7")
+    stream = encoder.feed(Started("m")) + encoder.feed(Delta("x")) + encoder.error(failure, "req-7")
     assert b"message_stop" not in stream
     with (
         pytest.raises(anthropic.APIStatusError, match="overloaded") as caught,

@@ -47,7 +47,7 @@ def conversations(draw: st.DrawFn) -> Conversation:
 
 @settings(deadline=None)  # the machine may be busy
 @given(conversations(), st.booleans())
-def test_a_request_that_was_written_is_read_back_the_same(conversation: Conversation, stream: bool) -> None:
+def test_a_written_request_is_read_back_unchanged(conversation: Conversation, stream: bool) -> None:
     sent, dropped = messages.write_request(call("chat", {"messages": []}, stream=stream), conversation, claude())
     assert dropped == ()
     received = orjson.loads(orjson.dumps(sent))
@@ -55,25 +55,27 @@ def test_a_request_that_was_written_is_read_back_the_same(conversation: Conversa
     assert received.get("stream", False) == stream
 
 
-def say(*turns: tuple[str, str], **facts: Any) -> Conversation:
+def conversation_of(*turns: tuple[str, str], **facts: Any) -> Conversation:
     return Conversation(
-        messages=tuple(Message(role, (Text(words),)) for role, words in turns),  # type: ignore[arg-type]
+        messages=tuple(Message(role, (Text(text),)) for role, text in turns),  # type: ignore[arg-type]
         **facts,
     )
 
 
 def test_the_system_prompt_keeps_its_blocks() -> None:
     sent, _ = messages.write_request(
-        messages_call(), say(("user", "x"), system=(Text("a"), Text(""), Text("b"))), claude()
+        messages_call(), conversation_of(("user", "x"), system=(Text("a"), Text(""), Text("b"))), claude()
     )
     assert sent["system"] == [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
 
 
-def test_max_tokens_is_the_model_s_own_limit_when_the_client_gave_none() -> None:
-    asked = call("chat", {"messages": TURN})
-    assert messages.write_request(asked, say(("user", "x")), claude())[0]["max_tokens"] == 64_000
-    assert messages.write_request(asked, say(("user", "x")), claude(max_output=None))[0]["max_tokens"] == 4096
-    assert messages.write_request(asked, say(("user", "x"), max_tokens=5), claude())[0]["max_tokens"] == 5
+def test_max_tokens_defaults_to_the_limit_of_the_model() -> None:
+    def max_tokens(conversation: Conversation, model: Any) -> Any:
+        return messages.write_request(call("chat", {"messages": TURN}), conversation, model)[0]["max_tokens"]
+
+    assert max_tokens(conversation_of(("user", "x")), claude()) == 64_000
+    assert max_tokens(conversation_of(("user", "x")), claude(max_output=None)) == 4096
+    assert max_tokens(conversation_of(("user", "x"), max_tokens=5), claude()) == 5
 
 
 @pytest.mark.parametrize(
@@ -86,16 +88,18 @@ def test_max_tokens_is_the_model_s_own_limit_when_the_client_gave_none() -> None
         ({}, False, {}, ()),
     ],
 )
-def test_sampling_follows_the_model(
+def test_sampling_depends_on_the_model(
     given: dict[str, Any], sampling: bool, sent: dict[str, Any], dropped: tuple[str, ...]
 ) -> None:
-    request, lost = messages.write_request(messages_call(), say(("user", "x"), **given), claude(sampling=sampling))
+    request, names = messages.write_request(
+        messages_call(), conversation_of(("user", "x"), **given), claude(sampling=sampling)
+    )
     assert {name: request[name] for name in ("temperature", "top_p", "top_k") if name in request} == sent
-    assert lost == dropped
+    assert names == dropped
 
 
-def test_a_later_system_message_keeps_its_place_and_its_lost_rank_is_named() -> None:
-    asked = {
+def test_a_later_system_message_stays_in_place_and_its_lost_role_is_named() -> None:
+    request = {
         "model": "m",
         "messages": [
             {"role": "system", "content": "first"},
@@ -108,8 +112,8 @@ def test_a_later_system_message_keeps_its_place_and_its_lost_rank_is_named() -> 
             {"role": "user", "content": "c"},
         ],
     }
-    conversation = chat.read_request(chat.check(asked))
-    sent, dropped = messages.write_request(call("chat", asked), conversation, claude())
+    conversation = chat.read_request(chat.check(request))
+    sent, dropped = messages.write_request(call("chat", request), conversation, claude())
     assert dropped == ("messages[3].role",)
     assert sent["system"] == [{"type": "text", "text": "first"}]
     assert sent["messages"] == [
@@ -134,16 +138,18 @@ USER, ASSISTANT, SYSTEM = ({"role": role, "content": "x"} for role in ("user", "
         ({"messages": [USER], "stop": ["a", " \n"]}, "stop"),
     ],
 )
-def test_what_anthropic_cannot_take_is_refused_under_the_client_s_path(given: dict[str, Any], param: str) -> None:
+def test_what_anthropic_does_not_accept_is_rejected_with_the_path_in_the_client_body(
+    given: dict[str, Any], param: str
+) -> None:
     given = {"model": "m", **given}
-    with pytest.raises(errors.UnsupportedParameter) as refusal:
+    with pytest.raises(errors.UnsupportedParameter) as caught:
         messages.write_request(call("chat", given), chat.read_request(chat.check(given)), claude())
-    assert refusal.value.param == param
+    assert caught.value.param == param
 
 
-def test_the_simple_format_crosses_too() -> None:
-    asked = simple.check({"prompt": "Hello", "system": "Be brief.", "stop": "END", "temperature": 2})
-    sent, dropped = messages.write_request(call("simple", asked), simple.read_request(asked), claude())
+def test_a_request_in_the_simple_format_is_translated() -> None:
+    request = simple.check({"prompt": "Hello", "system": "Be brief.", "stop": "END", "temperature": 2})
+    sent, dropped = messages.write_request(call("simple", request), simple.read_request(request), claude())
     assert dropped == ()
     assert sent == {
         "model": "claude-haiku-4-5",

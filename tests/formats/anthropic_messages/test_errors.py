@@ -1,4 +1,4 @@
-"""Anthropic's errors: its own SDK reads those that we write."""
+"""Errors in Anthropic's format, read by Anthropic's own SDK."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         (errors.InternalError("x"), 500, "api_error", anthropic.InternalServerError),
     ],
 )
-def test_the_sdk_raises_its_own_class_for_each_failure(
+def test_the_sdk_raises_its_own_class_for_each_error(
     failure: errors.ServiceError, status: int, kind: str, raised: type[anthropic.APIStatusError]
 ) -> None:
-    told = messages.error(failure, "req-1")
-    assert (told["type"], told["error"]["type"], told["error"]["message"]) == ("error", kind, "x")
-    assert told["request_id"] == "req-1"
+    written = messages.error(failure, "req-1")
+    assert (written["type"], written["error"]["type"], written["error"]["message"]) == ("error", kind, "x")
+    assert written["request_id"] == "req-1"
     assert messages.status(failure) == status
     headers = {**messages.error_headers(failure, NOW), "request-id": "req-1"}
-    client = anthropic_client(orjson.dumps(told), status, headers)
+    client = anthropic_client(orjson.dumps(written), status, headers)
     with pytest.raises(raised) as caught:
         client.messages.create(model="m", max_tokens=5, messages=[])
     assert caught.value.error_code == failure.code
@@ -51,10 +51,10 @@ def test_the_sdk_raises_its_own_class_for_each_failure(
     assert caught.value.request_id == "req-1"
 
 
-def test_anthropic_s_own_words_are_kept_but_nobody_else_s() -> None:
+def test_type_and_code_of_an_error_are_kept_only_if_they_are_from_anthropic() -> None:
     vendor = {"format": "messages", "status": 400, "type": "novel_error", "code": "novel_code"}
-    told = messages.error(errors.UpstreamRejected("x", vendor=vendor), "r")["error"]
-    assert (told["type"], told["details"]["error_code"]) == ("novel_error", "novel_code")
+    written = messages.error(errors.UpstreamRejected("x", vendor=vendor), "r")["error"]
+    assert (written["type"], written["details"]["error_code"]) == ("novel_error", "novel_code")
     overloaded = errors.UpstreamOverloaded("x", vendor={**vendor, "status": 503, "type": "api_error"})
     assert messages.error(overloaded, "r")["error"]["type"] == "overloaded_error"
     foreign = errors.UpstreamRejected("x", vendor={**vendor, "format": "chat"})
@@ -63,12 +63,12 @@ def test_anthropic_s_own_words_are_kept_but_nobody_else_s() -> None:
     assert messages.error(ours, "r")["error"]["type"] == "api_error"
 
 
-def test_the_field_is_named_in_the_details() -> None:
-    told = messages.error(errors.InvalidRequest("x", param="messages[1].role"), "r")["error"]
-    assert told["details"] == {"error_code": "invalid_request", "param": "messages[1].role"}
+def test_the_details_of_an_error_name_the_field() -> None:
+    written = messages.error(errors.InvalidRequest("x", param="messages[1].role"), "r")["error"]
+    assert written["details"] == {"error_code": "invalid_request", "param": "messages[1].role"}
 
 
-def test_rate_limit_headers_are_anthropic_s() -> None:
+def test_rate_limit_headers_are_those_of_anthropic() -> None:
     limit = errors.Limit("requests", "key", 60, 60, 0, 56)
     assert messages.error_headers(errors.RateLimited("x", limit=limit), NOW) == {
         "anthropic-ratelimit-requests-limit": "60",

@@ -34,8 +34,8 @@ def rows(how: str) -> list[str]:
 
 
 def write(name: str, value: Any, path: str = "client.path", **target: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
-    said = (Message("user", (Text("x"),)),)
-    conversation = Conversation(said, extras={name: Extra(value, path)})
+    turns = (Message("user", (Text("x"),)),)
+    conversation = Conversation(turns, extras={name: Extra(value, path)})
     return messages.write_request(call("chat", {}), conversation, claude(**target))
 
 
@@ -43,7 +43,7 @@ PLAIN = write("seed", None)[0]
 
 
 @pytest.mark.parametrize("name", rows("translate"))
-def test_a_field_of_anthropic_s_own_is_sent_under_its_own_name(name: str) -> None:
+def test_a_field_of_the_anthropic_api_is_sent_under_its_own_name(name: str) -> None:
     value, expected = SENT[name]
     sent, dropped = write(name, value, name, thinking="adaptive" if name == "output_config" else "budget")
     assert sent[name] == expected
@@ -55,12 +55,12 @@ def test_every_translated_field_has_an_example() -> None:
 
 
 @pytest.mark.parametrize("name", rows("drop"))
-def test_a_hint_is_dropped_and_named_by_the_client_s_path(name: str) -> None:
+def test_a_hint_is_dropped_and_its_path_is_named(name: str) -> None:
     assert write(name, "anything") == (PLAIN, ("client.path",))
 
 
 @pytest.mark.parametrize("name", rows("reject"))
-def test_a_field_that_would_change_the_answer_is_rejected_by_the_client_s_path(name: str) -> None:
+def test_a_field_that_would_change_the_answer_is_rejected_with_its_path(name: str) -> None:
     with pytest.raises(errors.UnsupportedParameter) as caught:
         write(name, "anything")
     assert caught.value.param == "client.path"
@@ -70,7 +70,7 @@ def test_a_field_that_would_change_the_answer_is_rejected_by_the_client_s_path(n
 @pytest.mark.parametrize(
     ("name", "value"), [(name, value) for name in sorted(RULES) for value in RULES[name].neutral], ids=str
 )
-def test_a_value_that_means_the_same_as_no_field_is_left_out(name: str, value: Any) -> None:
+def test_a_neutral_value_is_left_out(name: str, value: Any) -> None:
     assert write(name, value) == (PLAIN, ())
 
 
@@ -81,7 +81,7 @@ def test_a_field_without_a_row_is_rejected() -> None:
 
 
 @pytest.mark.parametrize("name", ["container", "mcp_servers", "context_management", "fallbacks"])
-def test_the_error_does_not_say_that_anthropic_lacks_its_own_field(name: str) -> None:
+def test_the_error_for_a_field_of_the_anthropic_api_says_why_it_cannot_be_sent(name: str) -> None:
     assert RULES[name].why != FieldRule("reject").why
     assert "/v1/messages" in RULES[name].why
 
@@ -89,7 +89,7 @@ def test_the_error_does_not_say_that_anthropic_lacks_its_own_field(name: str) ->
 @pytest.mark.parametrize(
     ("name", "value"), [("speed", "slow"), ("speed", 1), ("inference_geo", ""), ("inference_geo", ["us"])]
 )
-def test_a_malformed_value_is_rejected_by_the_client_s_path(name: str, value: Any) -> None:
+def test_a_malformed_value_is_rejected_with_its_path(name: str, value: Any) -> None:
     with pytest.raises(errors.InvalidRequest) as caught:
         write(name, value)
     assert caught.value.code == "invalid_request"

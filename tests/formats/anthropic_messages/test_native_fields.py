@@ -81,15 +81,15 @@ def test_a_later_system_message_is_no_contradiction() -> None:
         (responses, {"input": "Hello"}, "instructions"),
     ],
 )
-def test_system_works_for_clients_of_every_openai_route(format: Any, given: dict[str, Any], where: str | None) -> None:
+def test_system_works_on_the_other_openai_routes(format: Any, given: dict[str, Any], where: str | None) -> None:
     body = {"model": "m", **given, "system": "Be brief."}
-    asked = call(format.NAME, body)
-    sent, _ = messages.write_request(asked, format.read_request(format.check(body)), claude())
+    client_call = call(format.NAME, body)
+    sent, _ = messages.write_request(client_call, format.read_request(format.check(body)), claude())
     assert sent["system"] == [BRIEF]
     if where is not None:
         body[where] = "Be long."
         with pytest.raises(errors.InvalidRequest) as caught:
-            messages.write_request(asked, format.read_request(format.check(body)), claude())
+            messages.write_request(client_call, format.read_request(format.check(body)), claude())
         assert caught.value.param == "system"
 
 
@@ -144,7 +144,7 @@ def test_system_works_for_clients_of_every_openai_route(format: Any, given: dict
     ],
     ids=str,
 )
-def test_a_field_of_anthropic_s_own_is_translated(
+def test_a_field_of_the_anthropic_api_is_translated(
     given: dict[str, Any], facts: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     sent, dropped = write(given, **facts)
@@ -169,7 +169,7 @@ def test_a_field_of_anthropic_s_own_is_translated(
     ],
     ids=str,
 )
-def test_a_contradiction_is_rejected_by_the_name_of_anthropic_s_field(given: dict[str, Any], param: str) -> None:
+def test_a_contradiction_is_rejected_with_the_name_of_the_anthropic_field(given: dict[str, Any], param: str) -> None:
     with pytest.raises(errors.InvalidRequest) as caught:
         write(given, thinking="adaptive")
     assert (caught.value.param, caught.value.code) == (param, "invalid_request")
@@ -201,7 +201,7 @@ def test_a_contradiction_is_rejected_by_the_name_of_anthropic_s_field(given: dic
     ],
     ids=str,
 )
-def test_a_malformed_field_is_rejected_by_its_path(given: dict[str, Any], param: str) -> None:
+def test_a_malformed_field_is_rejected_with_its_path(given: dict[str, Any], param: str) -> None:
     with pytest.raises(errors.InvalidRequest) as caught:
         write(given)
     assert caught.value.param == param
@@ -216,7 +216,7 @@ def test_a_malformed_field_is_rejected_by_its_path(given: dict[str, Any], param:
         ({"output_config": {"effort": "high"}}, "output_config.effort"),
     ],
 )
-def test_what_the_model_does_not_take_is_dropped_by_the_name_that_the_client_used(
+def test_what_the_model_does_not_accept_is_dropped_with_the_name_that_the_client_used(
     given: dict[str, Any], name: str
 ) -> None:
     sent, dropped = write(given, sampling=False, thinking="none")
@@ -235,7 +235,7 @@ def test_what_the_model_does_not_take_is_dropped_by_the_name_that_the_client_use
         ({"metadata": {}}, None, ()),
     ],
 )
-def test_only_metadata_in_anthropic_s_shape_names_the_end_user(
+def test_only_metadata_with_a_lone_user_id_names_the_end_user(
     given: dict[str, Any], user: str | None, dropped: tuple[str, ...]
 ) -> None:
     sent, names = write(given)

@@ -33,10 +33,10 @@ from tests.formats.examples import TURN
         ({"messages": [*TURN, {"role": "assistant"}]}, "messages[1].content"),
     ],
 )
-def test_a_wrong_field_is_refused_by_its_name(extra: dict[str, Any], param: str) -> None:
-    with pytest.raises(errors.InvalidRequest) as refusal:
+def test_a_malformed_field_is_rejected_with_its_path(extra: dict[str, Any], param: str) -> None:
+    with pytest.raises(errors.InvalidRequest) as caught:
         messages.check(body(**extra))
-    assert refusal.value.param == param
+    assert caught.value.param == param
 
 
 def test_max_tokens_is_required() -> None:
@@ -44,8 +44,8 @@ def test_max_tokens_is_required() -> None:
         messages.check({"model": "m", "messages": TURN})
 
 
-def test_what_anthropic_takes_passes() -> None:
-    asked = body(
+def test_requests_that_anthropic_accepts_pass() -> None:
+    request = body(
         max_tokens=0,
         messages=[
             *TURN,
@@ -59,8 +59,8 @@ def test_what_anthropic_takes_passes() -> None:
         thinking={"type": "adaptive"},
         mcp_servers=[{}],
     )
-    assert messages.check(asked) is asked
+    assert messages.check(request) is request
 
 
-def test_the_prompt_of_a_body_is_all_that_holds_content() -> None:
+def test_the_prompt_of_a_body_is_system_and_messages() -> None:
     assert messages.prompt(body(system="s")) == ["s", TURN]

@@ -1,4 +1,4 @@
-"""Anthropic's requests, replies and events, as small as they can be."""
+"""The smallest requests, answers and stream events in Anthropic's format."""
 
 from __future__ import annotations
 

@@ -25,8 +25,9 @@ from llm_service.api import (
 )
 from llm_service.billing.admission import Admission
 from llm_service.billing.alerts import Alerts
-from llm_service.billing.process_ledger import ProcessLedger
+from llm_service.billing.ledger.of_process import ProcessLedger
 from llm_service.billing.reconciler import Reconciler
+from llm_service.billing.settlement import Settler
 from llm_service.catalog.catalog import Catalog
 from llm_service.formats import registry
 from llm_service.gateway import Gateway
@@ -85,10 +86,11 @@ def create_app(settings: Settings | None = None) -> Flask:
     guard = auth.Guard(settings.hmac_key, settings.api_keys, catalog)
     redis_url = settings.redis_url or embedded_redis.url(settings.instance_path)
     ledger = ProcessLedger(redis_url, settings.workers, settings.money_without_redis)
-    admission = Admission(catalog, ledger.get, settings.time_zone)
+    settler = Settler(ledger.get)
+    admission = Admission(catalog, ledger.get, settler, settings.time_zone)
     reconciler = Reconciler(catalog, admission, ledger, writer, app.app_context, settings, guard.fixed, telemetry)
     admission.subscribe(reconciler.start)
-    writer.subscribe(admission.committed)
+    writer.subscribe(settler.committed)
     alerts = Alerts(store.database_url(settings), settings, catalog, telemetry)
     writer.subscribe(alerts.noticed)
     gateway = Gateway(journal, admission, Router(catalog, _upstreams(catalog, settings)))
@@ -112,9 +114,11 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 def _upstreams(catalog: Catalog, settings: Settings) -> dict[str, providers.Upstream]:
     """The upstream of each configured provider, by the provider's name."""
-    gather = settings.embeddings_gather_ms / 1000
+    batch_window = settings.embeddings_gather_ms / 1000
     return {
-        name: providers.connect(row, tick=settings.keep_alive, echo_delay=settings.echo_delay, gather=gather)
+        name: providers.connect(
+            row, tick=settings.keep_alive, echo_delay=settings.echo_delay, batch_window=batch_window
+        )
         for name, row in catalog.providers.items()
         if row.configured
     }

@@ -11,6 +11,7 @@ import anthropic
 import openai
 import pytest
 
+from llm_service.providers.http import sdk_head
 from tests.support.postgres import Postgres
 from tests.support.server import Server
 from tests.support.valkey import Valkey
@@ -53,6 +54,19 @@ def upstream(upstream_server: Upstream) -> Iterator[Upstream]:
         upstream_server.start()
 
 
+@pytest.fixture
+def own_connections() -> Iterator[None]:
+    """Providers that run in the test process have connections of their own, which are closed after the test."""
+    transports = (sdk_head._direct, sdk_head._proxied)
+    for transport in transports:
+        transport.cache_clear()
+    yield
+    for transport in transports:
+        if transport.cache_info().currsize:
+            transport(os.getpid()).close()
+        transport.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[Valkey]:
     """A server that all tests share. Take a database with ``fresh_url``; never stop or freeze it."""
@@ -76,6 +90,14 @@ def postgres() -> Iterator[Postgres]:
         yield server.start()
     finally:
         server.remove()
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """A database without tables, for one test."""
+    url = postgres.fresh_url()
+    yield url
+    postgres.give_back(url)
 
 
 def settings_for(upstream: Upstream, valkey: Valkey, **more: str) -> dict[str, str]:

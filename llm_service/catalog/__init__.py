@@ -1,1 +1,1 @@
-"""What may be asked for and what it costs: providers, aliases, models and their prices."""
+"""Which models callers may ask for and what they cost: providers, aliases, models and their prices."""

@@ -1,13 +1,14 @@
 """The catalogue: models.toml, read once into values.
 
-A name a caller may ask for resolves to ordered targets:
+A model's name in a request resolves to targets, the best one first:
 
-* an alias (``fast``) to its configured targets;
-* ``provider/model`` to itself, for any configured provider, listed or not;
-* a bare vendor name (``gpt-4o-mini``) when exactly one configured provider is
-  known to serve it (its ``serves`` patterns).
+* an alias (``fast``): its targets whose providers are configured;
+* ``provider/model``: that model of a configured provider, whether the file lists the
+  model or not;
+* a vendor's name (``gpt-4o-mini``): that model, if exactly one configured provider
+  serves it (the patterns in ``serves``).
 
-A provider is configured when its key variable is set, or when it is ``keyless``.
+A provider is configured if its key variable is set or if it is ``keyless``.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from llm_service.core.target import THINKING, Price, Provider, Target, Timeouts
 from llm_service.settings import Settings, SettingsError
 
 PACKAGED = Path(__file__).with_name("models.toml")
+_SECTIONS = ("defaults", "tiers", "providers", "aliases", "models")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class _ModelRow:
 
 
 class Catalog:
-    """Reads only; safe to share between greenlets and threads."""
+    """Greenlets and threads may share it: it does not change after it was read."""
 
     def __init__(self, document: Mapping[str, Any], settings: Settings, source: str = "models.toml") -> None:
         self.source = source
@@ -49,7 +51,7 @@ class Catalog:
 
     @classmethod
     def load(cls, settings: Settings) -> Catalog:
-        """Raises SettingsError naming the file and what is wrong in it."""
+        """The catalogue of the settings. Raises SettingsError with the file's name and what is wrong in it."""
         path = settings.models or PACKAGED
         try:
             document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -58,9 +60,9 @@ class Catalog:
         return cls(document, settings, path.name)
 
     def _read(self, document: Mapping[str, Any], settings: Settings) -> None:
-        unknown = set(document) - {"defaults", "tiers", "providers", "aliases", "models"}
+        unknown = set(document) - set(_SECTIONS)
         if unknown:
-            raise ValueError(f"unknown section [{sorted(unknown)[0]}]")
+            raise ValueError(f"unknown section [{sorted(unknown)[0]}]; the sections are {', '.join(_SECTIONS)}")
         defaults = document.get("defaults", {})
         self.default_tier: str = defaults.get("tier", "default")
         self.default_model: str = defaults.get("model", "fast")
@@ -79,12 +81,8 @@ class Catalog:
             if "price" in row.values:
                 read_price(row.values["price"], f'[models."{row.pattern}"] price')
         self.aliases: dict[str, tuple[str, ...]] = {
-            name: tuple(row["targets"]) for name, row in document.get("aliases", {}).items()
+            name: load.alias_targets(name, row, self.providers) for name, row in document.get("aliases", {}).items()
         }
-        for name, targets in self.aliases.items():
-            for target in targets:
-                if target.partition("/")[0] not in self.providers:
-                    raise ValueError(f"[aliases.{name}]: {target} is of no provider in this file")
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -95,30 +93,30 @@ class Catalog:
         return self.tiers.get(name) or self.tiers.get(self.default_tier) or Tier(self.default_tier)
 
     def requests_per_minute(self, caller: Caller) -> int | None:
-        """The caller's own limit, else its tier's; None is unlimited."""
+        """The caller's own limit, or else that of its tier; None means no limit."""
         return caller.rpm if caller.rpm is not None else self.tier(caller.tier).rpm
 
     def tokens_per_minute(self, caller: Caller) -> int | None:
-        """The caller's own limit, else its tier's; None is unlimited."""
+        """The caller's own limit, or else that of its tier; None means no limit."""
         return caller.tpm if caller.tpm is not None else self.tier(caller.tier).tpm
 
     def parallel_calls(self, caller: Caller) -> int | None:
-        """The caller's own limit, else its tier's; None is unlimited."""
+        """The caller's own limit, or else that of its tier; None means no limit."""
         return caller.parallel if caller.parallel is not None else self.tier(caller.tier).parallel
 
     def target(self, provider: Provider, model: str) -> Target:
         name = f"{provider.name}/{model}"
         if name not in self._targets:
-            if len(self._targets) > 10_000:  # names come from callers: the memory must not grow with them
+            if len(self._targets) > 10_000:  # callers choose the names, so their number must be limited
                 self._targets.clear()
             self._targets[name] = self._build(provider, model, name)
         return self._targets[name]
 
     def _build(self, provider: Provider, model: str, name: str) -> Target:
         row: dict[str, Any] = {}
-        for item in reversed(self._rows):  # the first matching row of the file wins, field by field
-            if fnmatchcase(name, item.pattern):
-                row.update(item.values)
+        for model_row in reversed(self._rows):  # each field comes from the first matching row that has it
+            if fnmatchcase(name, model_row.pattern):
+                row.update(model_row.values)
         price: Price | None = None
         if "price" in row:
             price = read_price(row["price"], f'[models."{name}"] price', self.source)
@@ -139,11 +137,11 @@ class Catalog:
         )
 
     def resolve(self, name: str, caller: Caller | None = None) -> tuple[Target, ...]:
-        """The targets behind ``name``, best first.
+        """The targets of a model's name, the best one first.
 
         Raises:
-            ModelNotFound: unknown, or of a provider that is not configured.
-            Forbidden: the caller's key does not allow it.
+            ModelNotFound: The model is unknown, or its provider is not configured.
+            Forbidden: The caller's key does not allow the model.
         """
         targets = self._resolve(name)
         if caller is not None and caller.models and not _allowed(caller.models, name, targets):
@@ -158,7 +156,7 @@ class Catalog:
                 if provider.configured
             )
             if not targets:
-                raise ModelNotFound("No provider behind this model is configured on this service.", param="model")
+                raise ModelNotFound("No provider of this model is configured on this service.", param="model")
             return targets
         prefix, slash, model = name.partition("/")
         if slash and model and prefix in self.providers and self.providers[prefix].configured:
@@ -171,7 +169,7 @@ class Catalog:
         if len(serving) == 1:
             return (self.target(serving[0], name),)
         if serving:
-            raise ModelNotFound("Several providers serve this model: name it as provider/model.", param="model")
+            raise ModelNotFound("Several providers serve this model. Ask for it as provider/model.", param="model")
         raise ModelNotFound(
             "The model does not exist, or its provider is not configured on this service.", param="model"
         )
@@ -181,7 +179,10 @@ class Catalog:
         return self.providers[provider], model
 
     def names(self, caller: Caller | None = None) -> list[tuple[str, Target]]:
-        """What ``GET /v1/models`` lists: usable aliases, then the listed models without patterns."""
+        """The models that ``GET /v1/models`` lists: aliases, their targets, and the file's models without patterns.
+
+        Those that are not configured or that the caller may not use are left out.
+        """
         listed: dict[str, Target] = {}
         candidates = [*self.aliases]
         candidates += [target for targets in self.aliases.values() for target in targets]

@@ -1,4 +1,4 @@
-"""The rows of models.toml as values, and what is wrong with a row."""
+"""The rows of models.toml as values. A wrong row raises a ValueError with its name and what is wrong."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llm_service.core.target import Provider, Timeouts
 from llm_service.settings import Settings
 
 # The kinds of providers that come with the service, and the wire formats that each speaks. Any other kind is the
-# dotted name of a module that has ``connect``, as the modules of llm_service.providers do.
+# dotted name of a module with a function ``connect``, like those in llm_service.providers.
 KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "anthropic": ("messages", "count_tokens"),
     "openai": ("chat", "responses", "input_tokens", "completions", "embeddings"),
@@ -23,7 +23,7 @@ MAX_LIMIT: Final = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class TierBudget:
-    """What each key of the tier may spend per period."""
+    """The amount that each key of the tier may spend per period."""
 
     amount_nanousd: int
     period: Period
@@ -31,7 +31,7 @@ class TierBudget:
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """Limits of each key in it: requests and tokens per minute, calls at the same time, money. None: no limit."""
+    """The limits of each key in a tier: requests and tokens per minute, simultaneous calls, money. None: no limit."""
 
     name: str
     rpm: int | None = None
@@ -68,19 +68,26 @@ def _tier_budget(where: str, row: Any) -> TierBudget:
         raise ValueError(f"{where}: amount_usd {error}") from None
 
 
+def alias_targets(name: str, row: Mapping[str, Any], providers: Mapping[str, Provider]) -> tuple[str, ...]:
+    where = f"[aliases.{name}]"
+    targets = row.get("targets")
+    if not isinstance(targets, list) or not all(isinstance(target, str) for target in targets):
+        raise ValueError(f'{where}: targets must be a list of names such as "provider/model"')
+    for target in targets:
+        if target.partition("/")[0] not in providers:
+            raise ValueError(f"{where}: the provider of {target} is not in this file; a target is provider/model")
+    return tuple(targets)
+
+
 def provider(name: str, row: Mapping[str, Any], settings: Settings) -> Provider:
-    """Raises ValueError naming the row and what is wrong in it."""
     where = f"[providers.{name}]"
-    kind = row["kind"]
-    if kind not in KINDS and not (
-        isinstance(kind, str) and all(map(str.isidentifier, kind.split("."))) and "." in kind
-    ):
+    kind = row.get("kind")
+    if not isinstance(kind, str) or not (kind in KINDS or _is_module_name(kind)):
         raise ValueError(f"{where}: kind must be one of {', '.join(KINDS)}, or the dotted name of a module")
     base_url = settings.secret(row["base_url_env"]) if "base_url_env" in row else None
-    # A row that names a base_url is another server than OpenAI's, and few of those have the newer API.
-    has_responses = "responses" in row["formats"] if isinstance(row.get("formats"), list) else "base_url" not in row
-    responses = bool(row.get("responses", has_responses))
-    made = Provider(
+    responses = _has_responses(where, row)
+    formats = _formats(where, row, responses)
+    result = Provider(
         name=name,
         kind=kind,
         key=settings.secret(row["key_env"]) if "key_env" in row else None,
@@ -91,35 +98,55 @@ def provider(name: str, row: Mapping[str, Any], settings: Settings) -> Provider:
         max_tokens_field=row.get("max_tokens_field", "max_completion_tokens"),
         completions=tuple(row.get("completions", ())),
         responses=responses,
-        counts_tokens=responses if kind == "openai" else True,
-        formats=_formats(where, row, responses),
+        counts_tokens="input_tokens" in formats if kind == "openai" else True,
+        formats=formats,
         storage=bool(row.get("storage", settings.upstream_storage == "allow")),
     )
     unknown = set(row) - {item.name for item in fields(Provider)} - {"key_env", "base_url_env"}
     if unknown or {"key", "counts_tokens"} & set(row):
         raise ValueError(f"{where}: unknown field {sorted(unknown | {'key', 'counts_tokens'} & set(row))[0]}")
-    return made
+    return result
+
+
+def _is_module_name(kind: str) -> bool:
+    return "." in kind and all(map(str.isidentifier, kind.split(".")))
+
+
+def _has_responses(where: str, row: Mapping[str, Any]) -> bool:
+    """Whether the server has OpenAI's Responses API: the row's ``formats`` or ``responses`` say so.
+
+    By default only a row without a ``base_url`` has it: that is OpenAI's own server, and few others have this API.
+    """
+    if not isinstance(row.get("formats"), list):
+        return bool(row.get("responses", "base_url" not in row))
+    has_responses = "responses" in row["formats"]
+    if bool(row.get("responses", has_responses)) != has_responses:
+        raise ValueError(f"{where}: responses contradicts formats; leave out responses")
+    return has_responses
 
 
 def _formats(where: str, row: Mapping[str, Any], responses: bool) -> tuple[str, ...]:
-    """The formats that the row lists, else those of its kind; ``responses = false`` takes out OpenAI's newer API."""
+    """The formats that the row lists, or else those of its kind, without OpenAI's Responses API if it has none."""
     known = KINDS.get(row["kind"])
     if "formats" not in row:
-        without = set() if responses else {"responses", "input_tokens"}
-        return tuple(name for name in known or () if name not in without)
+        left_out = set() if responses else {"responses", "input_tokens"}
+        return tuple(name for name in known or () if name not in left_out)
     listed = row["formats"]
     if not isinstance(listed, list) or not listed or not all(isinstance(name, str) for name in listed):
         raise ValueError(f"{where}: formats must be a list of names")
     unknown = set(listed) - set(known) if known is not None else set()
     if unknown:
-        raise ValueError(f"{where}: {sorted(unknown)[0]} is no format of this kind; it speaks {', '.join(known or ())}")
+        choices = f"may be {', '.join(known)}" if known else "must be left out for this kind"
+        raise ValueError(f"{where}: unknown format {sorted(unknown)[0]}; formats {choices}")
     return tuple(listed)
 
 
 def timeouts(base: Timeouts, row: Mapping[str, Any], where: str) -> Timeouts:
+    """``base`` with the time-outs of ``row``."""
+    known = [item.name for item in fields(Timeouts)]
     for name, value in row.items():
-        if name not in {item.name for item in fields(Timeouts)}:
-            raise ValueError(f"{where}: unknown time-out {name}")
+        if name not in known:
+            raise ValueError(f"{where}: unknown time-out {name}; there are {', '.join(known)}")
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
             raise ValueError(f"{where}: {name} must be a positive number of seconds")
     return replace(base, **{name: float(value) for name, value in row.items()})

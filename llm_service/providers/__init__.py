@@ -1,14 +1,14 @@
-"""Upstreams. A provider answers a call with the events of ``core.events``.
+"""Providers: each answers calls with the events of ``core.events``.
 
-``events(call, target, cancel)`` yields ``Attempt`` right before it asks the vendor,
-then the answer's events, which end with one ``Finished``. It raises ``Rejected``
-before the ``Attempt`` for what the target cannot express, and ``UpstreamError`` for
-everything that the vendor or the way to it does wrong.
+``events(call, target, cancel)`` yields ``Attempt`` right before it sends a request to
+the vendor, then the answer's events, which end with one ``Finished``. It raises
+``Rejected`` before the ``Attempt`` if the target cannot express the request, and
+``UpstreamError`` for every failure of the vendor or of the connection to it.
 
-``openai`` and ``anthropic`` use the vendors' SDKs, ``echo`` needs none. What they
-share: ``lanes`` (one for each route of a vendor), ``exchange`` (one request and its
-answer) and ``http`` (the head that an SDK writes, and the transport). ``routing``
-chooses the target of a call and tries again.
+``openai`` and ``anthropic`` use the vendors' SDKs; ``echo`` needs none. They share
+``lanes`` (one for each route of a vendor), ``exchange`` (one request and its answer)
+and ``http`` (the transport, and the request heads that an SDK writes). ``routing``
+chooses the targets of a call, retries, and falls back to the next target.
 """
 
 from __future__ import annotations
@@ -29,17 +29,21 @@ class Upstream(Protocol):
     def events(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]: ...
 
 
-def connect(row: Provider, *, tick: float, echo_delay: float, gather: float = 0.0) -> Upstream:
-    """The provider of a catalogue row; times in seconds.
+def connect(row: Provider, *, tick: float, echo_delay: float, batch_window: float = 0.0) -> Upstream:
+    """The provider of a catalogue row. All times are seconds.
 
-    Its SDK is imported with the first call, unless ``load`` came before: a CLI
-    command needs none (Anthropic's takes 1 s).
+    ``tick``: after this long without data, a stream yields ``IDLE``. ``echo_delay``:
+    the pause between two words of ``echo``. ``batch_window``: how long a small
+    embeddings request waits for others; 0 turns batching off.
+
+    The provider's SDK is imported at the first call, unless ``load`` was called
+    before. So CLI commands do not import it (Anthropic's takes 1 s).
     """
-    return _Lazy(row, {"tick": tick, "echo_delay": echo_delay, "gather": gather})
+    return _Lazy(row, {"tick": tick, "echo_delay": echo_delay, "batch_window": batch_window})
 
 
 def load(catalog: Catalog) -> None:
-    """Import the SDKs of the configured providers now, so that no call waits for it."""
+    """Import the SDKs of the configured providers now, so that no call waits for the import."""
     for row in catalog.providers.values():
         if row.configured:
             _module(row.kind)

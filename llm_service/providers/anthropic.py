@@ -1,8 +1,8 @@
 """Anthropic through the official SDK, with the API version chosen per call.
 
 Version 2026-10-21 (the SDK's default) rejects ``temperature``, ``top_p`` and
-``top_k``; 2023-06-01 accepts them on the models that have them. If a client's
-body travels verbatim, its own version travels with it.
+``top_k``; 2023-06-01 accepts them for the models that have them. A client's body
+that travels verbatim keeps the version that the client chose.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SAMPLING_VERSION = "2023-06-01"
 _SAMPLING = ("temperature", "top_p", "top_k")
 
 
-def connect(row: Provider, *, tick: float, echo_delay: float, gather: float = 0.0) -> Anthropic:
+def connect(row: Provider, *, tick: float, echo_delay: float, batch_window: float = 0.0) -> Anthropic:
     return Anthropic(row, tick)
 
 
@@ -35,8 +35,8 @@ class Anthropic:
     def __init__(self, row: Provider, tick: float) -> None:
         self._base_url = row.base_url or DEFAULT_BASE_URL
         lanes = self._lanes = Lanes(row, self._base_url, lambda: row.key or "none", self._post, tick, _headers)
-        self.messages = lanes.own(lanes.lane(anthropic_messages, "/v1/messages", anthropic_messages.left_out))
-        self.counting = lanes.own(lanes.lane(count_tokens, "/v1/messages/count_tokens"))
+        self.messages = lanes.add_verbatim(lanes.lane(anthropic_messages, "/v1/messages", anthropic_messages.left_out))
+        self.counting = lanes.add_verbatim(lanes.lane(count_tokens, "/v1/messages/count_tokens"))
 
     def events(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
         verbatim = self._lanes.verbatim(call, target, cancel)
@@ -45,7 +45,7 @@ class Anthropic:
         return exchange.events(self.counting if call.kind == "count" else self.messages, call, target, cancel)
 
     def _post(self, http_client: httpx2.Client, path: str, key: str, headers: dict[str, str]) -> object:
-        # open_telemetry: the SDK would trace by itself and send trace headers to the vendor.
+        # With open_telemetry the SDK would trace by itself and send trace headers to the vendor.
         client = anthropic.Anthropic(
             api_key=key, base_url=self._base_url, max_retries=0, http_client=http_client, open_telemetry=False
         )
@@ -55,7 +55,7 @@ class Anthropic:
 def _headers(call: Call, body: Mapping[str, Any], verbatim: bool) -> Mapping[str, str]:
     headers = dict(JSON)
     if verbatim:
-        # The API requires a version; a bare curl without one means the long-standing one.
+        # The API requires a version. A client that sends none (such as plain curl) gets the oldest one.
         headers["anthropic-version"] = call.headers.get("anthropic-version", SAMPLING_VERSION)
         if "anthropic-beta" in call.headers:
             headers["anthropic-beta"] = call.headers["anthropic-beta"]

@@ -1,8 +1,8 @@
-"""A model that repeats the last user message. Deterministic, no network; for trying out and for tests.
+"""A model that repeats the last user message, for first steps and for tests. It is deterministic and uses no network.
 
-It counts honestly by its own rule: one token per word (a run of non-space
-characters), in and out. It obeys ``max_tokens`` and ``stop`` and streams word by
-word with a delay between two words.
+It counts one token per word (a run of characters without spaces), in the prompt and
+in the answer. It obeys ``max_tokens`` and ``stop``, and streams word by word with a
+delay between two words.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from llm_service.formats import registry
 from llm_service.formats.encoding import RequestWriter
 from llm_service.formats.rules import FieldRule, drop_unless
 from llm_service.formats.small import embeddings
-from llm_service.providers import echo_vectors as vectors
+from llm_service.providers import echo_vectors
 
 # The hints of all formats are dropped and named. All other fields that not every format knows are rejected.
 _EXTRA_RULES: Mapping[str, FieldRule] = dict.fromkeys(
@@ -43,7 +43,7 @@ _EXTRA_RULES: Mapping[str, FieldRule] = dict.fromkeys(
 _WORD = re.compile(r"\s*\S+\s*?(?=\s|$)")
 
 
-def connect(row: Provider, *, tick: float, echo_delay: float, gather: float = 0.0) -> Echo:
+def connect(row: Provider, *, tick: float, echo_delay: float, batch_window: float = 0.0) -> Echo:
     return Echo(tick, echo_delay)
 
 
@@ -55,17 +55,17 @@ class Echo:
         if call.kind == "embed":
             return self._embed(call, target)
         if call.kind == "count":
-            return self._tell_count(call, target)
+            return self._count_tokens(call, target)
         return self._answer(call, target, cancel)
 
-    def _tell_count(self, call: Call, target: Target) -> Iterator[Event]:
-        count = _count(registry.format_of(call).read_request(call.body, call.headers))
+    def _count_tokens(self, call: Call, target: Target) -> Iterator[Event]:
+        count = _prompt_tokens(registry.format_of(call).read_request(call.body, call.headers))
         yield Attempt(target.provider.name, target.model, target.price)
         yield Finished(Answer(usage=Usage(), model=target.model, body={"input_tokens": count}))
 
     def _embed(self, call: Call, target: Target) -> Iterator[Event]:
         yield Attempt(target.provider.name, target.model, target.price)
-        yield Finished(embeddings.read_verbatim(vectors.reply(call.body, target.model), call))
+        yield Finished(embeddings.read_verbatim(echo_vectors.reply(call.body, target.model), call))
 
     def _answer(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
         conversation = registry.format_of(call).read_request(call.body, call.headers)
@@ -73,7 +73,7 @@ class Echo:
         writer.write_extras(_EXTRA_RULES, {})
         dropped = (*conversation.dropped, *writer.dropped)
         words, stop_reason, stop_sequence = _reply(conversation)
-        usage = Usage(input_tokens=_count(conversation), output_tokens=len(words))
+        usage = Usage(input_tokens=_prompt_tokens(conversation), output_tokens=len(words))
         yield Attempt(target.provider.name, target.model, target.price)
         if call.stream:
             yield Started(model=target.model, usage=Usage(usage.input_tokens), dropped=dropped)
@@ -94,22 +94,23 @@ class Echo:
         )
 
     def _pause(self, cancel: Cancel) -> Iterator[Event]:
-        left = self._delay
-        while left > self._tick:
+        remaining = self._delay
+        while remaining > self._tick:
             cancel.sleep(self._tick)
-            left -= self._tick
+            remaining -= self._tick
             yield IDLE
-        cancel.sleep(left)
+        cancel.sleep(remaining)
 
 
 def _reply(conversation: Conversation) -> tuple[list[str], StopReason, str | None]:
-    said = [message.text for message in conversation.messages if message.role == "user"]
-    text = said[-1] if said else ""
+    """The words of the answer, why it stops, and the stop sequence that stopped it."""
+    user_texts = [message.text for message in conversation.messages if message.role == "user"]
+    text = user_texts[-1] if user_texts else ""
     stop_reason: StopReason = "end_turn"
     stop_sequence = None
-    hits = [(text.index(stop), stop) for stop in conversation.stop if stop and stop in text]
-    if hits:
-        end, stop_sequence = min(hits)
+    matches = [(text.index(stop), stop) for stop in conversation.stop if stop and stop in text]
+    if matches:
+        end, stop_sequence = min(matches)
         text, stop_reason = text[:end], "stop_sequence"
     words = _WORD.findall(text)
     limit = conversation.max_tokens
@@ -118,6 +119,6 @@ def _reply(conversation: Conversation) -> tuple[list[str], StopReason, str | Non
     return words, stop_reason, stop_sequence
 
 
-def _count(conversation: Conversation) -> int:
+def _prompt_tokens(conversation: Conversation) -> int:
     texts = [*(part.text for part in conversation.system), *(message.text for message in conversation.messages)]
     return sum(len(text.split()) for text in texts)

@@ -1,8 +1,9 @@
-"""Embeddings of the ``echo`` provider: the same text always has the same vector, and nothing is understood.
+"""Embeddings of the ``echo`` provider. They are computed from words, not from meaning.
 
-Each word (each token) has a direction of its own, drawn from its hash; a text is the
-sum of its words, of length 1. So texts with words in common are alike, and a search
-over them can be tried without a vendor.
+The same text always has the same vector. Each word (or token) has a direction that
+comes from its hash, and a text's vector is the sum of its words' directions, scaled
+to length 1. So texts with words in common have similar vectors, and a search can be
+tried without a vendor.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ from llm_service.core.errors import InvalidRequest
 from llm_service.formats.small import embeddings
 
 DIMENSIONS: Final = 64
-# Computing holds up the worker's other calls: a text is its first words, and they get a turn between two texts.
-MOST_DIMENSIONS: Final = 1024
-_MOST_WORDS: Final = 256
+# Computing blocks the worker's other calls. So only a text's first words count, and other calls run between two texts.
+MAX_DIMENSIONS: Final = 1024
+_MAX_WORDS: Final = 256
 
 
 def reply(body: Mapping[str, Any], model: str) -> dict[str, Any]:
-    """OpenAI's reply to a checked request; a token is a word. Raises InvalidRequest for too long vectors."""
+    """OpenAI's reply to a checked request; a token is a word. Raises InvalidRequest for too many dimensions."""
     length = body.get("dimensions") or DIMENSIONS
-    if length > MOST_DIMENSIONS:
-        raise InvalidRequest(f"dimensions must be at most {MOST_DIMENSIONS} for this model.", param="dimensions")
+    if length > MAX_DIMENSIONS:
+        raise InvalidRequest(f"dimensions must be at most {MAX_DIMENSIONS} for this model.", param="dimensions")
     encoded = body.get("encoding_format") == "base64"
     data, tokens = [], 0
-    for index, given in enumerate(embeddings.inputs(body)):
-        values = vector(given, length)
-        tokens += len(_words(given))
+    for index, text in enumerate(embeddings.inputs(body)):
+        values = vector(text, length)
+        tokens += len(_words(text))
         data.append({"object": "embedding", "index": index, "embedding": _base64(values) if encoded else values})
-        time.sleep(0)
+        time.sleep(0)  # let the worker's other calls run
     return {
         "object": "list",
         "data": data,
@@ -44,19 +45,19 @@ def reply(body: Mapping[str, Any], model: str) -> dict[str, Any]:
     }
 
 
-def vector(given: str | list[int], length: int) -> list[float]:
-    """``length`` numbers, the sum of whose squares is 1."""
+def vector(text: str | list[int], length: int) -> list[float]:
+    """The vector of a text or of a list of tokens: ``length`` numbers whose squares add up to 1."""
     total = [0.0] * length
-    for word in _words(given)[:_MOST_WORDS] or [""]:
-        drawn = hashlib.shake_256(word.encode("utf-8", "surrogatepass")).digest(2 * length)
-        for place, number in enumerate(struct.unpack(f"<{length}h", drawn)):
-            total[place] += number
-    size = math.hypot(*total) or 1.0
-    return [value / size for value in total]
+    for word in _words(text)[:_MAX_WORDS] or [""]:
+        digest = hashlib.shake_256(word.encode("utf-8", "surrogatepass")).digest(2 * length)
+        for index, number in enumerate(struct.unpack(f"<{length}h", digest)):
+            total[index] += number
+    norm = math.hypot(*total) or 1.0
+    return [value / norm for value in total]
 
 
-def _words(given: str | list[int]) -> list[str]:
-    return given.casefold().split() if isinstance(given, str) else [str(token) for token in given]
+def _words(text: str | list[int]) -> list[str]:
+    return text.casefold().split() if isinstance(text, str) else [str(token) for token in text]
 
 
 def _base64(values: list[float]) -> str:

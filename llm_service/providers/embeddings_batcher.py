@@ -1,20 +1,20 @@
-"""Small embedding requests of one moment as one request to the vendor.
+"""Sends small embeddings requests that arrive at the same time as one request to the vendor (a batch).
 
-An index of a folder, or a page of search boxes, asks for one short text at a time;
-a vendor takes 2,048 at once, counts requests per minute and takes as long for one as
-for many. So a request waits a few milliseconds for others of its kind: same model,
-dimensions, encoding and end user.
+A program that indexes a folder, or a page with many search boxes, asks for one short
+text at a time. A vendor accepts 2,048 texts in a request, limits requests per minute,
+and takes as long for one text as for many. So a request waits a few milliseconds for
+others with the same model, dimensions, encoding and end user.
 
-* Each caller keeps its own journal entry, limits, deadline and way to leave. One that
-  leaves does not disturb the others; when all have left the vendor's answer is not
-  waited for.
-* A refusal of the gathered request is the fault of one of them: each is asked alone
-  then, and only that one is refused. Every other failure is the failure of all, and
-  each tries again by itself (routing).
-* The vendor counts tokens for the whole, so each has its share, by bytes, and
-  ``Usage.exact`` False. Who finds no company is asked, and counted, alone.
+* Each caller keeps its own journal entry, limits, deadline and cancellation. A caller
+  that leaves does not disturb the others. When all have left, the request is cancelled.
+* If the vendor rejects the batch, probably only one caller's request is wrong. Then
+  each is sent alone, and only the wrong one is rejected. Any other failure is the
+  failure of all, and each caller retries by itself (``routing``).
+* The vendor counts the tokens of the whole batch, so each caller gets a share, by
+  bytes, with ``Usage.exact`` False. A request that no other joins is sent, and
+  counted, alone.
 
-The request is sent from a greenlet (thread) of its own, since any caller may leave.
+A batch is sent from a greenlet (thread) of its own, because every caller may leave.
 """
 
 from __future__ import annotations
@@ -33,26 +33,28 @@ from llm_service.core.target import Target
 from llm_service.formats.small import embeddings
 from llm_service.providers import exchange
 
-# Larger requests go at once: they gain nothing, and would make the others wait for their answer.
+# Larger requests are sent at once: batching gains nothing for them, and the others would wait for their longer answer.
 SMALL_INPUTS: Final = 64
 SMALL_WEIGHT: Final = 32_000
 _FIELDS: Final = frozenset({"model", "input", "dimensions", "encoding_format", "user"})
-# Beyond the time-outs of the request itself, which end it in good time.
+# Seconds that a caller waits longer than the request may take; the request's own time-outs should end it before.
 _SLACK: Final = 5.0
 
 
 @dataclass(eq=False, slots=True)
 class _Member:
-    """One call in a batch. ``departed``: it is known whether others come along; ``ended``: its ``outcome`` is there.
+    """One call in a batch.
 
-    ``outcome`` None: ask alone.
+    ``batch_closed`` is set when no more calls can join; then ``shared`` says whether
+    any other call did. ``done`` is set when ``outcome`` is there; if that is None, the
+    call must be sent alone.
     """
 
     call: Call
     inputs: list[Any]
-    departed: threading.Event = field(default_factory=threading.Event)
-    ended: threading.Event = field(default_factory=threading.Event)
-    together: bool = False
+    batch_closed: threading.Event = field(default_factory=threading.Event)
+    done: threading.Event = field(default_factory=threading.Event)
+    shared: bool = False
     outcome: Answer | Exception | None = None
 
 
@@ -64,32 +66,32 @@ class _Batch:
     cancel: Cancel = field(default_factory=Cancel)
     inputs: int = 0
     weight: int = 0
-    departed: bool = False
-    over: bool = False
+    closed: bool = False
+    answered: bool = False
 
     def fits(self, inputs: int, weight: int) -> bool:
         return self.inputs + inputs <= embeddings.MAX_INPUTS and self.weight + weight <= embeddings.MAX_TOKENS
 
 
 class EmbeddingsBatcher:
-    """``seconds`` 0: every request goes alone."""
+    """Sends embeddings requests to ``lane``. ``window``: seconds that a batch stays open; 0 turns batching off."""
 
-    def __init__(self, vendor: exchange.Lane, seconds: float) -> None:
-        self._vendor, self._seconds = vendor, seconds
+    def __init__(self, lane: exchange.Lane, window: float) -> None:
+        self._lane, self._window = lane, window
         self._open: dict[tuple[Any, ...], _Batch] = {}
         self._lock = threading.Lock()
 
     def events(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
-        """As a provider's."""
+        """The events of one call, as a provider yields them."""
         inputs = embeddings.inputs(call.body)
         weight = sum(map(embeddings.weight, inputs))
         small = len(inputs) <= SMALL_INPUTS and weight <= SMALL_WEIGHT and _FIELDS.issuperset(call.body)
-        if self._seconds and small:
+        if self._window and small:
             member = _Member(call, inputs)
             batch = self._join(member, target, weight)
             try:
-                cancel.wait(member.departed, self._seconds + _SLACK)
-                if member.together:
+                cancel.wait(member.batch_closed, self._window + _SLACK)
+                if member.shared:
                     yield Attempt(target.provider.name, target.model, target.price)
                     answer = _outcome(member, target, cancel)
                     if answer is not None:
@@ -97,20 +99,19 @@ class EmbeddingsBatcher:
                         return
             finally:
                 self._leave(member, batch)
-        yield from exchange.events(self._vendor, call, target, cancel)
+        yield from exchange.events(self._lane, call, target, cancel)
 
     def _join(self, member: _Member, target: Target, weight: int) -> _Batch:
         body = member.call.body
         tokens = isinstance(member.inputs[0], list)
-        given = (body.get("dimensions"), body.get("encoding_format"), body.get("user"))
-        kind = (target.name, tokens, *given)
+        key = (target.name, tokens, body.get("dimensions"), body.get("encoding_format"), body.get("user"))
         with self._lock:
-            batch = self._open.get(kind)
+            batch = self._open.get(key)
             if batch is None or not batch.fits(len(member.inputs), weight):
                 if batch is not None:
                     batch.full.set()
-                batch = self._open[kind] = _Batch(target)
-                threading.Thread(target=self._run, args=(kind, batch), daemon=True).start()
+                batch = self._open[key] = _Batch(target)
+                threading.Thread(target=self._run, args=(key, batch), daemon=True).start()
             batch.members.append(member)
             batch.inputs += len(member.inputs)
             batch.weight += weight
@@ -120,54 +121,54 @@ class EmbeddingsBatcher:
         with self._lock:
             if member in batch.members:
                 batch.members.remove(member)
-            nobody = batch.departed and not batch.members  # before, others may still come
-        if nobody and not batch.over:
+            abandoned = batch.closed and not batch.members  # while the batch is open, others may still join
+        if abandoned and not batch.answered:
             batch.cancel.set(ClientClosed("Every client closed the connection."))
 
-    def _run(self, kind: tuple[Any, ...], batch: _Batch) -> None:
-        batch.full.wait(self._seconds)
+    def _run(self, key: tuple[Any, ...], batch: _Batch) -> None:
+        batch.full.wait(self._window)
         with self._lock:
-            if self._open.get(kind) is batch:
-                del self._open[kind]
+            if self._open.get(key) is batch:
+                del self._open[key]
             members = list(batch.members)
-            batch.departed = True
+            batch.closed = True
         for member in members:
-            member.together = len(members) > 1
-            member.departed.set()
+            member.shared = len(members) > 1
+            member.batch_closed.set()
         if len(members) < 2:
             return
         outcomes: list[Any]
         try:
-            outcomes = self._ask(members, batch)
+            outcomes = self._send(members, batch)
         except UpstreamRejected as error:
-            outcomes = [None if _may_be_one_s_fault(error) else copy.copy(error) for _ in members]
-        except ServiceError as error:  # each its own: routing writes on it, and it grows a traceback
+            outcomes = [None if _may_concern_one_member(error) else copy.copy(error) for _ in members]
+        except ServiceError as error:  # one copy for each: routing sets its fields, and raising adds to its traceback
             outcomes = [copy.copy(error) for _ in members]
-        except Exception:  # noqa: BLE001 - nobody else would tell those who wait
+        except Exception:  # noqa: BLE001 - otherwise the members would wait for nothing
             outcomes = [InternalError("The service failed.") for _ in members]
-        batch.over = True
+        batch.answered = True
         for member, outcome in zip(members, outcomes, strict=True):
             member.outcome = outcome
-            member.ended.set()
+            member.done.set()
 
-    def _ask(self, members: list[_Member], batch: _Batch) -> list[Answer]:
+    def _send(self, members: list[_Member], batch: _Batch) -> list[Answer]:
         first = members[0].call
-        body = {**first.body, "input": [given for member in members for given in member.inputs]}
-        gathered = replace(first, body=body, body_bytes=sum(member.call.body_bytes for member in members))
-        for event in exchange.events(self._vendor, gathered, batch.target, batch.cancel):
+        body = {**first.body, "input": [item for member in members for item in member.inputs]}
+        combined = replace(first, body=body, body_bytes=sum(member.call.body_bytes for member in members))
+        for event in exchange.events(self._lane, combined, batch.target, batch.cancel):
             if type(event) is Finished:
                 return embeddings.split(event.answer, [member.inputs for member in members])
-        raise InternalError("A provider's answer has no end.")
+        raise InternalError("The provider's answer has no end.")
 
 
 def _outcome(member: _Member, target: Target, cancel: Cancel) -> Answer | None:
-    if not cancel.wait(member.ended, target.timeouts.total + _SLACK):
-        raise UpstreamTimeout("The provider went over the total time-out.", code="upstream_total_timeout")
+    if not cancel.wait(member.done, target.timeouts.total + _SLACK):
+        raise UpstreamTimeout("The provider's answer exceeded the total time-out.", code="upstream_total_timeout")
     if isinstance(member.outcome, Exception):
         raise member.outcome
     return member.outcome
 
 
-def _may_be_one_s_fault(error: UpstreamRejected) -> bool:
-    """Not what is wrong with the model, or with the service's own key."""
+def _may_concern_one_member(error: UpstreamRejected) -> bool:
+    """Whether the rejection may be about one member's input. One about the model or our own key concerns all."""
     return error.status not in (401, 403, 404)

@@ -1,4 +1,4 @@
-"""One request to a vendor and the reading of its answer: what all SDK providers share.
+"""One request to a vendor and its answer: what all providers with an SDK share.
 
 If the client speaks the format of the lane, its body travels verbatim and the
 bytes of a stream are relayed as they arrive (``Passthrough``). Otherwise the
@@ -41,8 +41,8 @@ from llm_service.observability import scrub
 from llm_service.providers.http.sdk_head import Reply, Wire
 from llm_service.providers.http.transport import Scope
 
-# Error codes of vendors' 429s that mean "out of credit", not "too fast"
-# (anthropic error.details.error_code; openai error.code).
+# Error codes with which vendors say in a 429 that the account is out of credit, not that requests come too fast
+# (Anthropic: error.details.error_code; OpenAI: error.code).
 _QUOTA_CODES = {
     "insufficient_quota",
     "credit_balance_exhausted",
@@ -54,10 +54,10 @@ _HEADER_VALUE = re.compile(r"[ -~]{1,128}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """The way to one of a vendor's routes: its format, where its requests go and the headers it wants.
+    """The way to one route of a vendor: its format, where its requests go and the headers that they need.
 
-    A lane for streams has a ``StreamedFormat``, and a lane for calls that cross an ``UpstreamFormat``.
-    ``left_out`` names what ``forward`` leaves out of a body that travels verbatim.
+    The format of a lane for streams is a ``StreamedFormat``, that of a lane for calls that cross an
+    ``UpstreamFormat``. ``left_out`` names the fields that ``forward`` leaves out of a body that travels verbatim.
     """
 
     format: RelayedFormat
@@ -69,7 +69,7 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What is sent for a call. ``wants_object``: the answer must be a JSON object, and nobody else checks it."""
+    """What is sent for a call. ``wants_object``: the answer must be a JSON object, and it is checked here."""
 
     body: Mapping[str, Any]
     verbatim: bool
@@ -80,7 +80,7 @@ class _Request:
 def events(
     lane: Lane, call: Call, target: Target, cancel: Cancel, conversation: Conversation | None = None
 ) -> Iterator[Event]:
-    """The answer's events. ``conversation`` is the call's, if it was decoded already."""
+    """The events of a call's answer. ``conversation`` is the decoded call, if it was decoded already."""
     request = _request(lane, call, target, conversation)
     yield Attempt(target.provider.name, target.model, target.price)
     reply = _send(lane, call, target, cancel, request)
@@ -106,14 +106,14 @@ def events(
 
 
 def _request(lane: Lane, call: Call, target: Target, conversation: Conversation | None) -> _Request:
-    """Raises InvalidRequest and UnsupportedParameter for what the target cannot take."""
+    """Raises InvalidRequest or UnsupportedParameter if the target cannot take the request."""
     if registry.speaks(call, lane.format):
         return _Request(lane.format.forward(call, target), True, lane.left_out(call))
     if conversation is None:
         conversation = registry.format_of(call).read_request(call.body, call.headers)
     body, dropped = cast(UpstreamFormat, lane.format).write_request(call, conversation, target)
     betas = ("anthropic-beta",) if "anthropic-beta" in call.headers else ()
-    # If JSON is checked for the caller (json_answers), the whole answer is checked there, and can be repaired.
+    # If the caller's JSON is checked by json_answers, the whole answer is checked, and may be repaired, there.
     unchecked = call.kind == "generate" and call.json_answers == "off"
     wants_object = unchecked and json_mode.asks_for_object(conversation)
     return _Request(body, False, (*conversation.dropped, *dropped, *betas), wants_object)
@@ -139,7 +139,7 @@ def _send(lane: Lane, call: Call, target: Target, cancel: Cancel, request: _Requ
 
 
 def _returned(reply: Reply) -> dict[str, str]:
-    """The vendor's headers that the caller gets. A value that is no short printable line is left out."""
+    """The vendor's headers that the caller gets. A value that is not a short printable line is left out."""
     return {name: value for name in RETURNED if _HEADER_VALUE.match(value := reply.header(name))}
 
 
@@ -148,18 +148,18 @@ def _stream(lane: Lane, call: Call, reply: Reply, verbatim: bool) -> Iterator[Ev
         raise UpstreamBroken("The provider did not answer with an event stream.")
     splitter = sse.Splitter()
     format = cast(UpstreamFormat, lane.format)
-    reader = format.Passthrough(call) if verbatim else format.StreamDecoder(call)
+    decoder = format.Passthrough(call) if verbatim else format.StreamDecoder(call)
     for data in reply.pieces():
         if not data:
             yield IDLE
             continue
         blocks = splitter.feed(data)
         if blocks:
-            yield from reader.feed_many(blocks)
-            if reader.finished:
+            yield from decoder.feed_many(blocks)
+            if decoder.finished:
                 return
-    yield from reader.feed_many(splitter.end())  # some servers leave out the last blank line
-    if reader.finished:
+    yield from decoder.feed_many(splitter.end())  # some servers leave out the last blank line
+    if decoder.finished:
         return
     raise UpstreamBroken("The provider's stream ended without its terminal event.")
 
@@ -175,7 +175,7 @@ def _json(body: bytes) -> dict[str, Any]:
 
 
 def _status_error(lane: Lane, call: Call, reply: Reply) -> UpstreamError:
-    """The error for a vendor's error status. The vendor's text passes only through ``scrub``."""
+    """The error for a vendor's error status. Of the vendor's text only what ``scrub`` lets through is kept."""
     status = reply.status
     try:
         parsed = orjson.loads(reply.read())
@@ -196,7 +196,7 @@ def _status_error(lane: Lane, call: Call, reply: Reply) -> UpstreamError:
         "headers": _returned(reply),
     }
     if status in (401, 403):
-        text = "The provider rejected this service's own credentials. The operator must check its API key."
+        text = "The provider rejected this service's own credentials. The operator must check the provider's API key."
         return UpstreamRejected(text, status=status, code="upstream_authentication", **common)
     if status == 429 and (error.code in _QUOTA_CODES or error.type in _QUOTA_CODES):
         return UpstreamQuotaExhausted("This service's account with the provider is out of credit.", **common)
@@ -218,14 +218,13 @@ def _status_error(lane: Lane, call: Call, reply: Reply) -> UpstreamError:
 def _without_content(error: VendorError, content: str) -> VendorError:
     """``error`` without the identifiers and paths that quote the request."""
 
-    def kept(text: str | None) -> str | None:
-        if (
-            text is None or text in _QUOTA_CODES
-        ):  # these decide whether another attempt is made, whatever the request contains
+    def scrubbed(text: str | None) -> str | None:
+        # The quota codes decide whether another attempt is made, so they stay even if the request contains them.
+        if text is None or text in _QUOTA_CODES:
             return text
         return text if scrub.vendor_message(text, content) == text else None
 
-    return replace(error, type=kept(error.type), code=kept(error.code), param=kept(error.param))
+    return replace(error, type=scrubbed(error.type), code=scrubbed(error.code), param=scrubbed(error.param))
 
 
 def _retry_after(text: str) -> int | None:

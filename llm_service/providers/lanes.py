@@ -1,8 +1,8 @@
-"""The lanes of a provider: one for each of its routes, by the wire format of the route.
+"""The lanes of a provider: one for each of its routes. A lane has the wire format of its route.
 
-A call whose client speaks the format of a lane takes that lane verbatim, if the
-lane serves the call's model. Any other call is read into a conversation, and the
-provider chooses the lane that can carry it.
+If the client speaks the format of a lane and the lane serves the call's model, the
+client's body travels on that lane verbatim. Any other call crosses: it is decoded
+into a conversation, and the provider chooses the lane for it.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from llm_service.core.events import Event
 from llm_service.core.target import Provider, Target
 from llm_service.formats import RelayedFormat, registry
 from llm_service.providers import exchange
-from llm_service.providers.http.sdk_head import Endpoint, Signed, Wire
+from llm_service.providers.http.sdk_head import Endpoint, Signer, Wire
 
 Headers = Callable[[Call, Mapping[str, Any], bool], Mapping[str, str]]
 JSON = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
 
 
 def json_headers(call: Call, body: Mapping[str, Any], verbatim: bool) -> Mapping[str, str]:
-    """The headers of a request beside those that the SDK writes, for a vendor that wants no others."""
+    """The headers that are added to the SDK's own, for a vendor that needs only these."""
     return JSON
 
 
 def path_of(template: str) -> Callable[[Call, Target], str]:
-    """The path of a request; ``{model}`` in it becomes the target's model, percent-encoded."""
+    """A function that returns the path of a request: ``{model}`` is replaced by the target's model, percent-encoded."""
     if "{model}" not in template:
         return lambda call, target: template
     return lambda call, target: template.replace("{model}", quote(target.model, safe=""))
 
 
 class Lanes:
-    """The lanes of one provider row: only those whose format the row lists (``Provider.formats``).
+    """The lanes of one provider row.
 
     ``post(http_client, path, key, headers)`` makes the vendor's SDK send an empty body;
-    ``key`` returns the key or token of now; ``sign`` is as in ``Endpoint``.
+    ``key`` returns the current key or token; ``sign`` is as in ``Endpoint``.
     """
 
     def __init__(
@@ -53,33 +53,42 @@ class Lanes:
         post: Callable[[httpx2.Client, str, str, dict[str, str]], object],
         tick: float,
         headers: Headers = json_headers,
-        sign: Signed | None = None,
+        sign: Signer | None = None,
     ) -> None:
         self._row, self._base_url, self._key, self._post = row, base_url, key, post
         self._tick, self._headers, self._sign = tick, headers, sign
-        self._own: dict[object, tuple[exchange.Lane, Callable[[Target], bool]]] = {}  # by the client's format
+        # By the client's format: the lane, and which targets it serves.
+        self._verbatim: dict[object, tuple[exchange.Lane, Callable[[Target], bool]]] = {}
 
     def lane(
         self, format: RelayedFormat, path: str, left_out: Callable[[Call], tuple[str, ...]] = lambda call: ()
     ) -> exchange.Lane:
-        """A lane to ``path``. ``left_out`` names what is left out of a body that travels verbatim."""
+        """A lane to ``path``. ``left_out`` names the fields that are left out of a body that travels verbatim."""
         endpoint = Endpoint(self._base_url, path_of(path), self._key, self._post, self._sign)
         return exchange.Lane(format, Wire(endpoint), self._headers, self._tick, left_out)
 
-    def own(self, lane: exchange.Lane, serves: Callable[[Target], bool] = lambda target: True) -> exchange.Lane:
-        """Let clients that speak the format of ``lane`` take it for the targets that it serves."""
+    def add_verbatim(
+        self, lane: exchange.Lane, serves: Callable[[Target], bool] = lambda target: True
+    ) -> exchange.Lane:
+        """Let bodies in the format of ``lane`` travel on it verbatim, to the targets that it serves.
+
+        Nothing is added if the row does not list the format (``Provider.formats``).
+        """
         if registry.serves(self._row, lane.format):
-            self._own[lane.format] = (lane, serves)
+            self._verbatim[lane.format] = (lane, serves)
         return lane
 
     def verbatim(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event] | None:
-        """The events of a call that has a lane of its own; None if it must cross."""
-        own = self._own.get(registry.format_of(call))
-        if own is None or not own[1](target):
+        """The events of a call whose body can travel verbatim; None if it must cross."""
+        found = self._verbatim.get(registry.format_of(call))
+        if found is None:
             return None
-        return exchange.events(own[0], call, target, cancel)
+        lane, serves = found
+        if not serves(target):
+            return None
+        return exchange.events(lane, call, target, cancel)
 
 
 def conversation_of(call: Call) -> Conversation:
-    """The conversation of a call that crosses. Raises UnsupportedParameter naming what cannot cross."""
+    """The conversation of a call that crosses. Raises UnsupportedParameter with the field that cannot cross."""
     return registry.format_of(call).read_request(call.body, call.headers)

@@ -1,8 +1,8 @@
 """OpenAI, and every server that speaks its API, through the official SDK.
 
-The SDK writes authentication, URL and headers (``http/sdk_head``). Its typed
-methods are not used, since they cannot type what they do not know, and neither
-are its retries and its reader of streams.
+The SDK writes authentication, URL and headers (``http/sdk_head``). Three parts of it
+are not used: its typed methods, because they have no types for fields that they do
+not know, its retries, and its stream decoder.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from llm_service.providers.lanes import Lanes, conversation_of
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 
 
-def connect(row: Provider, *, tick: float, echo_delay: float, gather: float = 0.0) -> OpenAI:
-    return OpenAI(row, tick, gather)
+def connect(row: Provider, *, tick: float, echo_delay: float, batch_window: float = 0.0) -> OpenAI:
+    return OpenAI(row, tick, batch_window)
 
 
 class OpenAI:
-    def __init__(self, row: Provider, tick: float, gather: float = 0.0) -> None:
+    def __init__(self, row: Provider, tick: float, batch_window: float = 0.0) -> None:
         self._row = row
         self._base_url = row.base_url or DEFAULT_BASE_URL
         lanes = self._lanes = Lanes(row, self._base_url, lambda: row.key or "none", self._post, tick)
-        self.chat = lanes.own(lanes.lane(openai_chat, "/chat/completions"))
-        self.completions = lanes.own(lanes.lane(completions, "/completions"), self._completes)
+        self.chat = lanes.add_verbatim(lanes.lane(openai_chat, "/chat/completions"))
+        self.completions = lanes.add_verbatim(lanes.lane(completions, "/completions"), self._serves_completions)
         self.responses = lanes.lane(openai_responses, "/responses", openai_responses.left_out)
         self.counting = lanes.lane(input_tokens, "/responses/input_tokens")
         if row.responses:
-            lanes.own(self.responses)
-            lanes.own(self.counting)
-        self.embeddings = EmbeddingsBatcher(lanes.lane(embeddings, "/embeddings"), gather)
+            lanes.add_verbatim(self.responses)
+            lanes.add_verbatim(self.counting)
+        self.embeddings = EmbeddingsBatcher(lanes.lane(embeddings, "/embeddings"), batch_window)
 
     def events(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
         if call.kind == "embed":
@@ -58,17 +58,18 @@ class OpenAI:
         return exchange.events(lane, call, target, cancel, conversation)
 
     def _count(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
-        if not self._row.responses:
+        if not (self._row.responses and self._row.counts_tokens):
             raise UnsupportedParameter(
-                "The tokens of this model cannot be counted: its provider has no route for it.", param="model"
+                "The tokens of this model cannot be counted, because its provider has no route that counts tokens.",
+                param="model",
             )
         return exchange.events(self.counting, call, target, cancel)
 
-    def _completes(self, target: Target) -> bool:
-        """Whether the server has the model at ``/completions``."""
+    def _serves_completions(self, target: Target) -> bool:
+        """Whether the server serves the model at ``/completions``."""
         return any(fnmatchcase(target.model, pattern) for pattern in self._row.completions)
 
     def _post(self, http_client: httpx2.Client, path: str, key: str, headers: dict[str, str]) -> object:
-        # A server without keys gets a word where the SDK insists on a key.
+        # The SDK requires a key, so a server that needs none gets the word "none".
         client = openai.OpenAI(api_key=key, base_url=self._base_url, max_retries=0, http_client=http_client)
         return client.post(path, cast_to=httpx2.Response, content=b"", options={"headers": headers})

@@ -1,12 +1,12 @@
-"""From a model's name to an upstream's answer: targets, retries, fallback.
+"""From a model's name to a provider's answer: targets, retries, fallback.
 
-Another attempt is made while it can help and nothing of an answer has been
-passed on: over one target with tenacity's exponential backoff and jitter (a
-vendor's Retry-After is obeyed up to the catalogue's cap), then over the next
-target of the alias. After the first event a failure is final: what the caller
-has seen cannot be unsaid.
+Another attempt is made if it can help and the caller has received nothing of an
+answer yet. The same target is tried first, with tenacity's exponential backoff and
+jitter (a vendor's Retry-After is obeyed up to the catalogue's cap), then the next
+target of the alias. After the first event a failure is final, because the caller
+already has a part of the answer.
 
-A target that cannot express the request is passed over for one that can.
+A target that cannot express the request is skipped for one that can.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Router:
                 yield from self._target_events(call, target, cancel)
                 return
             except UnsupportedParameter as error:
-                # Of two reasons the vendor's failure is the better one to tell.
+                # If a vendor failed too, its failure is the more useful one to report.
                 failure = failure or error
             except UpstreamError as error:
                 failure = error
@@ -58,24 +58,25 @@ class Router:
 
     def _target_events(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
         provider = self._providers[target.provider.name]
-        # Not Retrying's own loop: it costs every call what only a failed one needs, and would sleep uncancelled.
-        tries = RetryCallState(self._policy, fn=None, args=(), kwargs={})
+        # Retrying's own loop is not used: it costs time in every call, not only in failed ones, and its sleep cannot
+        # be cancelled.
+        retry_state = RetryCallState(self._policy, fn=None, args=(), kwargs={})
         while True:
-            begun = False
+            answer_began = False
             try:
                 for event in provider.events(call, target, cancel):
                     if event is not IDLE and type(event) is not Attempt:
-                        begun = True
-                    yield _stamped(event, target, call)
+                        answer_began = True
+                    yield _with_origin_and_cost(event, target, call)
                 return
             except UpstreamError as error:
-                if begun:
+                if answer_began:
                     error.helps_elsewhere = False
-                tries.set_exception((type(error), error, error.__traceback__))
-                if not self._retry(tries) or self._stop(tries):
+                retry_state.set_exception((type(error), error, error.__traceback__))
+                if not self._retry(retry_state) or self._stop(retry_state):
                     raise
-            cancel.sleep(self._wait(tries))
-            tries.prepare_for_next_attempt()
+            cancel.sleep(self._wait(retry_state))
+            retry_state.prepare_for_next_attempt()
 
     def _worth_retrying(self, error: BaseException) -> bool:
         if not isinstance(error, UpstreamError) or isinstance(error, UpstreamQuotaExhausted):
@@ -85,8 +86,8 @@ class Router:
         return error.helps_elsewhere
 
 
-def _stamped(event: Event, target: Target, call: Call) -> Event:
-    """With who answered and at what cost: a provider need not know its name or its prices."""
+def _with_origin_and_cost(event: Event, target: Target, call: Call) -> Event:
+    """``event`` with the provider's name, the model and the cost, so that providers need not add them."""
     if type(event) is Started:
         return replace(event, provider=target.provider.name, model=event.model or target.model)
     if type(event) is Finished:
@@ -111,5 +112,5 @@ class _Backoff(wait_base):
     def __call__(self, retry_state: RetryCallState) -> float:
         seconds = self._exponential(retry_state)
         error = retry_state.outcome.exception() if retry_state.outcome else None
-        asked = error.retry_after if isinstance(error, UpstreamError) else None
-        return max(seconds, min(asked, self._cap)) if asked else seconds
+        retry_after = error.retry_after if isinstance(error, UpstreamError) else None
+        return max(seconds, min(retry_after, self._cap)) if retry_after else seconds

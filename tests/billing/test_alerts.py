@@ -28,8 +28,8 @@ from llm_service.formats import registry
 from llm_service.observability.metrics import Metrics
 from llm_service.settings import Settings
 from llm_service.store import budgets
-from llm_service.store.models import BudgetAlertRow
-from llm_service.store.sinks import sink_for
+from llm_service.store.row_inserts import sink_for
+from llm_service.store.tables import BudgetAlertRow
 from tests.billing.test_webhook import is_genuine
 from tests.store.conftest import row
 from tests.support.captured_logs import captured_logs
@@ -137,7 +137,7 @@ class World:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def world(request: pytest.FixtureRequest, tmp_path: Path, receiver: Receiver) -> Iterator[World]:
-    url = request.getfixturevalue("postgres").fresh_url() if request.param == "postgresql" else None
+    url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else None
     settings = Settings(instance=tmp_path / "instance", secret_text="a key of sixteen bytes or more", database_url=url)
     app = Flask("test")
     store.configure(app, settings)
@@ -387,7 +387,7 @@ import gevent
 from llm_service.billing.alerts import Alerts, Pace
 from llm_service.catalog.catalog import Catalog
 from llm_service.settings import Settings
-from llm_service.store.sinks import sink_for
+from llm_service.store.row_inserts import sink_for
 from llm_service.observability.metrics import Metrics
 from llm_service.providers.http import transport
 from tests.store.conftest import row

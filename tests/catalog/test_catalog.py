@@ -1,4 +1,4 @@
-"""What a name resolves to, and what a wrong catalogue says."""
+"""What a model's name resolves to, what a row of a provider means, and the errors about a wrong catalogue."""
 
 from __future__ import annotations
 
@@ -8,78 +8,83 @@ from typing import Any
 import pytest
 
 from llm_service.catalog.catalog import Catalog
-from llm_service.core.call import Caller
+from llm_service.core.call import Call, Caller
+from llm_service.core.cancellation import Cancel
 from llm_service.core.errors import Forbidden, ModelNotFound
+from llm_service.core.events import Finished
+from llm_service.core.target import Provider
 from llm_service.core.usage import Usage
+from llm_service.providers import openai
 from llm_service.settings import Settings, SettingsError
+from tests.upstream import OPENAI_KEY, Upstream
 
 BOTH = {"OPENAI_API_KEY": "o", "ANTHROPIC_API_KEY": "a"}
 
 
-def catalog(environ: dict[str, str] = BOTH, **document: Any) -> Catalog:
+def make_catalog(environ: dict[str, str] = BOTH, **document: Any) -> Catalog:
     settings = Settings.load(environ)
     return Catalog(document, settings) if document else Catalog.load(settings)
 
 
-def names(found: Any) -> list[str]:
-    return [target.name for target in found]
+def names(targets: Any) -> list[str]:
+    return [target.name for target in targets]
 
 
 def test_an_alias_resolves_to_its_configured_targets_in_order() -> None:
-    assert names(catalog().resolve("fast")) == ["anthropic/claude-haiku-4-5", "openai/gpt-5-mini"]
-    assert names(catalog({"OPENAI_API_KEY": "o"}).resolve("fast")) == ["openai/gpt-5-mini"]
+    assert names(make_catalog().resolve("fast")) == ["anthropic/claude-haiku-4-5", "openai/gpt-5-mini"]
+    assert names(make_catalog({"OPENAI_API_KEY": "o"}).resolve("fast")) == ["openai/gpt-5-mini"]
 
 
-def test_an_alias_without_a_configured_provider_is_not_found_and_never_echo() -> None:
+def test_an_alias_without_a_configured_provider_is_not_found_and_is_not_served_by_echo() -> None:
     with pytest.raises(ModelNotFound):
-        catalog({}).resolve("fast")
+        make_catalog({}).resolve("fast")
 
 
-def test_provider_slash_model_works_listed_or_not() -> None:
-    assert names(catalog().resolve("openai/brand-new")) == ["openai/brand-new"]
+def test_provider_slash_model_works_whether_the_model_is_listed_or_not() -> None:
+    assert names(make_catalog().resolve("openai/brand-new")) == ["openai/brand-new"]
 
 
-def test_a_bare_vendor_name_works_when_one_configured_provider_serves_it() -> None:
-    assert names(catalog().resolve("gpt-4o-mini")) == ["openai/gpt-4o-mini"]
+def test_a_name_without_a_provider_works_if_one_configured_provider_serves_it() -> None:
+    assert names(make_catalog().resolve("gpt-4o-mini")) == ["openai/gpt-4o-mini"]
     with pytest.raises(ModelNotFound):
-        catalog({"ANTHROPIC_API_KEY": "a"}).resolve("gpt-4o-mini")
+        make_catalog({"ANTHROPIC_API_KEY": "a"}).resolve("gpt-4o-mini")
 
 
-def test_a_bare_name_that_two_providers_serve_asks_for_the_provider() -> None:
+def test_a_name_that_two_providers_serve_needs_the_provider_s_name() -> None:
     providers = {
         name: {"kind": "openai", "keyless": True, "base_url": "http://x/v1", "serves": ["llama*"]}
         for name in ("a", "b")
     }
     with pytest.raises(ModelNotFound, match="provider/model"):
-        catalog(providers=providers).resolve("llama3")
+        make_catalog(providers=providers).resolve("llama3")
 
 
-def test_a_key_with_an_allow_list_may_use_only_what_it_names() -> None:
+def test_a_key_with_a_list_of_models_may_use_only_these() -> None:
     caller = Caller("k", models=("fast", "openai/gpt-4o*"))
-    book = catalog()
-    assert book.resolve("fast", caller)
-    assert book.resolve("gpt-4o-mini", caller)
+    catalog = make_catalog()
+    assert catalog.resolve("fast", caller)
+    assert catalog.resolve("gpt-4o-mini", caller)
     with pytest.raises(Forbidden):
-        book.resolve("smart", caller)
+        catalog.resolve("smart", caller)
     with pytest.raises(Forbidden):
-        book.resolve("anthropic/claude-haiku-4-5", caller)
+        catalog.resolve("anthropic/claude-haiku-4-5", caller)
 
 
-def test_the_models_list_shows_what_the_key_may_use() -> None:
-    listed = [name for name, _ in catalog().names(Caller("k", models=("fast",)))]
+def test_the_list_of_models_has_only_those_that_the_key_may_use() -> None:
+    listed = [name for name, _ in make_catalog().names(Caller("k", models=("fast",)))]
     assert listed == ["fast"]
 
 
-def test_the_first_matching_model_row_wins_field_by_field() -> None:
-    book = catalog(
+def test_each_field_comes_from_the_first_matching_row_that_has_it() -> None:
+    catalog = make_catalog(
         providers={"p": {"kind": "openai", "keyless": True}},
         models={"p/m-1": {"max_output": 7}, "p/*": {"max_output": 9, "sampling": False}},
     )
-    target = book.resolve("p/m-1")[0]
+    target = catalog.resolve("p/m-1")[0]
     assert (target.max_output, target.sampling) == (7, False)
 
 
-def test_a_price_of_the_catalogue_wins_over_the_library_s_and_names_its_file(tmp_path: Path) -> None:
+def test_a_price_in_the_catalogue_replaces_the_library_s_and_names_its_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(
         """
@@ -94,8 +99,8 @@ def test_a_price_of_the_catalogue_wins_over_the_library_s_and_names_its_file(tmp
         ]
         """
     )
-    book = Catalog.load(Settings.load({"LLM_SERVICE_MODELS": str(path)}))
-    mine, library = book.resolve("openai/gpt-5")[0].price, book.resolve("openai/gpt-5-mini")[0].price
+    catalog = Catalog.load(Settings.load({"LLM_SERVICE_MODELS": str(path)}))
+    mine, library = catalog.resolve("openai/gpt-5")[0].price, catalog.resolve("openai/gpt-5-mini")[0].price
     assert mine is not None
     assert library is not None
     assert (mine.source, library.source.split()[0]) == ("mine.toml", "genai-prices")
@@ -104,34 +109,43 @@ def test_a_price_of_the_catalogue_wins_over_the_library_s_and_names_its_file(tmp
     assert mine.cost(Usage(1000, tier="flex"), at=1_800_000_000) == 1_000_000
 
 
-def test_time_outs_are_settable_per_model() -> None:
-    book = catalog(
+def test_a_model_may_have_its_own_time_outs() -> None:
+    catalog = make_catalog(
         defaults={"timeouts": {"idle": 9}},
         providers={"p": {"kind": "openai", "keyless": True}},
         models={"p/slow": {"timeouts": {"first_byte": 300}}},
     )
-    timeouts = book.resolve("p/slow")[0].timeouts
+    timeouts = catalog.resolve("p/slow")[0].timeouts
     assert (timeouts.first_byte, timeouts.idle, timeouts.connect) == (300, 9, 5)
 
 
-def test_any_openai_compatible_server_is_one_row_with_its_own_key() -> None:
-    book = catalog(
+def test_an_openai_compatible_server_is_one_row_with_its_own_key() -> None:
+    catalog = make_catalog(
         {"VLLM_KEY": "v"},
         providers={"vllm": {"kind": "openai", "base_url": "http://127.0.0.1:1/v1", "key_env": "VLLM_KEY"}},
     )
-    provider = book.resolve("vllm/mistral")[0].provider
+    provider = catalog.resolve("vllm/mistral")[0].provider
     assert (provider.base_url, provider.key) == ("http://127.0.0.1:1/v1", "v")
     assert "'v'" not in repr(provider)
 
 
 @pytest.mark.parametrize(
-    ("document", "told"),
+    ("document", "expected"),
     [
         ({"provider": {}}, "provider"),
         ({"providers": {"x": {"kind": "grpc"}}}, "kind"),
+        ({"providers": {"x": {"kind": "openaii"}}}, "[providers.x]: kind must be one of anthropic, openai, echo"),
+        ({"providers": {"x": {"keyless": True}}}, "[providers.x]: kind must be"),
+        ({"providers": {"x": {"kind": "mine."}}}, "[providers.x]: kind must be"),
+        ({"providers": {"x": {"kind": "openai", "formats": ["chat", "chats"]}}}, "[providers.x]: unknown format chats"),
+        ({"providers": {"x": {"kind": "anthropic", "formats": ["chat"]}}}, "formats may be messages, count_tokens"),
+        ({"providers": {"x": {"kind": "echo", "formats": ["chat"]}}}, "formats must be left out for this kind"),
+        ({"providers": {"x": {"kind": "openai", "formats": "chat"}}}, "formats must be a list of names"),
+        ({"providers": {"x": {"kind": "openai", "formats": ["chat"], "responses": True}}}, "responses contradicts"),
         ({"providers": {"x": {"kind": "openai", "key": "sk-in-the-file"}}}, "key"),
         ({"providers": {"x": {"kind": "openai", "colour": 1}}}, "colour"),
         ({"providers": {}, "aliases": {"fast": {"targets": ["gone/model"]}}}, "gone/model"),
+        ({"providers": {}, "aliases": {"fast": {}}}, "[aliases.fast]: targets must be a list"),
         ({"models": {"a/b": {"price": {"input": 1}}}}, '[models."a/b"] price.output: missing'),
         ({"models": {"a/b": {"price": {"input": -1, "output": 1}}}}, '[models."a/b"] price.input'),
         ({"models": {"a/b": {"price": {"input": "1", "output": 1}}}}, '[models."a/b"] price.input'),
@@ -141,36 +155,79 @@ def test_any_openai_compatible_server_is_one_row_with_its_own_key() -> None:
         ({"models": {"a/b": {"timeouts": {"lunch": 1}}}}, "lunch"),
     ],
 )
-def test_a_wrong_catalogue_stops_the_start_and_says_where(document: dict[str, Any], told: str) -> None:
+def test_a_wrong_catalogue_stops_the_start_and_names_the_wrong_part(document: dict[str, Any], expected: str) -> None:
     with pytest.raises(SettingsError, match=r"models\.toml") as caught:
         Catalog(document, Settings.load({}))
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
     assert "sk-in-the-file" not in str(caught.value)
 
 
-def test_a_catalogue_that_is_no_toml_names_its_file(tmp_path: Path) -> None:
+def test_a_catalogue_that_is_not_toml_is_rejected_with_its_file_s_name(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("[aliases\n")
     with pytest.raises(SettingsError, match=r"mine\.toml"):
         Catalog.load(Settings.load({"LLM_SERVICE_MODELS": str(path)}))
 
 
-def test_names_from_callers_do_not_grow_the_memory_without_end() -> None:
-    book = catalog()
+def test_the_number_of_remembered_names_is_limited() -> None:
+    catalog = make_catalog()
     for number in range(10_500):
-        book.resolve(f"openai/x-{number}")
-    assert len(book._targets) <= 10_001
+        catalog.resolve(f"openai/x-{number}")
+    assert len(catalog._targets) <= 10_001
 
 
-def test_the_packaged_models_are_told_to_think_as_they_understand() -> None:
-    book = catalog()
-    said = {
-        name: book.resolve(name)[0].thinking
+def test_the_packaged_models_have_the_right_way_of_thinking() -> None:
+    catalog = make_catalog()
+    thinking = {
+        name: catalog.resolve(name)[0].thinking
         for name in ("claude-haiku-4-5", "claude-opus-4-6", "claude-fable-5", "claude-3-opus", "gpt-5-mini", "gpt-4o")
     }
-    assert list(said.values()) == ["budget", "adaptive", "always", "none", "effort", "none"]
+    assert list(thinking.values()) == ["budget", "adaptive", "always", "none", "effort", "none"]
 
 
-def test_a_way_of_thinking_nobody_knows_is_refused() -> None:
+def test_an_unknown_way_of_thinking_is_rejected() -> None:
     with pytest.raises(SettingsError, match="thinking must be one of"):
-        catalog(models={"p/*": {"thinking": "hard"}})
+        make_catalog(models={"p/*": {"thinking": "hard"}})
+
+
+def openai_row(**fields: Any) -> Provider:
+    row = {"kind": "openai", "keyless": True, "base_url": "http://x/v1", **fields}
+    return make_catalog(providers={"p": row}).resolve("p/m")[0].provider
+
+
+def test_a_row_without_formats_has_those_of_its_kind() -> None:
+    catalog = make_catalog()
+    assert catalog.providers["openai"].formats == ("chat", "responses", "input_tokens", "completions", "embeddings")
+    assert catalog.providers["anthropic"].formats == ("messages", "count_tokens")
+    assert openai_row().formats == ("chat", "completions", "embeddings")
+    assert openai_row(responses=True).formats == catalog.providers["openai"].formats
+
+
+def test_formats_say_whether_a_server_has_the_responses_api_and_counts_tokens() -> None:
+    chat, responses = openai_row(formats=["chat"]), openai_row(formats=["chat", "responses"])
+    both = openai_row(formats=["chat", "responses", "input_tokens"])
+    assert [row.responses for row in (chat, responses, both)] == [False, True, True]
+    assert [row.counts_tokens for row in (chat, responses, both)] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("formats", "path"),
+    [(["chat", "embeddings"], "/v1/chat/completions"), (["chat", "responses"], "/v1/responses")],
+)
+def test_a_server_without_the_format_responses_gets_such_requests_as_chat(
+    upstream: Upstream, own_connections: None, formats: list[str], path: str
+) -> None:
+    row = {"kind": "openai", "key_env": "KEY", "base_url": upstream.openai_url, "formats": formats}
+    catalog = make_catalog({"KEY": OPENAI_KEY}, providers={"p": row})
+    body = {"model": "p/gpt-4o", "input": "hello"}
+    call = Call("id", "r", "/v1/responses", "responses", "p/gpt-4o", False, body, Caller("key"))
+    provider = openai.connect(catalog.providers["p"], tick=15, echo_delay=0)
+    *_, finished = provider.events(call, catalog.resolve("p/gpt-4o")[0], Cancel())
+    assert isinstance(finished, Finished)
+    assert upstream.last.path == path
+
+
+def test_a_kind_may_be_the_dotted_name_of_a_module() -> None:
+    row = {"kind": "tests.providers.third_vendor", "keyless": True, "formats": ["of_its_own"]}
+    provider = make_catalog(providers={"third": row}).providers["third"]
+    assert (provider.kind, provider.formats) == ("tests.providers.third_vendor", ("of_its_own",))

@@ -1,4 +1,4 @@
-"""Costs to the nano-dollar, no price that looks like free, and an upper bound that holds."""
+"""Costs are exact to the nano-dollar, an unknown price never looks free, and no cost is above its ceiling."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from llm_service.catalog.prices import (
     library_price,
     read_price,
 )
-from llm_service.catalog.prices.library import source
+from llm_service.catalog.prices.from_genai_prices import source
 from llm_service.core.money import as_dollars
 from llm_service.core.target import Price
 from llm_service.core.usage import Usage
@@ -60,11 +60,11 @@ def moment(*when: int) -> float:
 # The arithmetic.
 
 
-def test_cached_and_written_tokens_are_priced_as_the_vendor_prices_them() -> None:
+def test_cached_and_written_tokens_have_the_vendor_s_rates_for_them() -> None:
     usage = Usage(
         input_tokens=1000, output_tokens=100, cached_tokens=600, cache_write_tokens=300, cache_write_1h_tokens=100
     )
-    # 100 plain at 3, 600 read at 0.3, 200 written at 3.75, 100 written for an hour at 6, 100 out at 15
+    # 100 plain at 3, 600 cached at 0.3, 200 written at 3.75, 100 written for an hour at 6, 100 output at 15
     assert RATES.cost(usage) == (300 + 180 + 750 + 600 + 1500) * 1000
 
 
@@ -74,7 +74,7 @@ def test_a_fraction_of_a_nanodollar_is_rounded_half_up_once() -> None:
     assert Rates(Decimal("0.0004"), Decimal(0)).cost(Usage(input_tokens=10)) == 4
 
 
-def test_a_missing_cache_rate_means_the_input_rate() -> None:
+def test_without_a_cache_rate_the_input_rate_applies() -> None:
     usage = Usage(input_tokens=100, cached_tokens=50, cache_write_tokens=50)
     assert Rates(Decimal(2), Decimal(0)).cost(usage) == 100 * 2 * 1000
 
@@ -86,9 +86,9 @@ def test_a_missing_cache_rate_means_the_input_rate() -> None:
         (Usage(100, 10, reasoning_tokens=4), 100 * 3 + 6 * 15 + 4 * 20),
         (Usage(100, 10, input_audio_tokens=40, output_audio_tokens=5), 60 * 3 + 40 * 32 + 5 * 15 + 5 * 64),
         (Usage(100, 10, input_image_tokens=40, output_image_tokens=5), 60 * 3 + 40 * 8 + 5 * 15 + 5 * 30),
-        # 80 text, of these 50 cached; then 10 of the 20 image tokens must have been cached too
+        # 80 text tokens, all cached; so 10 of the 20 image tokens must have been cached too
         (Usage(100, cached_tokens=90, input_image_tokens=20), Decimal(80) * Decimal("0.3") + 10 * 8 + 10 * 2),
-        # cached audio has no rate: it costs what audio costs
+        # cached audio has no rate of its own, so it costs as much as audio
         (Usage(100, cached_tokens=100, input_audio_tokens=20), Decimal(80) * Decimal("0.3") + 20 * 32),
         (Usage(1000), 1000 * 3),
         (Usage(1001, 10), Decimal("1001") * 6 + Decimal("22.5") * 10),
@@ -98,11 +98,11 @@ def test_a_missing_cache_rate_means_the_input_rate() -> None:
     ],
 )
 def test_every_kind_has_its_rate(usage: Usage, dollars_per_million: Decimal) -> None:
-    # and half a cent for the request
+    # plus half a cent for the request
     assert RICH.cost(usage) == (dollars_per_million + 5_000) * 1000
 
 
-def test_a_tier_without_a_price_has_no_cost_rather_than_the_standard_one() -> None:
+def test_a_service_tier_without_a_price_has_no_cost_not_the_standard_cost() -> None:
     assert RATES.cost(Usage(1, 1, tier="priority")) is None
     assert RICH.cost(Usage(1, 1, tier="priority")) is None
     assert RATES.ceiling(1, 1, tier="priority") is None
@@ -120,7 +120,7 @@ def test_an_unknown_model_has_no_price() -> None:
     assert as_dollars(None) is None
 
 
-# Whatever an upstream claims.
+# Any numbers that an upstream may report.
 
 ANY_COUNT = st.one_of(st.integers(-(2**70), 2**70), st.integers(-5, 50), st.integers(0, 10**6))
 ANY_USAGE = st.builds(
@@ -137,7 +137,7 @@ def ceiling_of(price: Price, usage: Usage, at: float | None = None) -> int | Non
 
 
 @given(st.sampled_from([RATES, RICH]), ANY_USAGE)
-def test_a_cost_is_never_negative_or_too_big_and_never_above_the_ceiling(price: Price, usage: Usage) -> None:
+def test_a_cost_is_never_negative_above_the_maximum_or_above_its_ceiling(price: Price, usage: Usage) -> None:
     cost, ceiling = price.cost(usage), ceiling_of(price, usage)
     if cost is not None:
         assert ceiling is not None
@@ -146,26 +146,27 @@ def test_a_cost_is_never_negative_or_too_big_and_never_above_the_ceiling(price: 
 
 @given(st.sampled_from([RATES, RICH]), *[st.integers(0, 3000)] * 4, st.sampled_from([None, "", "flex", "fast"]))
 def test_a_ceiling_never_falls_when_more_tokens_are_allowed(
-    price: Price, read: int, made: int, more_read: int, more_made: int, tier: str | None
+    price: Price, prompt: int, output: int, more_prompt: int, more_output: int, tier: str | None
 ) -> None:
-    less, more = price.ceiling(read, made, tier=tier), price.ceiling(read + more_read, made + more_made, tier=tier)
+    less = price.ceiling(prompt, output, tier=tier)
+    more = price.ceiling(prompt + more_prompt, output + more_output, tier=tier)
     assert (less is None) == (more is None)
     assert less is None or more is None or less <= more
 
 
-def test_the_biggest_cost_is_exact_as_a_double_and_in_a_64_bit_sum() -> None:
-    dear = Rates(Decimal(10**6), Decimal(10**6))
-    assert dear.cost(Usage(10**30, 10**30)) == dear.ceiling(10**30, 10**30) == MOST_NANODOLLARS
+def test_the_highest_cost_is_exact_as_a_double_and_its_sums_fit_into_64_bits() -> None:
+    expensive = Rates(Decimal(10**6), Decimal(10**6))
+    assert expensive.cost(Usage(10**30, 10**30)) == expensive.ceiling(10**30, 10**30) == MOST_NANODOLLARS
     assert int(float(MOST_NANODOLLARS)) == MOST_NANODOLLARS
     assert 1000 * MOST_NANODOLLARS < 2**63
 
 
-def test_a_ceiling_can_be_narrowed_to_the_tier_that_was_asked_for() -> None:
+def test_the_ceiling_of_one_service_tier_is_lower_than_that_of_all() -> None:
     narrow, wide = RICH.ceiling(100, 10, tier=""), RICH.ceiling(100, 10)
     assert narrow is not None
     assert wide is not None
     assert narrow < wide == RICH.ceiling(100, 10, tier="fast")
-    # flex may be served as standard, which is dearer
+    # the vendor may serve flex as standard, which is more expensive
     assert RICH.ceiling(100, 10, tier="flex") == narrow
 
 
@@ -179,7 +180,7 @@ def models() -> Iterator[tuple[Any, Any, LibraryPrice]]:
 
 
 MODELS = list(models())
-# Odd dates and hours: before and after prices began, and in and out of cheap hours.
+# Dates and hours before and after a price began, and within and outside of hours with lower prices.
 MOMENTS = [moment(2024, 1, 1), moment(2026, 10, 13, 3, 0, 1), moment(2026, 11, 21, 16, 29, 59), moment(2027, 6, 1, 23)]
 COUNT = st.integers(0, 400_000)
 TIERS = ("", "flex", "priority", "fast", "batch")
@@ -201,8 +202,8 @@ TRUE_USAGE = st.builds(
 
 
 def library_cost(provider: Any, model: Any, usage: Usage, at: float) -> int:
-    """By the library's own arithmetic."""
-    told = LibraryUsage(
+    """The cost by the library's own arithmetic."""
+    library_usage = LibraryUsage(
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
         cache_read_tokens=usage.cached_tokens,
@@ -214,22 +215,22 @@ def library_cost(provider: Any, model: Any, usage: Usage, at: float) -> int:
         input_image_tokens=usage.input_image_tokens,
         output_image_tokens=usage.output_image_tokens,
         web_searches=usage.web_searches,
-        # no more than text can be cached in these usages
+        # in these usages there is enough text for all cached tokens
         cache_audio_read_tokens=0,
         cache_image_read_tokens=0,
     )
     key = {"batch": "processing"}.get(usage.tier, "speed" if provider.id == "anthropic" else "service_tier")
     context = {key: usage.tier} if usage.tier else None
     calculation = model.calc_price(
-        told, provider, genai_request_timestamp=datetime.fromtimestamp(at, UTC), price_context=context
+        library_usage, provider, genai_request_timestamp=datetime.fromtimestamp(at, UTC), price_context=context
     )
     return min(int(calculation.total_price * NANO_PER_DOLLAR + Decimal("0.5")), MOST_NANODOLLARS)
 
 
 @settings(max_examples=600, deadline=None)
 @given(st.sampled_from(MODELS), TRUE_USAGE, st.sampled_from(MOMENTS))
-def test_the_library_s_own_arithmetic_agrees(found: Any, usage: Usage, at: float) -> None:
-    provider, model, price = found
+def test_the_library_s_own_arithmetic_agrees(entry: Any, usage: Usage, at: float) -> None:
+    provider, model, price = entry
     cost = price.cost(usage, at)
     if cost is not None:
         assert cost == library_cost(provider, model, usage, at)
@@ -241,18 +242,18 @@ def test_the_library_s_own_arithmetic_agrees_for_every_model_and_tier() -> None:
     compared = 0
     for provider, model, price in MODELS:
         for tier in TIERS:
-            for told in (usage, media):
-                cost = price.cost(replace(told, tier=tier), MOMENTS[2])
+            for counts in (usage, media):
+                cost = price.cost(replace(counts, tier=tier), MOMENTS[2])
                 if cost is not None:
-                    assert cost == library_cost(provider, model, replace(told, tier=tier), MOMENTS[2]), model.id
+                    assert cost == library_cost(provider, model, replace(counts, tier=tier), MOMENTS[2]), model.id
                     compared += 1
     assert compared > 3000
 
 
 @settings(max_examples=600, deadline=None)
 @given(st.sampled_from(MODELS), ANY_USAGE | TRUE_USAGE, st.sampled_from(MOMENTS))
-def test_no_cost_of_any_model_of_the_library_is_above_its_ceiling(found: Any, usage: Usage, at: float) -> None:
-    _, _, price = found
+def test_no_random_cost_of_a_library_model_is_above_its_ceiling(entry: Any, usage: Usage, at: float) -> None:
+    _, _, price = entry
     cost, ceiling = price.cost(usage, at), ceiling_of(price, usage, at)
     if cost is not None:
         assert ceiling is not None
@@ -260,12 +261,12 @@ def test_no_cost_of_any_model_of_the_library_is_above_its_ceiling(found: Any, us
 
 
 def usage_of(tokens: int, kind: str) -> Usage:
-    """All of one kind; ``kind`` may be a part of either the input or the output."""
+    """Usage whose tokens are all of one kind; ``kind`` is a part of the input or of the output."""
     counts: dict[str, Any] = {"input_tokens": tokens, "output_tokens": tokens, f"{kind}_tokens": tokens}
     return Usage(**counts)
 
 
-def test_no_cost_of_every_model_of_the_library_is_above_its_ceiling() -> None:
+def test_no_cost_of_any_kind_of_tokens_of_any_library_model_is_above_its_ceiling() -> None:
     kinds = ("cached", "cache_write", "input_audio", "input_image", "output_audio", "output_image", "reasoning")
     for _, model, price in MODELS:
         for tokens in (1, 1000, 199_999, 200_001, 10**6):
@@ -281,7 +282,7 @@ def test_no_cost_of_every_model_of_the_library_is_above_its_ceiling() -> None:
                     assert cost is None or (ceiling is not None and cost <= ceiling), model.id
 
 
-def test_tiers_of_the_vendors_have_their_own_prices_or_none() -> None:
+def test_the_vendors_service_tiers_have_their_own_prices_or_none() -> None:
     openai, anthropic = library_price("openai", "gpt-5"), library_price("anthropic", "claude-opus-4-8")
     assert openai is not None
     assert anthropic is not None
@@ -301,20 +302,20 @@ def test_tiers_of_the_vendors_have_their_own_prices_or_none() -> None:
 
 
 def test_the_library_names_the_standard_tier_without_a_price_of_its_own() -> None:
-    """What makes "default" the standard price."""
+    """So a tier with the name "default" has the standard price."""
     for _, model, _ in MODELS:
         for variant in model.price_variants or ():
             if variant.when.get("service_tier") == "default":
                 assert not vars(variant.prices)
 
 
-def test_another_seller_s_tiers_are_not_the_maker_s() -> None:
+def test_another_seller_does_not_have_the_maker_s_service_tiers() -> None:
     price = library_price("azure", "gpt-4.1")
     if price is not None and library_price("openai", "gpt-4.1") is not None:
         assert price.cost(Usage(1, 1, tier="priority"), MOMENTS[2]) is None
 
 
-def test_prices_of_the_library_hold_at_the_time_of_the_call() -> None:
+def test_the_library_s_price_at_the_time_of_the_call_applies() -> None:
     o3 = library_price("openai", "o3")
     assert o3 is not None
     before, after = moment(2025, 6, 9, 23, 59, 59), moment(2025, 6, 10)
@@ -331,7 +332,7 @@ def test_prices_of_the_library_hold_at_the_time_of_the_call() -> None:
 # models.toml.
 
 
-def test_a_dated_price_holds_from_its_day_in_utc() -> None:
+def test_a_dated_price_applies_from_its_day_in_utc() -> None:
     price = read_price(
         [
             {"from": date(2026, 7, 1), "input": 3, "output": 4},
@@ -355,7 +356,7 @@ def test_before_the_first_day_there_is_no_price() -> None:
 
 
 def test_a_row_keeps_its_cost_when_the_price_changes(make_service: MakeService) -> None:
-    """The cost is in the row; a new price is only for what comes after its day."""
+    """The row holds the cost; a new price is only for calls after its first day."""
     today = datetime.now(UTC).date()
     catalogue = """
         [providers.echo]
@@ -386,7 +387,7 @@ def test_a_row_keeps_its_cost_when_the_price_changes(make_service: MakeService) 
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("value", "expected"),
     [
         ({}, "price.input: missing"),
         ({"input": 1}, "price.output: missing"),
@@ -418,7 +419,7 @@ def test_a_row_keeps_its_cost_when_the_price_changes(make_service: MakeService) 
         (3, "price: must be a table"),
     ],
 )
-def test_a_price_with_a_hole_is_refused_and_the_field_named(given: Any, told: str) -> None:
+def test_an_incomplete_or_wrong_price_is_rejected_with_the_field_s_name(value: Any, expected: str) -> None:
     with pytest.raises(ValueError, match=r"price") as caught:
-        read_price(given, "price")
-    assert told in str(caught.value)
+        read_price(value, "price")
+    assert expected in str(caught.value)

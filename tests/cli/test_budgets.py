@@ -20,7 +20,7 @@ from llm_service.settings import Settings
 from llm_service.store import budgets, keys, requests
 from llm_service.store.budgets import Budget
 from llm_service.store.engine import database_url
-from llm_service.store.sinks import sink_for
+from llm_service.store.row_inserts import sink_for
 from tests.store.conftest import row
 
 Run = Callable[..., Result]
@@ -40,7 +40,7 @@ def application(instance: Path, **settings: Any) -> Iterator[Flask]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Flask]:
-    url = None if request.param == "sqlite" else request.getfixturevalue("postgres").fresh_url()
+    url = None if request.param == "sqlite" else request.getfixturevalue("postgres_url")
     with application(tmp_path, database_url=url) as made:
         yield made
 

@@ -1,8 +1,7 @@
-"""Callers of one moment share a request and nothing else: each has its own answer, failure and way out."""
+"""Simultaneous callers share a request and nothing else: each has its own answer, failure and cancellation."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,12 +15,11 @@ from llm_service.core.errors import ClientClosed, UpstreamRejected
 from llm_service.core.events import Answer, Attempt, Finished
 from llm_service.core.target import Provider, Target, Timeouts
 from llm_service.providers import openai
-from llm_service.providers.http import sdk_head as clients
 from tests.upstream import OPENAI_KEY, Step, Upstream
 from tests.upstream.embeddings import count, inputs_of, vector
 
 MODEL = "text-embedding-3-small"
-WINDOW = 1.0  # seconds: long enough for a busy machine to bring all callers together
+WINDOW = 1.0  # seconds: long enough for all callers to come into one batch, even on a busy machine
 
 
 class Callers:
@@ -30,11 +28,11 @@ class Callers:
     def __init__(self, upstream: Upstream, pool: ThreadPoolExecutor) -> None:
         row = Provider("openai", "openai", key=OPENAI_KEY, base_url=upstream.openai_url)
         self._target = Target(row, MODEL, Timeouts(2, 10, 10, 20))
-        self._provider = openai.connect(row, tick=15, echo_delay=0, gather=WINDOW)
+        self._provider = openai.connect(row, tick=15, echo_delay=0, batch_window=WINDOW)
         self._pool = pool
 
-    def ask(self, given: Any, cancel: Cancel | None = None, **more: Any) -> Future[Answer]:
-        return self._pool.submit(self._answer, {"model": MODEL, "input": given, **more}, cancel or Cancel())
+    def ask(self, text: Any, cancel: Cancel | None = None, **more: Any) -> Future[Answer]:
+        return self._pool.submit(self._answer, {"model": MODEL, "input": text, **more}, cancel or Cancel())
 
     def _answer(self, body: Mapping[str, Any], cancel: Cancel) -> Answer:
         call = Call("id", "r", "/v1/embeddings", "embeddings", MODEL, False, body, Caller("key"), kind="embed")
@@ -44,13 +42,9 @@ class Callers:
 
 
 @pytest.fixture
-def callers(upstream: Upstream) -> Iterator[Callers]:
-    clients._direct.cache_clear()
+def callers(upstream: Upstream, own_connections: None) -> Iterator[Callers]:
     with ThreadPoolExecutor(8) as pool:
         yield Callers(upstream, pool)
-    if clients._direct.cache_info().currsize:
-        clients._direct(os.getpid()).close()
-    clients._direct.cache_clear()
 
 
 def vectors_of(answer: Answer) -> list[Any]:
@@ -59,7 +53,7 @@ def vectors_of(answer: Answer) -> list[Any]:
     return [item["embedding"] for item in answer.body["data"]]
 
 
-def test_two_callers_share_a_request_and_the_vendor_s_count_to_the_last_token(
+def test_two_callers_share_a_request_and_every_token_that_the_vendor_counted(
     callers: Callers, upstream: Upstream
 ) -> None:
     texts = ["a" * 10, "b" * 21, "c" * 6]
@@ -73,11 +67,11 @@ def test_two_callers_share_a_request_and_the_vendor_s_count_to_the_last_token(
     assert {answer.upstream_request_id for answer in answers} == {upstream.last.request_id}
 
 
-def test_one_without_company_is_counted_by_the_vendor(callers: Callers, upstream: Upstream) -> None:
+def test_a_request_that_no_other_joins_is_counted_by_the_vendor(callers: Callers, upstream: Upstream) -> None:
     assert callers.ask("alone").result(20).usage.exact
 
 
-def test_one_that_leaves_before_the_others_depart_is_not_sent(callers: Callers, upstream: Upstream) -> None:
+def test_the_text_of_a_caller_that_leaves_an_open_batch_is_not_sent(callers: Callers, upstream: Upstream) -> None:
     cancel = Cancel()
     leaver = callers.ask("leaving", cancel)
     others = [callers.ask("one"), callers.ask("two")]
@@ -88,10 +82,10 @@ def test_one_that_leaves_before_the_others_depart_is_not_sent(callers: Callers, 
     assert [sorted(inputs_of(seen.body)) for seen in upstream.requests] == [["one", "two"]]
 
 
-def test_one_that_comes_and_leaves_first_takes_nobody_along(callers: Callers, upstream: Upstream) -> None:
+def test_a_batch_goes_on_when_the_caller_that_opened_it_leaves(callers: Callers, upstream: Upstream) -> None:
     cancel = Cancel()
     leaver = callers.ask("leaving", cancel)
-    time.sleep(0.1)  # it has come
+    time.sleep(0.1)  # it has opened the batch
     cancel.set(ClientClosed("The client closed the connection."))
     with pytest.raises(ClientClosed):
         leaver.result(20)
@@ -100,7 +94,9 @@ def test_one_that_comes_and_leaves_first_takes_nobody_along(callers: Callers, up
     assert [sorted(inputs_of(seen.body)) for seen in upstream.requests] == [["one", "two"]]
 
 
-def test_one_that_leaves_on_the_way_disturbs_nobody(callers: Callers, upstream: Upstream) -> None:
+def test_a_caller_that_leaves_after_the_batch_was_sent_does_not_disturb_the_others(
+    callers: Callers, upstream: Upstream
+) -> None:
     upstream.script(Step(before_headers=0.5))
     cancel = Cancel()
     leaver, other = callers.ask("leaving", cancel), callers.ask("staying")
@@ -113,7 +109,7 @@ def test_one_that_leaves_on_the_way_disturbs_nobody(callers: Callers, upstream: 
     assert len(upstream.requests) == 1
 
 
-def test_the_vendor_is_left_with_the_last_caller(callers: Callers, upstream: Upstream) -> None:
+def test_the_batch_is_cancelled_when_its_last_caller_leaves(callers: Callers, upstream: Upstream) -> None:
     upstream.script(Step(fault="hang", after=-1))
     cancels = [Cancel(), Cancel()]
     leavers = [callers.ask(f"text {number}", cancel) for number, cancel in enumerate(cancels)]
@@ -128,17 +124,15 @@ def test_the_vendor_is_left_with_the_last_caller(callers: Callers, upstream: Ups
             leaver.result(20)
 
 
-def test_what_is_wrong_with_one_is_told_to_that_one(callers: Callers, upstream: Upstream) -> None:
-    upstream.script(Step(status=400, error_param="input"))  # the gathered one; alone each is fine
+def test_after_a_rejected_batch_each_request_is_sent_alone(callers: Callers, upstream: Upstream) -> None:
+    upstream.script(Step(status=400, error_param="input"))  # only the batch is rejected
     answers = [callers.ask("a"), callers.ask("b")]
     assert [vectors_of(answer.result(20)) for answer in answers] == [[vector("a")], [vector("b")]]
     assert [len(inputs_of(seen.body)) for seen in upstream.requests] == [2, 1, 1]
     assert all(answer.result().usage.exact for answer in answers)
 
 
-def test_what_is_wrong_with_the_service_s_key_fails_each_with_an_error_of_its_own(
-    callers: Callers, upstream: Upstream
-) -> None:
+def test_a_wrong_key_of_the_service_fails_each_caller_with_its_own_error(callers: Callers, upstream: Upstream) -> None:
     upstream.script(Step(status=401))
     failures = [answer.exception(20) for answer in [callers.ask("a"), callers.ask("b")]]
     assert [(type(failure), getattr(failure, "code", "")) for failure in failures] == [
@@ -148,7 +142,7 @@ def test_what_is_wrong_with_the_service_s_key_fails_each_with_an_error_of_its_ow
     assert len(upstream.requests) == 1
 
 
-def test_other_dimensions_are_another_request(callers: Callers, upstream: Upstream) -> None:
+def test_requests_with_different_dimensions_are_not_batched(callers: Callers, upstream: Upstream) -> None:
     answers = [callers.ask("a", dimensions=length) for length in (3, 4, 3)]
     assert [len(vectors_of(answer.result(20))[0]) for answer in answers] == [3, 4, 3]
     assert sorted(len(inputs_of(seen.body)) for seen in upstream.requests) == [1, 2]

@@ -1,4 +1,4 @@
-"""Targets, retries and fallback, with providers that do as the test says."""
+"""Targets, retries and fallback, with scripted providers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DOCUMENT = {
 
 
 class Script:
-    """A provider that plays one list per attempt: events are yielded, errors raised."""
+    """A provider that plays one list per attempt: it yields the events and raises the errors."""
 
     def __init__(self, *attempts: list[Event | ServiceError]) -> None:
         self.attempts = list(attempts)
@@ -61,7 +61,7 @@ class Script:
 def router(a: Script, b: Script | None = None) -> Router:
     catalog = Catalog(DOCUMENT, Settings.load({}))
     routed = Router(catalog, {"a": a, "b": b or Script()})
-    routed._wait._exponential = lambda state: 0.01  # type: ignore[assignment]  # the pauses are tested apart
+    routed._wait._exponential = lambda state: 0.01  # type: ignore[assignment]  # another test checks the pauses
     return routed
 
 
@@ -74,7 +74,7 @@ def run(routed: Router, model: str = "both") -> list[Event]:
     return [event for event in routed.events(call(model), Cancel()) if type(event) is not Attempt]
 
 
-def test_an_answer_is_stamped_with_who_gave_it_and_its_cost() -> None:
+def test_an_answer_names_its_provider_its_model_and_its_cost() -> None:
     events = run(router(Script(), Script([Started(), DONE])), "b/two")
     assert events == [
         Started(provider="b", model="two"),
@@ -88,20 +88,20 @@ def test_an_unknown_price_is_none_and_never_0() -> None:
 
 
 @pytest.mark.parametrize("failure", [UpstreamFailed, UpstreamTimeout, UpstreamRateLimited, UpstreamBroken])
-def test_a_passing_failure_is_tried_again_on_the_same_target(failure: type[ServiceError]) -> None:
+def test_after_a_temporary_failure_the_same_target_is_tried_again(failure: type[ServiceError]) -> None:
     a = Script([failure("x")], [DONE])
     assert len(run(router(a), "a/one")) == 1
     assert a.asked == 2
 
 
-def test_after_its_attempts_the_next_target_is_asked() -> None:
+def test_after_the_last_attempt_the_next_target_is_asked() -> None:
     a, b = Script([UpstreamFailed("x")], [UpstreamFailed("x")]), Script([DONE])
     (finished,) = run(router(a, b))
     assert isinstance(finished, Finished) and finished.answer.provider == "b"
     assert (a.asked, b.asked) == (2, 1)
 
 
-def test_the_last_targets_failure_is_the_one_told() -> None:
+def test_the_failure_of_the_last_target_is_reported() -> None:
     a = Script([UpstreamFailed("a")], [UpstreamFailed("a")])
     b = Script([UpstreamTimeout("b")], [UpstreamTimeout("b")])
     with pytest.raises(UpstreamTimeout):
@@ -109,20 +109,20 @@ def test_the_last_targets_failure_is_the_one_told() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
-def test_a_rejection_fails_at_once(status: int) -> None:
+def test_a_request_that_a_vendor_rejects_is_not_tried_again(status: int) -> None:
     a, b = Script([UpstreamRejected("no", status=status)]), Script([DONE])
     with pytest.raises(UpstreamRejected):
         run(router(a, b))
     assert (a.asked, b.asked) == (1, 0)
 
 
-def test_exhausted_credit_is_not_asked_again_but_falls_back() -> None:
+def test_a_target_without_credit_is_not_tried_again_but_the_next_one_is() -> None:
     a, b = Script([UpstreamQuotaExhausted("x")]), Script([DONE])
     run(router(a, b))
     assert (a.asked, b.asked) == (1, 1)
 
 
-def test_a_retry_after_above_the_cap_goes_to_the_next_target_at_once() -> None:
+def test_with_a_retry_after_above_the_cap_the_next_target_is_asked_at_once() -> None:
     a, b = Script([UpstreamRateLimited("x", retry_after=3)]), Script([DONE])
     started = time.monotonic()
     run(router(a, b))
@@ -148,19 +148,19 @@ def test_after_the_first_event_a_failure_is_final() -> None:
     assert (a.asked, b.asked) == (1, 0)
 
 
-def test_silence_is_no_event_of_an_answer() -> None:
+def test_a_failure_after_idle_ticks_only_is_tried_again() -> None:
     a = Script([IDLE, UpstreamFailed("x")], [IDLE, DONE])
     assert run(router(a), "a/one")[:2] == [IDLE, IDLE]
 
 
-def test_a_target_that_cannot_express_the_request_is_passed_over() -> None:
+def test_a_target_that_cannot_express_the_request_is_skipped() -> None:
     a, b = Script([UnsupportedParameter("x", param="tools")]), Script([DONE])
     run(router(a, b))
     with pytest.raises(UnsupportedParameter):
         run(router(Script([UnsupportedParameter("x")]), Script([UnsupportedParameter("y")])))
 
 
-def test_a_closed_iterator_closes_the_provider_and_asks_nobody_else() -> None:
+def test_closing_the_iterator_closes_the_provider_and_asks_no_other() -> None:
     a, b = Script([Started(), Delta("x"), DONE]), Script([DONE])
     events = router(a, b).events(call(), Cancel())
     assert type(next(events)) is Attempt and type(next(events)) is Started
@@ -180,7 +180,7 @@ def test_a_cancelled_call_is_not_tried_again() -> None:
     assert a.asked == 1
 
 
-def test_pauses_grow_and_stay_bounded() -> None:
+def test_pauses_between_attempts_grow_up_to_a_limit() -> None:
     from tenacity import RetryCallState, Retrying
 
     routed = Router(Catalog(DOCUMENT, Settings.load({})), {})

@@ -1,4 +1,4 @@
-"""A vendor whose model is in the path, whose token changes every second and whose bodies are signed is one module."""
+"""One module is enough for a vendor with the model in the path, a token that changes every second and signed bodies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENCODED = "publishers%2Fthird%2Fgrand%3A1"
 
 
 class Vendor(ThreadingHTTPServer):
-    """Accepts a request only with the token of its second, the model in its path and the signature of its body."""
+    """Accepts a request only with the current token, the model in its path and the signature of its body."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -40,15 +40,15 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         token = self.headers["Authorization"].removeprefix("Token ")
         now = int(time.time())
-        if token not in (token_of(now), token_of(now - 1)):  # it may have been sent in the second before
+        if token not in (token_of(now), token_of(now - 1)):  # the request may have been sent in the second before
             return self._answer(401, {"error": {"message": "expired token", "type": "authentication_error"}})
         if self.path != f"/models/{ENCODED}:generate":
             return self._answer(404, {"error": {"message": "no such model", "type": "not_found"}})
         if self.headers["X-Signature"] != signature_of(self.server.url + self.path, body):
             return self._answer(403, {"error": {"message": "wrong signature", "type": "forbidden"}})
         self.server.tokens.append(token)
-        asked = json.loads(body)
-        message = {"role": "assistant", "content": f"You said {asked['messages'][-1]['content']}"}
+        request = json.loads(body)
+        message = {"role": "assistant", "content": f"You said {request['messages'][-1]['content']}"}
         choice = {"index": 0, "finish_reason": "stop", "message": message}
         usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
         self._answer(
@@ -64,7 +64,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """The tests' output stays clean."""
+        """Print nothing, so that the output of the tests stays readable."""
 
 
 @pytest.fixture
@@ -93,7 +93,9 @@ def service(vendor: Vendor, tmp_path: Path) -> Iterator[Server]:
         yield server
 
 
-def test_a_model_in_the_path_a_token_of_one_second_and_a_signed_body(service: Server, vendor: Vendor) -> None:
+def test_one_module_serves_a_model_in_the_path_an_expiring_token_and_a_signed_body(
+    service: Server, vendor: Vendor
+) -> None:
     client: openai.OpenAI = service.openai()
     for number in range(4):
         answer = client.chat.completions.create(
@@ -101,6 +103,6 @@ def test_a_model_in_the_path_a_token_of_one_second_and_a_signed_body(service: Se
         )
         assert answer.choices[0].message.content == f"You said number {number}"
         time.sleep(0.7)
-    assert len(set(vendor.tokens)) >= 2, "the token changed on the way"
+    assert len(set(vendor.tokens)) >= 2, "the token did not change during the test"
     simple = service.http().post("/v1/complete", json={"model": f"third/{MODEL}", "prompt": "hello"})
     assert simple.json()["text"] == "You said hello"

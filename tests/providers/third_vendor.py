@@ -1,7 +1,7 @@
 """A provider of a third vendor: the model is in the path, the token changes every second, and each body is signed.
 
-The catalogue names it by its module: ``kind = "tests.providers.third_vendor"``. It is all that such a vendor needs.
-Its format is OpenAI's chat.
+The catalogue names this module: ``kind = "tests.providers.third_vendor"``. Such a vendor needs no other code. Its
+format is OpenAI's chat.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def signature_of(url: str, body: bytes) -> str:
     return hmac.new(SECRET, url.encode() + b"\n" + body, hashlib.sha256).hexdigest()
 
 
-def connect(row: Provider, *, tick: float, echo_delay: float, gather: float = 0.0) -> ThirdVendor:
+def connect(row: Provider, *, tick: float, echo_delay: float, batch_window: float = 0.0) -> ThirdVendor:
     return ThirdVendor(row, tick)
 
 
@@ -42,7 +42,7 @@ class ThirdVendor:
         assert row.base_url is not None
         self._base_url = row.base_url
         lanes = self._lanes = Lanes(row, row.base_url, ExpiringToken(_fetch), self._post, tick, sign=_sign)
-        self._chat = lanes.own(lanes.lane(openai_chat, "/models/{model}:generate"))
+        self._chat = lanes.add_verbatim(lanes.lane(openai_chat, "/models/{model}:generate"))
 
     def events(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
         return self._lanes.verbatim(call, target, cancel) or exchange.events(self._chat, call, target, cancel)
@@ -52,7 +52,7 @@ class ThirdVendor:
 
 
 def _fetch() -> tuple[str, float]:
-    """A token that is good until this second ends."""
+    """A token that is valid until the current second ends."""
     now = time.time()
     return token_of(int(now)), 1.0 - now % 1.0
 

@@ -15,7 +15,6 @@ from llm_service.core import ids
 from llm_service.extensions import db
 from llm_service.settings import Settings
 from llm_service.store.requests import COLUMNS
-from tests.support.postgres import Postgres
 
 KEY = b"a key of sixteen bytes or more"
 
@@ -26,13 +25,13 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     instance = tmp_path / "instance"
     if request.param == "sqlite":
         return Settings(instance=instance, secret_text=KEY.decode())
-    url = request.getfixturevalue("postgres").fresh_url()
+    url = request.getfixturevalue("postgres_url")
     return Settings(instance=instance, secret_text=KEY.decode(), database_url=url)
 
 
 @pytest.fixture
-def postgres_settings(postgres: Postgres, tmp_path: Path) -> Settings:
-    return Settings(instance=tmp_path / "instance", secret_text=KEY.decode(), database_url=postgres.fresh_url())
+def postgres_settings(postgres_url: str, tmp_path: Path) -> Settings:
+    return Settings(instance=tmp_path / "instance", secret_text=KEY.decode(), database_url=postgres_url)
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ class Postgres:
         self._folder = Path(tempfile.mkdtemp(prefix="tests-pg-"))
         self._server: Any = get_server(self._folder / "data", cleanup_mode="delete", start=False)
         self._numbers = itertools.count(1)
+        self._empty: list[str] = []
 
     def start(self) -> Postgres:
         self._server.ensure_pgdata_inited()
@@ -46,10 +47,19 @@ class Postgres:
         return f"postgresql://postgres@/{database}?host={self.socket_folder}"
 
     def fresh_url(self) -> str:
-        """The URL of a new, empty database."""
+        """The URL of an empty database. ``give_back`` it if a test uses many: a new one is 300 files and 12 MB."""
+        if self._empty:
+            return self._empty.pop()
         name = f"service_{next(self._numbers)}"
         self.execute(f"CREATE DATABASE {name}")
         return self.url(name)
+
+    def give_back(self, url: str) -> None:
+        """End every connection to a database of ``fresh_url`` and empty it for the next user."""
+        database = url.removeprefix("postgresql://postgres@/").partition("?")[0]
+        self.disconnect_all(database)
+        self.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public", database)
+        self._empty.append(url)
 
     def execute(self, statement: str, database: str = "postgres") -> None:
         import psycopg

@@ -1,7 +1,7 @@
-"""Rates and the arithmetic on them: exact integers, one rounding (half up, to a nano-dollar) at the end.
+"""Rates and their arithmetic: exact integers that are rounded once, at the end (half up, to a nano-dollar).
 
-No cost is above MOST_NANODOLLARS: far more than any call can cost, exact as a double
-(Lua, JSON), and a thousand of them still add up within 64 bits.
+No cost is above MOST_NANODOLLARS. That is far more than any call can cost, a double
+(Lua, JSON) holds it exactly, and the sum of a thousand of them fits into 64 bits.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from llm_service.core.usage import Usage
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """The prices of one model: dollars per million tokens, ``web_searches`` and ``requests`` per thousand.
+    """The prices of one model: dollars per million tokens; ``web_searches`` and ``requests`` per thousand.
 
-    A kind left out is billed as the one it is a part of: cached and written tokens,
-    audio and images as ``input`` (``cache_write_1h`` as ``cache_write``, cached audio
-    and images as uncached ones where these have a rate, else as ``cache_read``);
-    reasoning, audio and images in the answer as ``output``. Only web searches without
-    a rate make the cost unknown, as no token pays for them.
+    A kind without a rate is billed as the kind that it is a part of. For the prompt
+    that is ``input``: cached tokens, tokens written to the cache, audio and images
+    (but ``cache_write_1h`` is billed as ``cache_write``, and cached audio and images
+    as uncached ones if these have a rate, or else as ``cache_read``). For the answer
+    it is ``output``: reasoning, audio and images. Only web searches without a rate
+    make the cost unknown, because they are not a part of any tokens.
 
-    ``above``: other rates for *all* tokens of a call with a longer prompt than so many
-    tokens, in ascending order. ``tiers``: the rates of the vendor's other processing
-    tiers by the name in ``Usage.tier``.
+    ``above``: pairs of a number of tokens and the rates for *all* tokens of a call
+    whose prompt is longer than this number, in ascending order. ``tiers``: the rates
+    of the vendor's other service tiers, by their name in ``Usage.tier``.
     """
 
     input: Decimal
@@ -80,27 +81,27 @@ class Rates:
             tables = [self._tables[""], self._tables[tier]]
         else:
             return None
-        most = 0
+        highest = 0
         for table in tables:
-            told = table.ceiling(max(0, input_tokens), max(0, output_tokens), max(0, web_searches))
-            if told is None:
+            ceiling = table.ceiling(max(0, input_tokens), max(0, output_tokens), max(0, web_searches))
+            if ceiling is None:
                 return None
-            most = max(most, told)
-        return most
+            highest = max(highest, ceiling)
+        return highest
 
     def rates(self) -> dict[str, Decimal]:
-        """The kinds that have a rate of their own."""
+        """The rates of the kinds that have a rate of their own."""
         return {kind: rate for kind in KINDS if (rate := getattr(self, kind)) is not None}
 
 
 _NOT_KINDS = {"above", "tiers", "source", "since", "_tables"}
 KINDS = tuple(item.name for item in fields(Rates) if item.name not in _NOT_KINDS)
-# Billed per thousand of them; all the others per million tokens.
+# These kinds are billed per thousand of them; all others per million tokens.
 COUNTED = ("web_searches", "requests")
 
 
 class _Table:
-    """``Rates`` of one tier as integers: ``divisor`` of them are a nano-dollar."""
+    """The ``Rates`` of one service tier as integers. The unit is a nano-dollar divided by ``divisor``."""
 
     __slots__ = (
         "above",
@@ -140,33 +141,36 @@ class _Table:
         self.request = rate.get("requests", 0)
         self.top_input = max(self.input, self.read, self.write, self.write_1h, *self.media[:4])
         self.top_output = max(self.output, self.reasoning, *self.media[4:])
-        # The longest prompt first: the first that fits holds.
-        self.above = tuple((start, _Table(dearer)) for start, dearer in sorted(rates.above, key=_start, reverse=True))
+        # The largest number of tokens comes first, so the first one that a prompt exceeds is the right one.
+        self.above = tuple((start, _Table(other)) for start, other in sorted(rates.above, key=_start, reverse=True))
 
     def cost(self, usage: Usage) -> int | None:
-        """No part counts for more than its whole, and none for less than nothing: a vendor may claim anything."""
-        whole = max(0, usage.input_tokens)
-        for start, dearer in self.above:
-            if whole > start:
-                return dearer.cost(usage)
-        made = max(0, usage.output_tokens)
-        cached = min(max(0, usage.cached_tokens), whole)
-        written = min(max(0, usage.cache_write_tokens), whole - cached)
+        """The cost in nano-dollars; None if it is unknown.
+
+        A vendor may report any numbers. So no part counts more than its whole, and negative numbers count as 0.
+        """
+        prompt = max(0, usage.input_tokens)
+        for start, table in self.above:
+            if prompt > start:
+                return table.cost(usage)
+        output = max(0, usage.output_tokens)
+        cached = min(max(0, usage.cached_tokens), prompt)
+        written = min(max(0, usage.cache_write_tokens), prompt - cached)
         written_1h = min(max(0, usage.cache_write_1h_tokens), written)
-        thought = min(max(0, usage.reasoning_tokens), made)
+        reasoning = min(max(0, usage.reasoning_tokens), output)
         price = (
-            (whole - cached - written) * self.input
+            (prompt - cached - written) * self.input
             + cached * self.read
             + (written - written_1h) * self.write
             + written_1h * self.write_1h
-            + (made - thought) * self.output
-            + thought * self.reasoning
+            + (output - reasoning) * self.output
+            + reasoning * self.reasoning
             + self.request
         )
         if usage.input_audio_tokens or usage.input_image_tokens:
-            price += self._media_read(usage, whole, cached, written)
+            price += self._input_media(usage, prompt, cached, written)
         if usage.output_audio_tokens or usage.output_image_tokens:
-            price += self._media_made(usage, made, thought)
+            price += self._output_media(usage, output, reasoning)
         searches = usage.web_searches
         if searches > 0:
             if self.search is None:
@@ -174,19 +178,20 @@ class _Table:
             price += searches * self.search
         return min((2 * price + self.divisor) // (2 * self.divisor), MOST_NANODOLLARS)
 
-    def _media_read(self, usage: Usage, whole: int, cached: int, written: int) -> int:
-        """What audio and images cost more (or less) than the same number of text tokens.
+    def _input_media(self, usage: Usage, prompt: int, cached: int, written: int) -> int:
+        """How much more (or less) the prompt's audio and images cost than the same number of text tokens.
 
-        No vendor's chat format tells which of them were cached: text is taken to be
-        cached first, so that as few as possible were.
+        No vendor's chat format reports which of them were cached. We assume that text
+        was cached first, so that as little audio and as few images as possible were.
         """
-        audio = min(max(0, usage.input_audio_tokens), whole)
-        image = min(max(0, usage.input_image_tokens), whole - audio)
-        both = max(0, audio + image + cached + written - whole)
-        cached_audio = min(both, cached, audio)
-        cached_image = min(both - cached_audio, cached - cached_audio, image)
-        # What is left of the overlap was written to the cache, at the rate for writing.
-        rest = both - cached_audio - cached_image
+        audio = min(max(0, usage.input_audio_tokens), prompt)
+        image = min(max(0, usage.input_image_tokens), prompt - audio)
+        # The audio and image tokens that must have been cached or written, because there is not enough text.
+        overlap = max(0, audio + image + cached + written - prompt)
+        cached_audio = min(overlap, cached, audio)
+        cached_image = min(overlap - cached_audio, cached - cached_audio, image)
+        # The rest of the overlap was written to the cache and is billed at the rate for writing.
+        rest = overlap - cached_audio - cached_image
         written_audio = min(rest, audio - cached_audio)
         plain_audio = audio - cached_audio - written_audio
         plain_image = image - cached_image - (rest - written_audio)
@@ -198,24 +203,24 @@ class _Table:
             + cached_image * (image_read - self.read)
         )
 
-    def _media_made(self, usage: Usage, made: int, thought: int) -> int:
-        audio = min(max(0, usage.output_audio_tokens), made - thought)
-        image = min(max(0, usage.output_image_tokens), made - thought - audio)
+    def _output_media(self, usage: Usage, output: int, reasoning: int) -> int:
+        audio = min(max(0, usage.output_audio_tokens), output - reasoning)
+        image = min(max(0, usage.output_image_tokens), output - reasoning - audio)
         return audio * (self.media[4] - self.output) + image * (self.media[5] - self.output)
 
     def ceiling(self, input_tokens: int, output_tokens: int, web_searches: int) -> int | None:
         if web_searches and self.search is None:
             return None
-        most = input_tokens * self.top_input + output_tokens * self.top_output
-        most += web_searches * (self.search or 0) + self.request
-        told = min(-(-most // self.divisor), MOST_NANODOLLARS)
-        for start, dearer in self.above:
+        price = input_tokens * self.top_input + output_tokens * self.top_output
+        price += web_searches * (self.search or 0) + self.request
+        highest = min(-(-price // self.divisor), MOST_NANODOLLARS)  # rounded up
+        for start, table in self.above:
             if input_tokens > start:
-                other = dearer.ceiling(input_tokens, output_tokens, web_searches)
+                other = table.ceiling(input_tokens, output_tokens, web_searches)
                 if other is None:
                     return None
-                told = max(told, other)
-        return told
+                highest = max(highest, other)
+        return highest
 
 
 def _start(step: tuple[int, Rates]) -> int:
@@ -223,5 +228,5 @@ def _start(step: tuple[int, Rates]) -> int:
 
 
 def _nanodollars(kind: str, rate: Decimal) -> Fraction:
-    """Of one token, search or request."""
+    """The price of one token, search or request in nano-dollars."""
     return Fraction(rate) * NANO_PER_DOLLAR / (1000 if kind in COUNTED else 1_000_000)

@@ -1,4 +1,4 @@
-"""What a request to Anthropic Messages can make a vendor read, write and charge at most."""
+"""Upper bounds of what a vendor can read, generate and bill for a request in Anthropic's format."""
 
 from __future__ import annotations
 

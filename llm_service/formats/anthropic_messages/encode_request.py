@@ -29,7 +29,6 @@ from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless,
 # Anthropic requires max_tokens. This is the limit for a model whose own limit is not in the catalogue.
 DEFAULT_MAX_TOKENS: Final = 4096
 
-_NEEDS_BETA: Final = "it needs a beta header, which only travels with requests in Anthropic's own format (/v1/messages)"
 _NEEDS_SERVER_TOOLS: Final = (
     "it is for tools that Anthropic runs, and their results can only be sent to clients of Anthropic's own format "
     "(/v1/messages)"
@@ -62,8 +61,8 @@ EXTRA_RULES: Mapping[str, FieldRule] = {
     "diagnostics": drop_unless(),
     "container": reject_unless(why=_NEEDS_SERVER_TOOLS),
     "mcp_servers": reject_unless([], why=_NEEDS_SERVER_TOOLS),
-    "context_management": reject_unless([], why=_NEEDS_BETA),
-    "fallbacks": reject_unless([], why=_NEEDS_BETA),
+    "context_management": reject_unless([], why=native_fields.NEEDS_BETA),
+    "fallbacks": reject_unless([], why=native_fields.NEEDS_BETA),
     # Hints: the answer has the same meaning without them.
     "max_tool_calls": drop_unless(),
     "metadata": drop_unless({}),

@@ -9,10 +9,10 @@ from llm_service.core.content import JsonFormat
 
 
 def json_format(body: Mapping[str, Any]) -> JsonFormat | None:
-    """The JSON that the client asks for, None for anything else; its mistakes are reported where the body is read."""
+    """The JSON that the client asks for, or None. Mistakes in it are reported where the body is read."""
     match body:
         case {"output_config": {"format": {"type": "json_schema", "schema": dict(schema)}}}:
             return JsonFormat(schema, place="output_config.format.schema")
-        case {"output_format": {"type": "json_schema", "schema": dict(schema)}}:  # the beta's name for it
+        case {"output_format": {"type": "json_schema", "schema": dict(schema)}}:  # its name in Anthropic's beta API
             return JsonFormat(schema, place="output_format.schema")
     return None

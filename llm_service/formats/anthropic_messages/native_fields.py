@@ -4,7 +4,7 @@ A chat client may write ``"system": "Be brief."`` or ``"top_k": 5`` for a Claude
 means in Anthropic's API. It is checked by the same rules, and becomes a part of the conversation before the request
 is written, so that the model's own limits (no sampling, no thinking) apply to it as to any other field.
 
-If the request already says the same thing in the client's own words, the two must agree. A contradiction is a 400
+If the request already says the same thing in another field, the two must agree. A contradiction is a 400
 that names Anthropic's field.
 """
 
@@ -20,7 +20,7 @@ from llm_service.formats import media, validation
 from llm_service.formats.anthropic_messages import decode_messages, decode_request
 from llm_service.formats.anthropic_messages.schema import RequestSchema
 
-_NEEDS_BETA: Final = "it needs a beta header, which only travels with requests in Anthropic's own format (/v1/messages)"
+NEEDS_BETA: Final = "it needs a beta header, which only travels with requests in Anthropic's own format (/v1/messages)"
 
 
 def merge(conversation: Conversation) -> Conversation:
@@ -96,7 +96,7 @@ def _output(conversation: Conversation, given: Mapping[str, Any]) -> Conversatio
     if thinking is not None and thinking.get("type") == "between_tools":
         validation.unsupported("thinking.type", "between_tools can only be sent to /v1/messages")
     if config.get("task_budget") is not None:
-        validation.unsupported("output_config.task_budget", _NEEDS_BETA)
+        validation.unsupported("output_config.task_budget", NEEDS_BETA)
     format, effort = decode_request.read_output(config)
     asked = conversation.reasoning or Reasoning()
     if effort is not None and asked.effort not in (None, effort):

@@ -28,7 +28,7 @@ from llm_service.formats.encoding import RequestWriter, write_field
 from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
 
 _MOST_STOPS: Final = 4
-_FORMAT_NAME: Final = "answer"  # OpenAI insists on a name, Anthropic's formats have none
+_FORMAT_NAME: Final = "answer"  # OpenAI requires a name, and formats of Anthropic have none
 _TIERS: Final[Mapping[str, str]] = {
     "auto": "auto",
     "standard": "default",
@@ -129,16 +129,7 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
     body: dict[str, Any] = {"model": target.model, "messages": writer.messages(conversation)}
     if conversation.max_tokens is not None:
         body[target.provider.max_tokens_field] = conversation.max_tokens
-    if len(conversation.stop) > _MOST_STOPS:
-        validation.unsupported(writer.client_name("stop"), f"it takes at most {_MOST_STOPS} stop sequences")
-    sampling = {"temperature": conversation.temperature, "top_p": conversation.top_p, "stop": list(conversation.stop)}
-    for name, value in sampling.items():
-        if value is None or value == []:
-            continue
-        if target.sampling:
-            body[name] = value
-        else:
-            writer.drop(name)
+    writer.sampling(conversation, body)
     if conversation.top_k is not None:
         writer.drop("top_k")
     if conversation.cache is not None:
@@ -159,10 +150,8 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
     if call.stream:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
-        if writer.current:
-            body["stream_options"]["include_obfuscation"] = (
-                False  # padding against traffic analysis, which nobody needs here
-            )
+        if writer.current:  # padding against traffic analysis, which nobody needs here
+            body["stream_options"]["include_obfuscation"] = False
     return body, tuple(writer.dropped)
 
 
@@ -196,6 +185,18 @@ class _Writer(RequestWriter):
         if self.current and "store" in given:
             storage.check(self.call, self.target.provider)
         self.write_extras(EXTRA_RULES if self.current else {**EXTRA_RULES, **_OLDER_SERVERS}, body)
+
+    def sampling(self, conversation: Conversation, body: dict[str, Any]) -> None:
+        if len(conversation.stop) > _MOST_STOPS:
+            validation.unsupported(self.client_name("stop"), f"it takes at most {_MOST_STOPS} stop sequences")
+        values = {"temperature": conversation.temperature, "top_p": conversation.top_p, "stop": list(conversation.stop)}
+        for name, value in values.items():
+            if value is None or value == []:
+                continue
+            if self.target.sampling:
+                body[name] = value
+            else:
+                self.drop(name)
 
     def messages(self, conversation: Conversation) -> list[dict[str, Any]]:
         system = "system" if self.target.sampling else "developer"

@@ -1,7 +1,8 @@
-"""HTTP to the vendors behind the environment's proxy (HTTPS_PROXY, ALL_PROXY, ...), by httpx2.
+"""HTTP to the vendors through the environment's proxy (HTTPS_PROXY, ALL_PROXY, ...), with httpx2.
 
-The counterpart of ``transport`` for those who need it: one time-out per
-operation instead of four deadlines, no ticks of silence and no off switch.
+It replaces ``transport`` where a proxy is needed, and can do less: it has one
+time-out per operation instead of four deadlines, it does not report idle time, and a
+call that waits for the vendor cannot be cancelled.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Proxied:
 
 
 class ProxiedReply:
-    """As ``transport.Reply``."""
+    """The same methods as ``transport.Reply``."""
 
     def __init__(self, response: httpx2.Response) -> None:
         self._response = response
@@ -81,6 +82,6 @@ def _our_errors() -> Iterator[None]:
     except httpx2.TimeoutException:
         raise UpstreamTimeout("The provider did not answer in time.") from None
     except (httpx2.RemoteProtocolError, httpx2.DecodingError):
-        raise UpstreamBroken("The provider broke off its answer.") from None
+        raise UpstreamBroken("The provider's answer is incomplete or malformed.") from None
     except httpx2.HTTPError:
         raise UpstreamUnreachable("The provider could not be reached.") from None

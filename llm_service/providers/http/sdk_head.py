@@ -1,15 +1,15 @@
 """The head of a vendor's request: the vendor's SDK writes it once, and one transport sends it with each body.
 
 An SDK takes 0.2 ms of processor time to write a request (options, merging of
-headers, URLs), as much as a bare Flask endpoint takes in all, and it writes the
-same every time. So it writes one head for each path, key and set of headers, and
-the head is kept. The SDK stays in charge of authentication, URL, version and
-headers of its own.
+headers, URLs), as much as a bare Flask endpoint takes in total, and it writes the
+same head every time. So it writes one head for each path, key and set of headers,
+and the head is kept. The SDK stays in charge of authentication, URL, version and
+its own headers.
 
 A lane of a provider describes its requests with an ``Endpoint``:
 
 * ``path`` may depend on the call and its target, such as a model in the path;
-* ``key`` is asked for each request, so a token may expire: a new one has a new head;
+* ``key`` is called for each request, so a token may expire: a new token gets a new head;
 * ``sign`` adds headers that depend on the body, such as a signature.
 """
 
@@ -30,14 +30,15 @@ from llm_service.core.target import Target
 from llm_service.providers.http.proxied import Proxied
 from llm_service.providers.http.transport import Scope, Transport
 
-# The heads contain words of callers (anthropic-beta, model names), so their number must have a limit.
+# Callers choose a part of the heads (anthropic-beta, model names), so their number must be limited.
 _MAX_HEADS = 256
 
-Signed = Callable[[str, str, bytes], Mapping[str, str]]
+# (method, url, body) -> the headers that are added to the request.
+Signer = Callable[[str, str, bytes], Mapping[str, str]]
 
 
 class Reply(Protocol):
-    """A vendor's answer, whatever its status; its body is unread. ``close`` must be called.
+    """A vendor's answer with any status. Its body is not read yet. ``close`` must be called.
 
     Reading raises UpstreamBroken, UpstreamTimeout, or the reason of the call's Cancel.
     """
@@ -49,11 +50,11 @@ class Reply(Protocol):
     def is_event_stream(self) -> bool: ...
 
     def header(self, name: str) -> str:
-        """The header with this lower-case name, "" if there is none."""
+        """The value of the header with this lower-case name; "" if there is none."""
         ...
 
     def pieces(self) -> Iterator[bytes]:
-        """The body as it arrives; ``b""`` if nothing came for a tick."""
+        """The body as it arrives; ``b""`` whenever nothing arrived for a tick."""
         ...
 
     def read(self) -> bytes:
@@ -61,7 +62,7 @@ class Reply(Protocol):
         ...
 
     def drain(self) -> None:
-        """Read what little is left after a stream's terminal event, so that the connection can be reused."""
+        """Read the few bytes that may follow a stream's terminal event, so that the connection can be reused."""
         ...
 
     def close(self) -> None: ...
@@ -80,12 +81,12 @@ class Endpoint:
     path: Callable[[Call, Target], str]
     key: Callable[[], str]
     post: Callable[[httpx2.Client, str, str, dict[str, str]], object]
-    sign: Signed | None = None
+    sign: Signer | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """A head that an SDK has written; ``send`` sends it with a body and, where requests are signed, more headers."""
+    """A head that an SDK has written. ``send`` sends it with a body and, if requests are signed, with more headers."""
 
     url: str
     send: Callable[[bytes, Scope, Mapping[str, str] | None], Reply]
@@ -99,19 +100,20 @@ class Wire:
         self._heads: dict[tuple[Any, ...], _Head] = {}
 
     def ask(self, call: Call, target: Target, body: bytes, headers: Mapping[str, str], scope: Scope) -> Reply:
-        """Send ``body`` and return the answer, its body unread.
+        """Send ``body`` and return the answer before its body is read.
 
         Raises UpstreamUnreachable, UpstreamTimeout, UpstreamBroken, or the reason of the call's Cancel.
         """
         endpoint, process = self._endpoint, os.getpid()
         path, key = endpoint.path(call, target), endpoint.key()
-        wanted = (process, path, key, *headers.items())
-        head = self._heads.get(wanted)
+        head_key = (process, path, key, *headers.items())
+        head = self._heads.get(head_key)
         if head is None:
             if len(self._heads) >= _MAX_HEADS:
                 self._heads.clear()
             request = self._write_head(path, key, dict(headers))
-            head = self._heads[wanted] = _Head(str(request.url), _client(endpoint.base_url, process).prepare(request))
+            head = _Head(str(request.url), _transport(endpoint.base_url, process).prepare(request))
+            self._heads[head_key] = head
         return head.send(body, scope, None if endpoint.sign is None else endpoint.sign("POST", head.url, body))
 
     def _write_head(self, path: str, key: str, headers: dict[str, str]) -> httpx2.Request:
@@ -132,8 +134,8 @@ class _Recorder(httpx2.BaseTransport):
         return httpx2.Response(200, json={})
 
 
-def _client(base_url: str, process: int) -> Transport | Proxied:
-    """What all requests of this process share: workers must not share sockets."""
+def _transport(base_url: str, process: int) -> Transport | Proxied:
+    """The transport that all requests of this process share. Each worker has its own, as sockets cannot be shared."""
     parts = urlsplit(base_url)
     proxy = getproxies().get(parts.scheme)
     return _proxied(process) if proxy and not proxy_bypass(parts.hostname or "") else _direct(process)

@@ -1,20 +1,20 @@
-"""HTTP/1.1 to the vendors: what the SDKs' own transport cannot do for a gateway.
+"""HTTP/1.1 to the vendors, with what a gateway needs and the SDKs' own transport lacks.
 
-On stdlib sockets (so gevent or threads) and the llhttp parser of ``httptools``.
-The heads of the requests are the SDKs' (``providers/clients.py``). Over httpx2 it has:
+It uses the standard library's sockets (so gevent or threads) and the llhttp parser
+of ``httptools``. The SDKs write the heads of the requests (``sdk_head``). What it has
+and httpx2, the SDKs' transport, has not:
 
-* four deadlines per attempt (connect, first byte, idle, total), where httpx2 has
-  one per operation and none over all;
-* silence told upward: the body yields ``b""`` when nothing came for ``tick``
+* four deadlines per attempt (connect, first byte, idle, total); httpx2 has one per
+  operation and none for the whole;
+* it reports idle time: the body yields ``b""`` when nothing came for ``tick``
   seconds, so a stream can be kept alive without a second greenlet;
-* an off switch: the socket is attached to the call's ``Cancel``;
-* a fifth of the CPU per call of httpx2's layers over httpcore2's pool (benchmarks/).
+* cancellation: the socket is attached to the call's ``Cancel``;
+* it takes a fifth of the processor time per call (``benchmarks/``).
 
-Invariants: a connection is reused only after its response was read to the end;
-a response cut short never looks complete; every wait has a deadline.
+Invariants: a connection is reused only after its answer was read to the end; an
+incomplete answer never looks complete; every wait has a deadline.
 
-A provider behind an environment proxy (HTTPS_PROXY) uses httpx2's own transport
-instead and goes without ticks and the off switch (``providers/clients.py``).
+Behind an environment proxy (HTTPS_PROXY), ``proxied`` is used instead.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ READ_SIZE = 64 * 1024
 # An idle connection older than this is not reused: vendors' load balancers drop theirs after 60 s or more.
 IDLE_EXPIRY = 55.0
 MAX_HEADER_BYTES = 128 * 1024
-# Of answers that are not event streams; the largest real ones (embeddings, images) stay far below.
+# The limit for answers that are not event streams. The largest real ones (embeddings, images) are far smaller.
 MAX_PLAIN_BYTES = 128 * 1024 * 1024
 
 Origin = tuple[str, str, int]
@@ -45,8 +45,8 @@ Origin = tuple[str, str, int]
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A request but for its body: ``lines`` are the request line and the headers, without a Content-Length
-    and the last CRLF."""
+    """A request without its body: ``lines`` are the request line and the headers but Content-Length, without the
+    last CRLF."""
 
     origin: Origin
     lines: bytes
@@ -58,7 +58,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What one attempt brings along: its deadlines, its off switch and its tick."""
+    """The limits of one attempt: its time-outs, the ``Cancel`` of its call, and its tick in seconds."""
 
     timeouts: Timeouts
     cancel: Cancel
@@ -66,7 +66,7 @@ class Scope:
 
 
 class _Connection:
-    """A socket and the time it was last used."""
+    """A socket and the time when it was last used."""
 
     __slots__ = ("idle_since", "origin", "sock")
 
@@ -74,12 +74,12 @@ class _Connection:
         self.origin, self.sock, self.idle_since = origin, sock, 0.0
 
     def usable(self, now: float) -> bool:
-        """Not too old, and silent: a readable idle socket is closed or out of step."""
+        """Whether it can carry another request. If there is something to read, it is closed or out of step."""
         if now - self.idle_since > IDLE_EXPIRY:
             return False
         self.sock.settimeout(0)
         try:
-            # Below TLS, where peeking is allowed.
+            # The plain socket's method: a TLS socket does not allow MSG_PEEK.
             socket.socket.recv(self.sock, 1, socket.MSG_PEEK)
         except BlockingIOError:
             return True
@@ -95,14 +95,14 @@ class _Connection:
 
 
 class Transport:
-    """Shared by all providers of a process; safe between greenlets and threads."""
+    """All providers of a process share it. It is safe to use from several greenlets and threads."""
 
     def __init__(self) -> None:
         self._idle: dict[Origin, deque[_Connection]] = {}
         self._ssl: ssl.SSLContext | None = None
 
     def prepare(self, request: httpx2.Request) -> Callable[[bytes, Scope, Mapping[str, str] | None], Reply]:
-        """A function that sends the head of ``request`` with a body and, if given, more headers, as ``ask`` does."""
+        """A function that sends the head of ``request`` with a body and, if given, more headers, by ``ask``."""
         url = request.url
         origin = url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
         lines = [request.method.encode() + b" " + url.raw_path + b" HTTP/1.1"]
@@ -114,29 +114,27 @@ class Transport:
 
         return send
 
-    def ask(self, head: Head, body: bytes, current: Scope) -> Reply:
+    def ask(self, head: Head, body: bytes, scope: Scope) -> Reply:
         """Send a request and read the head of its answer.
 
-        Raises:
-            UpstreamUnreachable, UpstreamTimeout, UpstreamBroken, or the reason of the call's Cancel.
+        Raises UpstreamUnreachable, UpstreamTimeout, UpstreamBroken, or the reason of the call's Cancel.
         """
-        current.cancel.check()
+        scope.cancel.check()
         started = time.monotonic()
-        deadline = started + current.timeouts.total
-        # The port of the origin is refused or the pooled connection is dead: told apart by `fresh`.
-        connection, fresh = self._acquire(head.origin, min(deadline, started + current.timeouts.connect))
-        reply = Reply(self, connection, current, deadline)
+        deadline = started + scope.timeouts.total
+        connection, fresh = self._acquire(head.origin, min(deadline, started + scope.timeouts.connect))
+        reply = Reply(self, connection, scope, deadline)
         try:
-            current.cancel.attach(connection.sock.fileno())
+            scope.cancel.attach(connection.sock.fileno())
             reply.send(b"%b\r\nContent-Length: %d\r\n\r\n%b" % (head.lines, len(body), body))
             reply.read_head()
         except _StaleConnection:
             reply.discard()
             if fresh:
                 raise UpstreamUnreachable("The provider closed the connection without an answer.") from None
-            # Nothing of an answer came over a reused connection: the server had closed it. Ask over a new one.
+            # The server had closed the idle connection before the request came: send it again over a new one.
             self._forget(head.origin)
-            return self.ask(head, body, current)
+            return self.ask(head, body, scope)
         except BaseException:
             reply.discard()
             raise
@@ -155,6 +153,7 @@ class Transport:
             connection.close()
 
     def _acquire(self, origin: Origin, deadline: float) -> tuple[_Connection, bool]:
+        """A connection, and whether it is a new one."""
         idle = self._idle.get(origin)
         now = time.monotonic()
         while idle:
@@ -172,9 +171,8 @@ class Transport:
         try:
             sock = socket.create_connection((host, port), timeout=_remaining(deadline))
         except TimeoutError:
-            raise UpstreamTimeout(
-                "The provider did not accept a connection in time.", code="upstream_connect_timeout"
-            ) from None
+            text = "The provider did not accept a connection in time."
+            raise UpstreamTimeout(text, code="upstream_connect_timeout") from None
         except OSError:
             raise UpstreamUnreachable("The provider could not be reached.") from None
         try:
@@ -185,16 +183,15 @@ class Transport:
                 sock = self._context().wrap_socket(sock, server_hostname=host)
         except TimeoutError:
             sock.close()
-            raise UpstreamTimeout(
-                "The provider did not finish the TLS handshake in time.", code="upstream_connect_timeout"
-            ) from None
+            text = "The provider did not finish the TLS handshake in time."
+            raise UpstreamTimeout(text, code="upstream_connect_timeout") from None
         except OSError:
             sock.close()
             raise UpstreamUnreachable("The provider's TLS handshake failed.") from None
         return sock
 
     def _context(self) -> ssl.SSLContext:
-        """Made once (20 ms): as httpx2 makes it, so the same certificates are trusted."""
+        """The context that httpx2 would use, so the same certificates are trusted. Making it takes 20 ms."""
         if self._ssl is None:
             context = httpx2.create_ssl_context()
             context.set_alpn_protocols(["http/1.1"])
@@ -203,24 +200,24 @@ class Transport:
 
 
 class _StaleConnection(Exception):
-    """The peer closed before the first byte of an answer."""
+    """The server closed the connection before the first byte of an answer."""
 
 
 class Reply(httpx2.SyncByteStream):
-    """An answer, its head read; iterating over it reads the body as it arrives, ``b""`` for a tick of silence.
+    """An answer whose head was read. Iterating over it reads the body as it arrives; ``b""`` means an idle tick.
 
     ``close`` must be called.
     """
 
-    def __init__(self, transport: Transport, connection: _Connection, current: Scope, deadline: float) -> None:
-        self._transport, self._connection, self._scope, self._deadline = transport, connection, current, deadline
+    def __init__(self, transport: Transport, connection: _Connection, scope: Scope, deadline: float) -> None:
+        self._transport, self._connection, self._scope, self._deadline = transport, connection, scope, deadline
         self._parser = httptools.HttpResponseParser(self)
         self._ready: list[bytes] = []
-        self._received = self._plain = 0
+        self._received = self._plain_bytes = 0
         self._head_done = self._complete = self._framed = self._closed = False
-        self._streams = self._reusable = False
+        self._is_stream = self._reusable = False
         self.status = 0
-        self.headers: dict[bytes, bytes] = {}  # lower-case names; of several the first
+        self.headers: dict[bytes, bytes] = {}  # lower-case names; of a repeated header the first value
 
     # --- called by the parser ---
 
@@ -234,14 +231,14 @@ class Reply(httpx2.SyncByteStream):
             return
         self._head_done = True
         self._framed = b"content-length" in self.headers or b"transfer-encoding" in self.headers
-        self._streams = self.is_event_stream
+        self._is_stream = self.is_event_stream
 
     def on_body(self, data: bytes) -> None:
         self._ready.append(data)
 
     def on_message_complete(self) -> None:
         self._complete = self._head_done
-        # Asked now: the parser forgets it when it gets ready for a next message.
+        # The parser knows this only now: it forgets it when it prepares for the next message.
         self._reusable = self._framed and self._parser.should_keep_alive()
 
     # --- sending and receiving ---
@@ -252,12 +249,11 @@ class Reply(httpx2.SyncByteStream):
         try:
             sock.sendall(request)
         except TimeoutError:
-            raise UpstreamTimeout(
-                "The provider did not take the request in time.", code="upstream_send_timeout"
-            ) from None
+            text = "The provider did not take the request in time."
+            raise UpstreamTimeout(text, code="upstream_send_timeout") from None
         except OSError:
             self._scope.cancel.check()
-            # An early answer (413, say) may be waiting to be read even though the sending failed.
+            # The server may have answered early (with a 413, say), so an answer may be there although sending failed.
 
     def read_head(self) -> None:
         deadline = min(self._deadline, time.monotonic() + self._scope.timeouts.first_byte)
@@ -266,23 +262,24 @@ class Reply(httpx2.SyncByteStream):
             if not data:
                 if self._received == 0:
                     raise _StaleConnection
-                raise UpstreamBroken("The provider closed the connection inside its answer's head.")
+                raise UpstreamBroken("The provider closed the connection within the headers of its answer.")
             self._feed(data)
             if not self._head_done and self._received > MAX_HEADER_BYTES:
-                raise UpstreamBroken("The provider's answer has too large a head.")
+                raise UpstreamBroken(
+                    f"The headers of the provider's answer are too large: more than {MAX_HEADER_BYTES:,} bytes."
+                )
 
-    def _receive(self, deadline: float, which: str) -> bytes:
-        """Bytes, or b"" when the peer closed."""
+    def _receive(self, deadline: float, timeout: str) -> bytes:
+        """The next bytes; b"" if the server closed the connection. ``timeout`` names the time-out in the error."""
         sock = self._connection.sock
         sock.settimeout(_remaining(deadline))
         try:
             data = sock.recv(READ_SIZE)
         except TimeoutError:
             self._scope.cancel.check()
-            raise UpstreamTimeout(
-                f"The provider went over the {which} time-out.", code=f"upstream_{which}_timeout"
-            ) from None
-        except (OSError, ValueError):  # ValueError: a TLS socket shut down under a read
+            text = f"The provider's answer exceeded the {timeout} time-out."
+            raise UpstreamTimeout(text, code=f"upstream_{timeout}_timeout") from None
+        except (OSError, ValueError):  # ValueError: a TLS socket was shut down while it was read
             data = b""
         self._scope.cancel.check()
         self._received += len(data)
@@ -294,12 +291,12 @@ class Reply(httpx2.SyncByteStream):
         except httptools.HttpParserUpgrade:
             raise UpstreamBroken("The provider answered with another protocol.") from None
         except httptools.HttpParserError:
-            if not self._complete:  # bytes after a complete answer only spoil the connection
+            if not self._complete:  # after a complete answer, wrong bytes only make the connection unusable
                 raise UpstreamBroken("The provider's answer is not valid HTTP.") from None
             self._reusable = False
 
     def header(self, name: str) -> str:
-        """By its lower-case name; "" without one."""
+        """The value of the header with this lower-case name; "" if there is none."""
         return self.headers.get(name.encode(), b"").decode("latin-1")
 
     @property
@@ -307,24 +304,21 @@ class Reply(httpx2.SyncByteStream):
         return self.header("content-type").lower().startswith("text/event-stream")
 
     def pieces(self) -> Iterator[bytes]:
-        """The body as it arrives; decoded, and without ticks, if the vendor compressed it although asked not to."""
+        """The body as it arrives. If the vendor compressed it although asked not to: decoded, without ticks."""
         return iter(self) if self.header("content-encoding").lower() in ("", "identity") else self._decoded()
 
     def _decoded(self) -> Iterator[bytes]:
         try:
             yield from httpx2.Response(self.status, headers=list(self.headers.items()), stream=self).iter_bytes()
         except httpx2.DecodingError:
-            raise UpstreamBroken("The provider's answer is not in its declared encoding.") from None
+            raise UpstreamBroken("The provider's answer is not in the encoding that its headers name.") from None
 
     def read(self) -> bytes:
         """The whole body."""
         return b"".join(self.pieces())
 
     def __iter__(self) -> Iterator[bytes]:
-        """
-        Raises:
-            UpstreamBroken: the connection ended before the body did.
-        """
+        """Raises UpstreamBroken if the connection ends before the body does."""
         last = time.monotonic()
         while True:
             if self._ready:
@@ -341,12 +335,12 @@ class Reply(httpx2.SyncByteStream):
             elif received:
                 self._feed(received)
             elif self._framed:
-                raise UpstreamBroken("The provider closed the connection inside its answer.")
+                raise UpstreamBroken("The provider closed the connection before its answer was complete.")
             else:
-                return  # a body without a length ends with its connection, which is not reused
+                return  # a body without a length ends when the connection does, so that is not reused
 
     def _next(self, last: float) -> bytes | None:
-        """The next bytes, b"" at the end, or None for a tick of silence."""
+        """The next bytes; b"" at the end, None after an idle tick. ``last``: when the last bytes came."""
         idle_deadline = last + self._scope.timeouts.idle
         deadline = min(self._deadline, idle_deadline)
         now = time.monotonic()
@@ -366,13 +360,13 @@ class Reply(httpx2.SyncByteStream):
         return self._receive(deadline, "total" if deadline == self._deadline else "idle")
 
     def _count(self, size: int) -> None:
-        if not self._streams:
-            self._plain += size
-            if self._plain > MAX_PLAIN_BYTES:
-                raise UpstreamBroken("The provider's answer is too large.")
+        if not self._is_stream:
+            self._plain_bytes += size
+            if self._plain_bytes > MAX_PLAIN_BYTES:
+                raise UpstreamBroken(f"The provider's answer is too large: more than {MAX_PLAIN_BYTES:,} bytes.")
 
     def drain(self, seconds: float = 0.05) -> None:
-        """Read what little is left after a stream's terminal event, so the connection can be reused."""
+        """Read the few bytes that may follow a stream's terminal event, so that the connection can be reused."""
         deadline = time.monotonic() + seconds
         try:
             while not self._complete:
@@ -384,11 +378,11 @@ class Reply(httpx2.SyncByteStream):
             return
 
     def close(self) -> None:
-        """Give the connection back if the answer was read to its end, else close it."""
+        """Keep the connection for reuse if the answer was read to its end; otherwise close it."""
         if self._closed:
             return
         self._closed = True
-        del self._parser  # it holds our methods: a cycle, whose memory would wait for the garbage collector
+        del self._parser  # it refers to our methods: a cycle, whose memory only the garbage collector would free
         self._scope.cancel.detach()
         if self._complete and self._reusable:
             self._transport.release(self._connection)
@@ -401,5 +395,5 @@ class Reply(httpx2.SyncByteStream):
 
 
 def _remaining(deadline: float) -> float:
-    """Never 0: that would make the socket non-blocking instead of late."""
+    """Seconds, never 0: a time-out of 0 would make the socket non-blocking."""
     return max(0.001, deadline - time.monotonic())

@@ -1,4 +1,4 @@
-"""A token is fetched when the last one ends, by one caller, and a failure to fetch it names no secret."""
+"""One call fetches a new token when the old one expires. An error about fetching contains no secret."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Clock:
         return self.now
 
 
-def test_a_token_is_used_until_its_margin_and_then_fetched_again() -> None:
-    clock, fetched = Clock(), iter([("a", 10.0), ("b", 10.0)])
-    token = ExpiringToken(lambda: next(fetched), margin=3.0, clock=clock)
+def test_a_token_is_used_until_the_margin_before_its_end() -> None:
+    clock, tokens = Clock(), iter([("a", 10.0), ("b", 10.0)])
+    token = ExpiringToken(lambda: next(tokens), margin=3.0, clock=clock)
     assert token() == "a"
     clock.now += 6.9
     assert token() == "a"
@@ -46,7 +46,7 @@ def test_callers_at_the_same_time_share_one_fetch() -> None:
     assert (count, set(names)) == (1, {"token-1"})
 
 
-def test_a_fetch_that_fails_is_an_upstream_failure_without_the_text_of_its_cause() -> None:
+def test_a_failed_fetch_is_an_upstream_failure_without_the_text_of_its_cause() -> None:
     def fetch() -> tuple[str, float]:
         raise RuntimeError("secret-of-the-operator")
 

@@ -1,4 +1,4 @@
-"""The transport's invariants, against a server that says exactly what the test scripts."""
+"""The transport's invariants, against a server that sends exactly the bytes of the test's script."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ PATIENT = Timeouts(connect=5, first_byte=10, idle=10, total=20)
 
 @pytest.fixture
 def transport() -> Iterator[Transport]:
-    made = Transport()
-    yield made
-    made.close()
+    transport = Transport()
+    yield transport
+    transport.close()
 
 
 def ask(
@@ -80,7 +80,7 @@ def test_a_connection_whose_answer_was_left_unread_is_closed(transport: Transpor
             assert not transport._idle
 
 
-def test_a_connection_that_the_server_closed_meanwhile_is_replaced(transport: Transport) -> None:
+def test_an_idle_connection_that_the_server_closed_is_replaced(transport: Transport) -> None:
     with raw_server([OK, close], [OK]) as server:
         answer(transport, server)
         time.sleep(0.05)
@@ -88,7 +88,7 @@ def test_a_connection_that_the_server_closed_meanwhile_is_replaced(transport: Tr
         assert server.connections == 2
 
 
-def test_a_connection_closed_under_the_next_request_is_replaced_once(transport: Transport) -> None:
+def test_a_reused_connection_that_is_closed_during_the_request_is_replaced_once(transport: Transport) -> None:
     with raw_server([OK], [close], [OK]) as server:
         answer(transport, server)
         assert answer(transport, server) == (200, b"ok")
@@ -110,7 +110,7 @@ def test_a_connection_closed_under_the_next_request_is_replaced_once(transport: 
     ],
     ids=["length", "chunked", "reset", "inside a chunk", "head", "two lengths", "bad chunk", "no http", "huge head"],
 )
-def test_a_response_cut_short_or_malformed_never_looks_complete(transport: Transport, script: list[Any]) -> None:
+def test_an_incomplete_or_malformed_answer_never_looks_complete(transport: Transport, script: list[Any]) -> None:
     with raw_server(script) as server, pytest.raises(UpstreamBroken):
         answer(transport, server)
 
@@ -120,7 +120,7 @@ def test_a_connection_closed_without_an_answer_is_unreachable(transport: Transpo
         answer(transport, server)
 
 
-def test_a_port_that_nobody_listens_on_is_unreachable(transport: Transport) -> None:
+def test_a_port_without_a_server_is_unreachable(transport: Transport) -> None:
     with raw_server() as server:
         pass
     with pytest.raises(UpstreamUnreachable):
@@ -145,13 +145,13 @@ def test_every_wait_has_a_deadline(transport: Transport, script: list[Any], code
     assert time.monotonic() - started < 5
 
 
-def test_silence_in_a_body_is_told_as_an_empty_piece(transport: Transport) -> None:
+def test_idle_time_in_a_body_is_reported_as_an_empty_piece(transport: Transport) -> None:
     with raw_server([STREAM + chunk(b"a"), 0.25, chunk(b"b") + b"0\r\n\r\n"]) as server:
         reply = ask(transport, server, Timeouts(1, 1, 1, 5), tick=0.1)
-        heard = list(reply.pieces())
+        pieces = list(reply.pieces())
         reply.close()
-    assert heard[0] == b"a" and heard[-1] == b"b"
-    assert b"" in heard[1:-1]
+    assert pieces[0] == b"a" and pieces[-1] == b"b"
+    assert b"" in pieces[1:-1]
 
 
 @pytest.mark.parametrize("script", [[5], [STREAM + chunk(b"x"), 5]], ids=["before the head", "inside the body"])
@@ -165,7 +165,7 @@ def test_a_cancelled_call_closes_its_connection_at_once(transport: Transport, sc
         assert time.monotonic() - started < 1
 
 
-def test_interim_answers_are_passed_over(transport: Transport) -> None:
+def test_interim_answers_are_skipped(transport: Transport) -> None:
     early = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"
     with raw_server([early, 0.05, OK], [OK]) as server:
         reply = ask(transport, server)
@@ -188,14 +188,14 @@ def test_a_redirect_is_not_followed(transport: Transport) -> None:
         assert answer(transport, server)[0] == 307
 
 
-def test_an_answer_larger_than_the_bound_is_refused(transport: Transport) -> None:
+def test_an_answer_above_the_size_limit_is_rejected(transport: Transport) -> None:
     piece = chunk(b"x" * 1_000_000)
     endless = [b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", *[piece] * 200]
     with raw_server(endless) as server, pytest.raises(UpstreamBroken, match="too large"):
         answer(transport, server, Timeouts(1, 5, 5, 30))
 
 
-def test_an_answer_that_is_compressed_although_it_should_not_be_is_read(transport: Transport) -> None:
+def test_an_answer_that_is_compressed_against_the_request_is_decoded(transport: Transport) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\ncontent-length: %d\r\n\r\n"
     body = gzip.compress(b"plain text")
     with raw_server([head % len(body) + body], [head % 4 + b"text"]) as server:

@@ -1,4 +1,4 @@
-"""Prices of the package ``genai-prices``: its dates, hours of the day, long prompts and service tiers."""
+"""Prices of the package ``genai-prices``, with their dates, hours of the day, long prompts and service tiers."""
 
 from __future__ import annotations
 
@@ -33,27 +33,27 @@ _KEYS: Mapping[str, str] = {
     "web_searches": "web_searches_kcount",
     "requests": "requests_kcount",
 }
-# What the chat and messages formats cannot ask for. Any other key is billed beside the tokens and not
-# told in a usage object: with one of those the price is not known.
+# No request to this service can cause these costs. A price with any other key that is not above counts as unknown,
+# because no usage object reports what that key bills.
 _NEVER_USED = frozenset({"storage_searches_kcount", "input_video_mtok", "output_video_mtok"})
-# The request's circumstances that vendors tell in the answer; their values are our names of tiers.
+# The keys whose values vendors report in the answer. The values are the names of the service tiers in ``Usage.tier``.
 _TIER_KEYS = frozenset({"service_tier", "processing", "speed"})
 
 
 @cache
 def source() -> str:
-    """The package and its version: the data has no date of its own and is as old as the release."""
+    """The package and its version. The data has no date of its own: it is as old as the release."""
     return f"genai-prices {version('genai-prices')}"
 
 
 class LibraryPrice:
-    """A model of the library. Its rates are read anew for each day, or part of one where hours matter."""
+    """A model of the library. Its rates are read again for each day, or part of a day if its price has hours."""
 
     def __init__(self, model: ModelInfo, *, tiers: bool = True) -> None:
-        """``tiers`` False: sold by another provider than the model's own, whose tiers do not apply."""
+        """``tiers``: False if another provider sells the model, so that its maker's service tiers do not apply."""
         self._model, self._tiers = model, tiers
         self._marks = sorted({0.0, float(_DAY), *_hours(model)})
-        # One tuple, replaced as a whole: greenlets and threads may share a price.
+        # When the rates begin and end, and the rates. The tuple is replaced as a whole, as threads may share a price.
         self._period: tuple[float, float, Rates | None] = (0.0, 0.0, None)
 
     @property
@@ -94,12 +94,12 @@ class LibraryPrice:
 
 
 def library_price(provider: str, model: str) -> LibraryPrice | None:
-    """The library's price for ``model`` of its provider id ``provider``, or None if it knows none."""
+    """The library's price of a model, or None if it knows none. ``provider`` is the library's id of the provider."""
     try:
-        found, info = get_snapshot().find_provider_model(model, None, provider, None)
+        seller, info = get_snapshot().find_provider_model(model, None, provider, None)
     except LookupError:
         return None
-    price = LibraryPrice(info, tiers=any(info is own for own in found.models))
+    price = LibraryPrice(info, tiers=any(info is own for own in seller.models))
     return None if price.in_force() is None else price
 
 
@@ -120,7 +120,7 @@ def _rates_at(model: ModelInfo, when: datetime, *, tiers: bool) -> Rates | None:
     for variant in (model.price_variants or ()) if tiers else ():
         (key, name), *more = variant.when.items()
         active = variant.constraint is None or variant.constraint.active(when)
-        # "default" is the vendor's name of the standard tier.
+        # "default" is the vendor's name for the standard tier.
         if active and not more and key in _TIER_KEYS and name != "default":
             names.setdefault(name, {key: name})
     variants = [(name, _rates(model.get_prices(when, context))) for name, context in names.items()]
@@ -139,11 +139,11 @@ def _since(model: ModelInfo, prices: ModelPrice) -> date | None:
 
 
 def _rates(prices: ModelPrice, **more: Any) -> Rates | None:
-    """None unless all of it can be understood: half a price is none."""
-    given = {key: value for key, value in vars(prices).items() if value is not None and key not in _NEVER_USED}
-    if set(given) - set(_KEYS.values()) or not {"input_mtok", "output_mtok"} <= set(given):
+    """The rates of a price; None if any part of it is unknown to us, because a part of a price is no price."""
+    used = {key: value for key, value in vars(prices).items() if value is not None and key not in _NEVER_USED}
+    if set(used) - set(_KEYS.values()) or not {"input_mtok", "output_mtok"} <= set(used):
         return None
-    kinds = {kind: given[key] for kind, key in _KEYS.items() if key in given}
+    kinds = {kind: used[key] for kind, key in _KEYS.items() if key in used}
     starts = sorted({step.start for price in kinds.values() if isinstance(price, TieredPrices) for step in price.tiers})
     tables: list[dict[str, Any]] = [
         {kind: _rate(price, start) for kind, price in kinds.items()} for start in (-1, *starts)

@@ -1,4 +1,4 @@
-"""Calls, targets, recorded streams, and the official SDKs reading bytes of ours."""
+"""Calls, targets, recorded streams, and the official SDKs that read bytes of this service."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from llm_service.formats import StreamDecoder, StreamEncoder, sse
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "upstream"
 TURN = [{"role": "user", "content": "Hello"}]
 
-# Counts that can be true: no part is larger than the whole.
+# Plausible counts: no part is larger than the whole.
 USAGES = st.builds(
     lambda plain, cached, wrote, said, thought: Usage(
         plain + cached + wrote, said + thought, cached, wrote, reasoning_tokens=thought
@@ -50,7 +50,7 @@ def call(format: str, body: Mapping[str, Any], *, stream: bool = False, **facts:
 
 
 def asked_by(format: Any, conversation: Conversation) -> Conversation:
-    """``conversation`` as a client of ``format`` asks it: with the names of that format."""
+    """``conversation`` as a client of ``format`` sends it, with the names of that format."""
     return replace(conversation, field_names=format.FIELD_NAMES)
 
 
@@ -96,7 +96,7 @@ def data_of(stream: bytes) -> list[Any]:
 
 
 def answering(content: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> httpx2.Client:
-    """An HTTP client whose server always says ``content``."""
+    """An HTTP client whose server always answers ``content``."""
     kind = "application/json" if content.startswith(b"{") else "text/event-stream"
 
     def answer(request: httpx2.Request) -> httpx2.Response:

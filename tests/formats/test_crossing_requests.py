@@ -1,4 +1,4 @@
-"""Whatever both formats can say is the same after it was written and read again."""
+"""A conversation that both formats can express is the same after it was written and read again."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ EFFORTS = st.sampled_from([None, "none", "low", "high"])
 
 @settings(deadline=None)  # the machine may be busy
 @given(conversations(), FORMATS, EFFORTS)
-def test_what_openai_is_asked_reads_the_same(conversation: Conversation, schema: Any, effort: Any) -> None:
+def test_a_request_to_openai_is_read_back_unchanged(conversation: Conversation, schema: Any, effort: Any) -> None:
     given_format = schema and JsonFormat(schema, "answer", strict=True)
     asked = Conversation(
         **{name: getattr(conversation, name) for name in conversation.__slots__}
@@ -114,7 +114,7 @@ def test_what_openai_is_asked_reads_the_same(conversation: Conversation, schema:
 
 @settings(deadline=None)  # the machine may be busy
 @given(conversations(thoughts=True), FORMATS, EFFORTS, st.sampled_from([None, 0, 300, 3600]))
-def test_what_anthropic_is_asked_reads_the_same(
+def test_a_request_to_anthropic_is_read_back_unchanged(
     conversation: Conversation, schema: Any, effort: Any, cache: int | None
 ) -> None:
     asked = Conversation(
@@ -131,7 +131,7 @@ HINTS = [None, 0, 300, 1800, 3600, 43200]
 
 
 @pytest.mark.parametrize("seconds", HINTS)
-def test_a_hint_to_cache_is_kept_for_as_long_or_as_long_as_can_be(seconds: int | None) -> None:
+def test_a_hint_to_cache_gets_a_time_that_is_as_long_or_the_longest(seconds: int | None) -> None:
     asked = Conversation((Message("user", (Text("x", seconds),)),))
     sent, dropped = chat.write_request(call("messages", {}), asked_by(messages, asked), target(cache_breakpoints=True))
     there: Any = chat.read_request(sent).messages[0].parts[0]
@@ -155,7 +155,7 @@ def test_numbers_in_arguments_keep_every_digit() -> None:
     assert exact.encode() in orjson.dumps(sent)
 
 
-def test_pictures_from_tools_follow_all_of_the_tools_answers() -> None:
+def test_images_from_tools_follow_after_all_tool_results() -> None:
     picture = Image(data="AAAA", media_type="image/png")
     turns = (
         Message("user", (Text("x"),)),
@@ -173,7 +173,7 @@ def test_pictures_from_tools_follow_all_of_the_tools_answers() -> None:
     assert dropped == ()
 
 
-def test_thoughts_of_another_vendor_stay_behind_by_name() -> None:
+def test_reasoning_of_another_vendor_is_dropped_by_name() -> None:
     thoughts = (Thinking("hm", "sig", "responses"), Thinking("hm"), RedactedThinking("x", "responses"), Text("said"))
     asked = Conversation((Message("user", (Text("x"),)), Message("assistant", thoughts), Message("user", (Text("y"),))))
     sent, dropped = messages.write_request(call("chat", {}), asked_by(chat, asked), target("anthropic"))
@@ -191,7 +191,7 @@ def test_thoughts_of_another_vendor_stay_behind_by_name() -> None:
         (Document(data="AA", media_type="application/pdf", context="c"), "messages[0].content[1].context"),
     ],
 )
-def test_a_document_chat_cannot_carry_is_refused_by_its_place(part: Document, place: str) -> None:
+def test_a_document_that_chat_cannot_carry_is_rejected_by_its_path(part: Document, place: str) -> None:
     said = Message("user", (Text("x"), part), ("messages[0].content[0]", "messages[0].content[1]"))
     with pytest.raises(errors.UnsupportedParameter) as refusal:
         chat.write_request(call("messages", {}), asked_by(messages, Conversation((said,))), target())

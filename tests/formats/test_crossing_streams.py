@@ -1,4 +1,4 @@
-"""Streams that cross: every recording of one vendor's, read by the other's own SDK."""
+"""Translated streams: every recording of one vendor is read by the other vendor's SDK."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def anthropic_reads(stream: bytes) -> Any:
 
 
 @pytest.mark.parametrize("name", [n for n in fixture_names("openai/chat_stream") if "n3_choices" not in n])
-def test_what_openai_recorded_is_what_anthropic_s_sdk_puts_together(name: str) -> None:
+def test_a_recorded_stream_of_openai_is_read_by_anthropics_sdk(name: str) -> None:
     stream = fixture(name)
     events = read(chat.StreamDecoder(messages_call), stream)
     assert read(chat.StreamDecoder(messages_call), *(bytes([byte]) for byte in stream)) == events
@@ -88,7 +88,7 @@ CROSSING = [name for name in ANTHROPIC if not any(word in name for word in FOREI
 
 
 @pytest.mark.parametrize("name", CROSSING)
-def test_what_anthropic_recorded_is_what_openai_s_sdk_puts_together(name: str) -> None:
+def test_a_recorded_stream_of_anthropic_is_read_by_openais_sdk(name: str) -> None:
     stream = fixture(name)
     events = read(messages.StreamDecoder(chat_call), stream)
     assert read(messages.StreamDecoder(chat_call), *(bytes([byte]) for byte in stream)) == events
@@ -117,7 +117,7 @@ def test_what_anthropic_recorded_is_what_openai_s_sdk_puts_together(name: str) -
 
 
 @pytest.mark.parametrize("name", [n for n in ANTHROPIC if n not in CROSSING])
-def test_a_block_without_a_counterpart_is_no_answer_that_looks_whole(name: str) -> None:
+def test_a_block_without_a_counterpart_is_an_error(name: str) -> None:
     with pytest.raises(errors.UpstreamBroken):
         read(messages.StreamDecoder(chat_call), fixture(name))
 
@@ -129,7 +129,7 @@ JSON_TEXT = st.sampled_from(['{"a": 1}', '{"s": "\\u2028 {\\"}"}', "{}", "", '{"
 
 @st.composite
 def interleaved(draw: st.DrawFn) -> tuple[list[tuple[str, str, str]], list[bytes]]:
-    """Calls, and chunks with their pieces in any order that keeps each call's own."""
+    """Calls, and chunks with their pieces in any order that keeps the order within each call."""
     calls = [
         (f"call_{n}", f"tool{n}", text) for n, text in enumerate(draw(st.lists(JSON_TEXT, min_size=1, max_size=4)))
     ]
@@ -152,25 +152,25 @@ def interleaved(draw: st.DrawFn) -> tuple[list[tuple[str, str, str]], list[bytes
 
 @settings(deadline=None)  # the machine may be busy
 @given(interleaved())
-def test_interleaved_calls_come_one_after_the_other(given_calls: Any) -> None:
+def test_interleaved_calls_are_put_one_after_the_other(given_calls: Any) -> None:
     calls, chunks = given_calls
     events = read(chat.StreamDecoder(messages_call), *chunks, chunk({}, "tool_calls"), chunk(usage=USAGE), DONE)
-    told: list[tuple[str, str, str]] = []
+    reported: list[tuple[str, str, str]] = []
     open_call: int | None = None
     for event in events:
         match event:
             case ToolCallStart(index, id, name):
-                assert open_call is None and index == len(told)
-                told.append((id, name, ""))
+                assert open_call is None and index == len(reported)
+                reported.append((id, name, ""))
                 open_call = index
             case ToolCallDelta(index, arguments):
                 assert open_call == index
-                told[-1] = (*told[-1][:2], told[-1][2] + arguments)
+                reported[-1] = (*reported[-1][:2], reported[-1][2] + arguments)
             case ToolCallEnd(index):
                 assert open_call == index
                 open_call = None
     assert open_call is None
-    assert told == calls
+    assert reported == calls
     message = anthropic_reads(written(messages.StreamEncoder(messages_call), events))
     assert [block.input for block in message.content] == [json.loads(text or "{}") for _, _, text in calls]
 
@@ -195,17 +195,17 @@ def tool(index: int, arguments: str = "", **more: Any) -> dict[str, Any]:
         [{"function_call": {"name": "t", "arguments": "{}"}}],
     ],
 )
-def test_calls_that_are_not_the_format_are_broken(chunks: list[dict[str, Any]]) -> None:
+def test_malformed_calls_are_an_error(chunks: list[dict[str, Any]]) -> None:
     with pytest.raises(errors.UpstreamBroken):
         read(chat.StreamDecoder(messages_call), *map(chunk, chunks), chunk({}, "tool_calls"), DONE)
 
 
-def test_a_call_after_the_end_is_broken() -> None:
+def test_a_call_after_the_end_is_an_error() -> None:
     with pytest.raises(errors.UpstreamBroken, match="after the finish_reason"):
         read(chat.StreamDecoder(messages_call), chunk({}, "stop"), chunk(tool(0, "{}", id="a")), DONE)
 
 
-def test_nobody_is_handed_a_call_of_tools_that_were_not_there() -> None:
+def test_a_call_of_a_tool_is_an_error_if_the_request_has_none() -> None:
     plain = call("messages", {"model": "m", "messages": TURN}, stream=True)
     with pytest.raises(errors.UpstreamBroken, match="not given"):
         read(chat.StreamDecoder(plain), chunk(tool(0, "{}", id="a")), DONE)
@@ -219,7 +219,7 @@ def test_a_call_that_was_cut_ends_with_its_reason() -> None:
     assert isinstance(events[-1], Finished) and events[-1].answer.stop_reason == "max_tokens"
 
 
-def test_what_is_said_in_the_middle_of_a_call_is_told_after_it() -> None:
+def test_text_in_the_middle_of_a_call_comes_after_the_call() -> None:
     events = read(
         chat.StreamDecoder(messages_call),
         chunk(tool(0, '{"a": ', id="a")),
@@ -235,7 +235,7 @@ def test_what_is_said_in_the_middle_of_a_call_is_told_after_it() -> None:
     assert isinstance(events[-1], Finished) and events[-1].answer.stop_reason == "tool_use"
 
 
-def test_other_servers_thoughts_come_before_what_they_say() -> None:
+def test_reasoning_of_other_servers_comes_before_their_text() -> None:
     events = read(
         chat.StreamDecoder(messages_call),
         chunk({"reasoning_content": "hm"}),
@@ -266,7 +266,7 @@ PIECES: list[Event] = [
 FULL = [Started("m"), *PIECES, Finished(Answer(Usage(1, 2), stop_reason="tool_use"))]
 
 
-def test_every_kind_of_event_survives_anthropic_s_format() -> None:
+def test_every_kind_of_event_survives_anthropics_format() -> None:
     stream = written(messages.StreamEncoder(messages_call), FULL)
     message = anthropic_reads(stream)
     kinds = ["thinking", "redacted_thinking", "thinking", "text", "tool_use", "tool_use", "text"]
@@ -276,7 +276,7 @@ def test_every_kind_of_event_survives_anthropic_s_format() -> None:
     assert [event for event in again if type(event) in {type(piece) for piece in PIECES}] == PIECES
 
 
-def test_every_kind_of_event_reaches_openai_s_sdk() -> None:
+def test_every_kind_of_event_reaches_openais_sdk() -> None:
     message = openai_reads(written(chat.StreamEncoder(chat_call), FULL)).message
     assert message.content == "textmore"
     assert [(given.id, given.function.arguments) for given in message.tool_calls] == [("a", '{"x":1}'), ("b", "{}")]

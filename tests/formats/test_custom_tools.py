@@ -1,4 +1,4 @@
-"""Text for tools that take an object: wrapped, and unwrapped however it arrives."""
+"""Text for tools that take an object: it is wrapped, and unwrapped in one piece or in many."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def streamed(arguments: str, size: int) -> list[str]:
 
 @given(TEXTS, st.booleans(), st.integers(1, 9))
 @example("🦓", True, 1)
-def test_text_comes_back_as_it_went_in_whatever_the_pieces(text: str, escaped: bool, size: int) -> None:
+def test_text_comes_back_unchanged_in_pieces_of_any_size(text: str, escaped: bool, size: int) -> None:
     assert custom_tools.unwrap(custom_tools.wrap(text)) == text
     arguments = json.dumps({"input": text}, ensure_ascii=escaped)
     assert custom_tools.unwrap(arguments) == text
     assert "".join(streamed(arguments, size)) == text
 
 
-def test_text_is_told_as_it_comes() -> None:
+def test_text_is_returned_as_soon_as_it_can_be_decoded() -> None:
     assert streamed('{"input": "ab\\ncd"}', 3) == ["", "", "", "a", "b\n", "cd", "", ""]
 
 
@@ -47,7 +47,7 @@ def test_text_is_told_as_it_comes() -> None:
     ],
 )
 @pytest.mark.parametrize("size", [1, 4, 100])
-def test_what_a_model_wrote_in_another_shape_is_not_lost(arguments: str, text: str, size: int) -> None:
+def test_arguments_of_another_shape_are_the_text(arguments: str, text: str, size: int) -> None:
     assert custom_tools.unwrap(arguments) == text
     assert "".join(streamed(arguments, size)) == text
 
@@ -61,7 +61,7 @@ def test_what_a_model_wrote_in_another_shape_is_not_lost(arguments: str, text: s
         ('{"input": "a\nb"}', 'a\nb"}'),
     ],
 )
-def test_a_stream_that_is_cut_or_no_json_is_told_as_far_as_it_goes(arguments: str, text: str) -> None:
+def test_a_stream_that_is_cut_or_not_json_gives_the_text_so_far(arguments: str, text: str) -> None:
     assert "".join(streamed(arguments, 2)) == text
 
 

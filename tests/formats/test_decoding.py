@@ -1,4 +1,4 @@
-"""No upstream, however broken or hostile, gets more out of a reader than an UpstreamError."""
+"""No upstream, malformed or hostile, can make a decoder raise anything but an UpstreamError."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
-DIALECTS: dict[str, Any] = {"chat": chat, "messages": messages}
+FORMATS: dict[str, Any] = {"chat": chat, "messages": messages}
 STREAMS = {
     "chat": data_of(fixture("openai/chat_stream/text.sse"))[:4] + data_of(fixture("openai/chat_stream/text.sse"))[-3:],
     "messages": data_of(fixture("anthropic/fable-fallback/stream-a-refusal.sse")),
@@ -37,14 +37,14 @@ REPLIES = {
 
 
 def paths(value: Any) -> list[tuple[Any, ...]]:
-    """The place of every value inside ``value``, itself included."""
+    """The path of every value inside ``value``, and of ``value`` itself."""
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [(), *((key, *path) for key, child in inner for path in paths(child))]
 
 
 @st.composite
 def damaged(draw: st.DrawFn, sound: Any) -> Any:
-    """``sound`` with something else in one or two places, or nothing at all there."""
+    """``sound`` with another value at one or two paths, or with nothing there."""
     value = copy.deepcopy(sound)
     for _ in range(draw(st.integers(1, 2))):
         *way, last = draw(st.sampled_from(paths(value)[1:]))
@@ -65,15 +65,15 @@ def believable(usage: Usage) -> bool:
     return all(type(count) is int and 0 <= count < 2**40 for count in counts)
 
 
-@pytest.mark.parametrize("name", DIALECTS)
+@pytest.mark.parametrize("name", FORMATS)
 @settings(deadline=None, max_examples=120)  # the machine may be busy
 @given(data=st.data())
 def test_a_damaged_stream_is_an_answer_or_an_upstream_error(name: str, data: st.DataObject) -> None:
     events = data.draw(damaged(STREAMS[name]))
     blocks = [sse.frame(json.dumps(event).encode() if event != "[DONE]" else b"[DONE]", b"x") for event in events]
     asked = call(name, {"messages": [], "stream_options": {"include_usage": True}}, stream=True)
-    for reader in (DIALECTS[name].StreamDecoder(asked), DIALECTS[name].Passthrough(asked)):
-        frames = DIALECTS[name].StreamEncoder(asked)
+    for reader in (FORMATS[name].StreamDecoder(asked), FORMATS[name].Passthrough(asked)):
+        frames = FORMATS[name].StreamEncoder(asked)
         with suppress(UpstreamError):
             for event in reader.feed_many(blocks):
                 assert isinstance(frames.feed(event), bytes)
@@ -82,23 +82,23 @@ def test_a_damaged_stream_is_an_answer_or_an_upstream_error(name: str, data: st.
                     assert believable(event.answer.usage)
 
 
-@pytest.mark.parametrize("name", DIALECTS)
+@pytest.mark.parametrize("name", FORMATS)
 @settings(deadline=None, max_examples=120)  # the machine may be busy
 @given(data=st.data())
 def test_a_damaged_reply_is_an_answer_or_an_upstream_error(name: str, data: st.DataObject) -> None:
     reply = data.draw(damaged(REPLIES[name]))
     asked = call(name, {"messages": []})
-    for reader in (DIALECTS[name].read_answer, DIALECTS[name].read_verbatim):
+    for reader in (FORMATS[name].read_answer, FORMATS[name].read_verbatim):
         with suppress(UpstreamError):
             answer = reader(reply, asked)
             assert believable(answer.usage)
-            assert isinstance(DIALECTS[name].write_answer(asked, answer), dict)
+            assert isinstance(FORMATS[name].write_answer(asked, answer), dict)
 
 
-@pytest.mark.parametrize("name", DIALECTS)
+@pytest.mark.parametrize("name", FORMATS)
 @settings(deadline=None)  # the machine may be busy
 @given(body=st.one_of(JSON, st.fixed_dictionaries({"error": JSON}), JSON.map(lambda value: {"error": {"type": value}})))
 def test_any_error_body_is_read(name: str, body: Any) -> None:
-    told = DIALECTS[name].read_error(body)
-    for identifier in (told.type, told.code):
+    reported = FORMATS[name].read_error(body)
+    for identifier in (reported.type, reported.code):
         assert identifier is None or (orjson.dumps(identifier) and len(identifier) <= 64)

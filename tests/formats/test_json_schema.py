@@ -1,4 +1,4 @@
-"""Schemas in each vendor's subset, held against the anthropic SDK's own transformation."""
+"""Schemas in each vendor's subset, compared with the transformation of the anthropic SDK."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def nested(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[s
 
 @settings(deadline=None)  # the machine may be busy
 @given(st.recursive(LEAVES, nested, max_leaves=8))
-def test_a_schema_becomes_what_anthropics_own_sdk_makes_of_it(schema: dict[str, Any]) -> None:
+def test_a_schema_is_transformed_as_by_anthropics_sdk(schema: dict[str, Any]) -> None:
     given_schema = copy.deepcopy(schema)
     assert schemas.for_anthropic(schema, "schema") == anthropic.transform_schema(copy.deepcopy(schema))
     assert schema == given_schema  # the client's body is not touched
@@ -77,7 +77,7 @@ def test_a_list_of_types_becomes_its_variants() -> None:
         ([], "s"),
     ],
 )
-def test_a_schema_that_cannot_cross_is_refused_by_the_place_in_it(schema: Any, place: str) -> None:
+def test_a_schema_that_cannot_be_translated_is_rejected_by_the_path_in_it(schema: Any, place: str) -> None:
     with pytest.raises((InvalidRequest, UnsupportedParameter)) as refusal:
         schemas.for_anthropic(schema, "s")
     assert refusal.value.param == place

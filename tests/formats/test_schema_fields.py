@@ -1,4 +1,4 @@
-"""What every format's request goes through: JSON that survives, fields that are what they say."""
+"""The checks of every request: JSON that can be written again unchanged, and fields of the right type."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ REFUSED_BODIES = {
 
 
 @pytest.mark.parametrize("what", REFUSED_BODIES)
-def test_a_body_that_is_not_one_sound_object_is_refused_by_its_place(what: str) -> None:
+def test_a_body_that_is_not_one_valid_object_is_rejected_with_the_position(what: str) -> None:
     raw, place = REFUSED_BODIES[what]
     with pytest.raises(InvalidRequest) as refusal:
         fields.load_json(raw)
@@ -82,7 +82,7 @@ def test_a_body_that_is_not_one_sound_object_is_refused_by_its_place(what: str) 
         b'{"a":[' + b"[]," * 1000 + b"{}]}",
     ],
 )
-def test_a_sound_body_is_read_as_any_parser_reads_it(raw: bytes) -> None:
+def test_a_valid_body_is_read_as_by_the_standard_parser(raw: bytes) -> None:
     body = fields.load_json(raw)
     assert body == json.loads(raw)
     assert orjson.loads(orjson.dumps(body)) == body
@@ -101,7 +101,7 @@ JSON = st.recursive(
 
 @settings(deadline=None)  # the machine may be busy
 @given(st.dictionaries(st.text(), JSON, max_size=4), st.booleans(), st.sampled_from([None, 2]))
-def test_what_a_client_writes_is_what_is_sent_on(body: dict[str, Any], ascii_only: bool, indent: int | None) -> None:
+def test_a_body_that_is_written_again_is_unchanged(body: dict[str, Any], ascii_only: bool, indent: int | None) -> None:
     raw = json.dumps(body, ensure_ascii=ascii_only, indent=indent, allow_nan=False).encode()
     read = fields.load_json(raw)
     assert read == body
@@ -115,7 +115,7 @@ def test_what_a_client_writes_is_what_is_sent_on(body: dict[str, Any], ascii_onl
         b'{"a":[' + b"1, " * 1_000_001 + b"1234567890123456789]}",  # too many to search for what would be lost
     ],
 )
-def test_a_body_that_would_hold_up_the_worker_is_refused(raw: bytes) -> None:
+def test_a_body_that_would_block_the_worker_is_rejected(raw: bytes) -> None:
     with pytest.raises(InvalidRequest, match="too many values"):
         fields.load_json(raw)
 
@@ -190,7 +190,7 @@ def test_a_wrong_field_is_named_with_its_rule_and_without_its_value(
 
 @pytest.mark.parametrize("format", CHECKS)
 @pytest.mark.parametrize("body", [None, [], "text", 3, [{"model": "m"}]])
-def test_a_body_that_is_no_object_is_refused(format: str, body: Any) -> None:
+def test_a_body_that_is_not_an_object_is_rejected(format: str, body: Any) -> None:
     error = problem(format, body)
     assert (error.param, error.message) == (None, "The request body must be a JSON object.")
 
@@ -216,27 +216,27 @@ def test_a_missing_model_is_named(format: str) -> None:
 
 
 @pytest.mark.parametrize("format", CHECKS)
-def test_null_counts_as_absent_and_the_body_stays_the_client_s(format: str) -> None:
+def test_null_counts_as_absent_and_the_body_is_not_changed(format: str) -> None:
     body = body_for(format, temperature=None, top_p=None, stream=None)
     assert CHECKS[format].check(body) is body
 
 
 @pytest.mark.parametrize("format", CHECKS)
-def test_nul_characters_in_content_pass(format: str) -> None:
+def test_nul_characters_in_content_are_accepted(format: str) -> None:
     body = body_for(format, messages=[{"role": "user", "content": "a\x00b"}])
     assert CHECKS[format].check(body) is body
     assert CHECKS[format].read_request(body).messages[0].text == "a\x00b"
 
 
 @pytest.mark.parametrize("format", ["chat", "messages"])
-def test_fields_of_tomorrow_pass_the_check(format: str) -> None:
+def test_unknown_fields_of_a_vendor_are_accepted(format: str) -> None:
     body = body_for(format, brand_new={"a": [1]}, tools=[{"type": "x"}])
     assert CHECKS[format].check(body) is body
 
 
 @settings(deadline=None)  # the machine may be busy
 @given(st.dictionaries(st.text(), JSON, max_size=3), st.sampled_from(sorted(CHECKS)), JSON)
-def test_no_body_breaks_a_check(extra: dict[str, Any], format: str, content: Any) -> None:
+def test_no_body_makes_a_check_fail_with_another_error(extra: dict[str, Any], format: str, content: Any) -> None:
     body = {**body_for(format, messages=[{"role": "user", "content": content}]), **extra}
     refused: InvalidRequest | None = None
     try:
@@ -255,7 +255,7 @@ def test_an_unnameable_field_is_not_quoted() -> None:
 
 
 @pytest.mark.parametrize("format", CHECKS)
-def test_the_schema_describes_itself_for_openapi(format: str) -> None:
+def test_the_schema_has_a_description_for_openapi(format: str) -> None:
     spec = APISpec("t", "1", "3.1.0", plugins=[MarshmallowPlugin()])
     spec.components.schema("Body", schema=CHECKS[format].RequestSchema)
     described = spec.to_dict()["components"]["schemas"]["Body"]

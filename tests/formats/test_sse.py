@@ -1,4 +1,4 @@
-"""Bytes to blocks and back, whatever the network does in between."""
+"""Bytes become blocks, and blocks bytes, however the network splits them."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def test_reads_of_any_size_give_the_same_blocks(cuts: list[int], line_end: bytes
     assert blocks_of(pieces) == blocks_of([TEXT])
 
 
-def test_blank_lines_between_events_are_no_events() -> None:
+def test_blank_lines_between_events_are_not_events() -> None:
     splitter = sse.Splitter()
     assert splitter.feed(b"\n\n\n\ndata: 1\n\n\n\n\n\n") == [b"data: 1\n\n"]
     blocks = splitter.feed(b"\ndata: 2\n\n")
     assert [sse.parse(block) for block in blocks] == [(None, b"2")]
 
 
-def test_a_block_that_never_ends_is_refused_at_the_limit() -> None:
+def test_a_block_that_never_ends_is_rejected_at_the_limit() -> None:
     splitter = sse.Splitter(limit=1000)
     for _ in range(10):
         splitter.feed(b"x" * 100)
@@ -60,7 +60,7 @@ def test_a_block_that_never_ends_is_refused_at_the_limit() -> None:
         splitter.feed(b"x")
 
 
-def test_a_large_block_in_small_reads_is_whole() -> None:
+def test_a_large_block_in_small_reads_is_complete() -> None:
     data = b"data: " + b"x" * 2_000_000 + b"\n\n"
     assert blocks_of([data[start : start + 1000] for start in range(0, len(data), 1000)]) == [data]
 
@@ -111,7 +111,7 @@ def test_a_keep_alive_is_a_block_without_data() -> None:
 
 @settings(deadline=None)  # the machine may be busy
 @given(st.text())
-def test_json_is_framed_in_one_line_for_every_reader_of_lines(text: str) -> None:
+def test_json_is_one_line_for_every_reader_of_lines(text: str) -> None:
     for value in (text, f"{text}\x85\u2028\u2029\r\n\x0b\x1c"):
         framed = sse.json_frame({"delta": value}).decode()
         assert len(framed.splitlines()) == 2
@@ -123,7 +123,7 @@ def event(text: str, **more: object) -> bytes:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=12), st.text('ab "\\', max_size=4))
-def test_text_that_is_measured_without_parsing_has_the_length_of_the_parsed(learnt: str, text: str) -> None:
+def test_text_measured_without_parsing_has_the_length_of_the_parsed_text(learnt: str, text: str) -> None:
     alike = sse.Alike()
     alike.learn(event(learnt, index=0), learnt)
     for said in (text, learnt, learnt + text):
@@ -132,7 +132,7 @@ def test_text_that_is_measured_without_parsing_has_the_length_of_the_parsed(lear
         assert alike.length(event(said, index=0, more=1)) == 0
 
 
-def test_a_block_is_only_measured_where_it_is_like_the_one_learnt() -> None:
+def test_a_block_is_only_measured_if_it_is_like_the_learnt_one() -> None:
     alike = sse.Alike()
     assert alike.length(event("word")) == 0
     alike.learn(event("text"), "text")  # which of the two is it?
@@ -155,7 +155,7 @@ def test_a_block_is_only_measured_where_it_is_like_the_one_learnt() -> None:
     assert alike.length(b'data: {"text":"}\n\n') == 0
 
 
-def test_a_stream_of_ever_new_shapes_is_not_searched_for_ever() -> None:
+def test_after_several_shapes_no_more_are_learnt() -> None:
     alike = sse.Alike()
     for index in range(20):
         alike.learn(event("some", index=index), "some")

@@ -1,4 +1,4 @@
-"""Embeddings requests are checked as OpenAI would, and an answer to several callers is taken apart."""
+"""Embeddings requests are checked by OpenAI's rules, and an answer to several callers is divided."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ BAD: list[Any] = ["", [], [""], ["a", ""], ["a", 1], [[1], "a"], [[]], [1.5], [T
 
 
 @pytest.mark.parametrize("given", GOOD, ids=lambda value: repr(value)[:20])
-def test_every_shape_of_input_is_taken_as_it_is(given: Any) -> None:
+def test_every_shape_of_input_is_accepted_as_it_is(given: Any) -> None:
     body = {"model": "m", "input": given, "field_of_tomorrow": 1}
     assert embeddings.check(body) is body
 
 
 @pytest.mark.parametrize("given", BAD, ids=lambda value: repr(value)[:20])
-def test_a_wrong_input_is_refused_by_name(given: Any) -> None:
+def test_a_wrong_input_is_rejected_by_name(given: Any) -> None:
     with pytest.raises(errors.InvalidRequest) as caught:
         embeddings.check({"model": "m", "input": given})
     assert caught.value.param == "input"
@@ -35,20 +35,20 @@ def test_a_wrong_input_is_refused_by_name(given: Any) -> None:
     ("field", "value"),
     [("model", None), ("model", ""), ("dimensions", 0), ("dimensions", True), ("encoding_format", "hex"), ("user", 1)],
 )
-def test_a_wrong_field_is_refused_by_name(field: str, value: Any) -> None:
+def test_a_wrong_field_is_rejected_by_name(field: str, value: Any) -> None:
     with pytest.raises(errors.InvalidRequest) as caught:
         embeddings.check({"model": "m", "input": "a", field: value})
     assert caught.value.param == field
 
 
-def test_inputs_come_one_by_one() -> None:
+def test_inputs_are_listed_one_by_one() -> None:
     assert embeddings.inputs({"input": "a"}) == ["a"]
     assert embeddings.inputs({"input": [1, 2]}) == [[1, 2]]
     assert embeddings.inputs({"input": ["a", "b"]}) == ["a", "b"]
     assert embeddings.inputs({"input": [[1], [2]]}) == [[1], [2]]
 
 
-def test_nothing_of_it_crosses() -> None:
+def test_an_embeddings_request_is_never_translated() -> None:
     with pytest.raises(errors.UnsupportedParameter) as caught:
         embeddings.read_request({"model": "m", "input": "a"})
     assert caught.value.param == "model"
@@ -63,7 +63,7 @@ def reply(count: int, tokens: int = 9, **more: Any) -> dict[str, Any]:
     return {"object": "list", "data": data, "model": "text-embedding-3-small", "usage": usage} | more
 
 
-def test_an_answer_s_tokens_and_model_are_read() -> None:
+def test_the_tokens_and_the_model_of_an_answer_are_read() -> None:
     answer = embeddings.read_verbatim(reply(2))
     assert (answer.usage, answer.model) == (Usage(input_tokens=9), "text-embedding-3-small")
 
@@ -71,13 +71,13 @@ def test_an_answer_s_tokens_and_model_are_read() -> None:
 @pytest.mark.parametrize(
     "broken", [{"data": []}, {"data": None}, {"data": [{}]}, {"data": ["x"]}, {"error": {"code": 1}}]
 )
-def test_what_is_no_answer_is_broken(broken: dict[str, Any]) -> None:
+def test_a_malformed_answer_is_an_error(broken: dict[str, Any]) -> None:
     with pytest.raises(errors.UpstreamError):
         embeddings.read_verbatim(reply(2, **broken))
 
 
 @pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": -1}, {"prompt_tokens": "9"}])
-def test_a_count_that_is_none_is_not_believed(usage: Any) -> None:
+def test_a_count_that_is_not_a_number_is_estimated(usage: Any) -> None:
     assert not embeddings.read_verbatim(reply(2, usage=usage)).usage.exact
 
 
@@ -90,15 +90,15 @@ def test_each_part_gets_its_own_vectors_numbered_from_zero() -> None:
     whole = answer_to(parts, 12)
     assert whole.body is not None
     shuffled = Answer(whole.usage, body={**whole.body, "data": whole.body["data"][::-1]})
-    told = [answer.body or {} for answer in embeddings.split(shuffled, parts)]
-    assert [[item["embedding"] for item in body["data"]] for body in told] == [[[0.0]], [[1.0], [2.0]], [[3.0]]]
-    assert [[item["index"] for item in body["data"]] for body in told] == [[0], [0, 1], [0]]
-    assert [body["usage"]["prompt_tokens"] for body in told] == [2, 8, 2]
-    assert json.dumps(told[0]["usage"]) == '{"prompt_tokens": 2, "total_tokens": 2, "exact": false}'
+    reported = [answer.body or {} for answer in embeddings.split(shuffled, parts)]
+    assert [[item["embedding"] for item in body["data"]] for body in reported] == [[[0.0]], [[1.0], [2.0]], [[3.0]]]
+    assert [[item["index"] for item in body["data"]] for body in reported] == [[0], [0, 1], [0]]
+    assert [body["usage"]["prompt_tokens"] for body in reported] == [2, 8, 2]
+    assert json.dumps(reported[0]["usage"]) == '{"prompt_tokens": 2, "total_tokens": 2, "exact": false}'
 
 
 @pytest.mark.parametrize("indexes", [[0, 0], [1, 2], [0, None], [0, True], [0, "1"]])
-def test_vectors_that_are_not_numbered_are_nobody_s(indexes: list[Any]) -> None:
+def test_vectors_without_numbers_are_an_error(indexes: list[Any]) -> None:
     body = reply(2)
     for item, index in zip(body["data"], indexes, strict=True):
         item["index"] = index
@@ -108,7 +108,7 @@ def test_vectors_that_are_not_numbered_are_nobody_s(indexes: list[Any]) -> None:
 
 @settings(deadline=None)
 @given(st.integers(0, 10**7), st.lists(st.integers(1, 10**6), min_size=1, max_size=50))
-def test_shares_add_up_and_are_fair(total: int, weights: list[int]) -> None:
+def test_shares_add_up_and_are_in_proportion(total: int, weights: list[int]) -> None:
     shares = embeddings.apportion(total, weights)
     assert sum(shares) == total
     for share, weight in zip(shares, weights, strict=True):
@@ -120,11 +120,11 @@ INPUT = st.text(min_size=1, max_size=20) | st.lists(st.integers(0, 100_000), min
 
 @settings(deadline=None)
 @given(st.integers(0, 10**6), st.lists(st.lists(INPUT, min_size=1, max_size=4), min_size=1, max_size=8))
-def test_no_token_and_no_vector_is_lost_between_the_callers(total: int, parts: list[list[Any]]) -> None:
+def test_no_token_and_no_vector_is_lost_between_callers(total: int, parts: list[list[Any]]) -> None:
     answers = embeddings.split(answer_to(parts, total), parts)
     bodies = [answer.body or {} for answer in answers]
     assert sum(answer.usage.input_tokens for answer in answers) == total
     assert [body["usage"]["prompt_tokens"] for body in bodies] == [answer.usage.input_tokens for answer in answers]
     assert [len(body["data"]) for body in bodies] == list(map(len, parts))
-    told = [item["embedding"] for body in bodies for item in body["data"]]
-    assert told == [[float(number)] for number in range(sum(map(len, parts)))]
+    reported = [item["embedding"] for body in bodies for item in body["data"]]
+    assert reported == [[float(number)] for number in range(sum(map(len, parts)))]

@@ -1,4 +1,4 @@
-"""Our own format: small, strict, and the same in plain and streamed answers."""
+"""The service's own format: small, strict, and the same in plain and streamed answers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_prompt_is_a_conversation_of_one_turn() -> None:
     )
 
 
-def test_leading_system_messages_join_the_system_prompt_and_later_ones_keep_their_place() -> None:
+def test_leading_system_messages_join_the_system_prompt_and_later_ones_stay_where_they_are() -> None:
     given = [
         {"role": "system", "content": "one"},
         {"role": "system", "content": "two"},
@@ -75,13 +75,13 @@ def test_leading_system_messages_join_the_system_prompt_and_later_ones_keep_thei
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": "x"}]}]}, "messages[0].content"),
     ],
 )
-def test_a_mistake_is_refused_by_its_name(body: dict[str, Any], param: str) -> None:
+def test_a_mistake_is_rejected_by_its_name(body: dict[str, Any], param: str) -> None:
     error = refusal(body)
     assert error.param == param
     assert error.message.startswith(param)
 
 
-def test_the_first_mistake_is_told_in_the_order_of_the_fields() -> None:
+def test_the_first_mistake_in_the_order_of_the_fields_is_reported() -> None:
     assert refusal({"nonsense": 1, "stream": 3, "prompt": 3}).param == "prompt"
 
 
@@ -111,7 +111,7 @@ def test_an_unknown_price_is_null_and_an_estimate_says_so() -> None:
     assert usage["exact"] is False
 
 
-def test_a_stream_is_deltas_then_done_then_the_mark() -> None:
+def test_a_stream_is_deltas_then_done_then_the_end_mark() -> None:
     simple_call = call("simple", {"prompt": "x"}, stream=True)
     answer = Answer(Usage(1, 2), stop_reason="max_tokens", model="m", provider="p", cost_nanousd=0)
     events: list[Event] = [
@@ -141,7 +141,7 @@ def test_a_stream_is_deltas_then_done_then_the_mark() -> None:
     ]
 
 
-def test_a_failure_in_a_stream_has_no_mark_after_it() -> None:
+def test_a_failure_in_a_stream_has_no_end_mark_after_it() -> None:
     frames = simple.StreamEncoder(call("simple", {"prompt": "x"}, stream=True))
     stream = frames.feed(Delta("x")) + frames.error(errors.UpstreamBroken("The answer broke off."))
     assert data_of(stream)[-1] == {"error": {"type": "upstream_broken", "message": "The answer broke off."}}

@@ -23,8 +23,9 @@ from llm_service.api import (
 )
 from llm_service.billing.admission import Admission
 from llm_service.billing.alerts import Alerts
-from llm_service.billing.process_ledger import ProcessLedger
+from llm_service.billing.ledger.of_process import ProcessLedger
 from llm_service.billing.reconciler import Reconciler
+from llm_service.billing.settlement import Settler
 from llm_service.catalog.catalog import Catalog
 from llm_service.formats import registry
 from llm_service.gateway import Gateway
@@ -83,12 +84,13 @@ def create_app(settings: Settings | None = None) -> Flask:
     authenticator = authentication.Authenticator(settings.hmac_key, settings.api_keys, catalog)
     redis_url = settings.redis_url or embedded_redis.url(settings.instance_path)
     ledger = ProcessLedger(redis_url, settings.workers, settings.money_without_redis)
-    admission = Admission(catalog, ledger.get, settings.time_zone)
+    settler = Settler(ledger.get)
+    admission = Admission(catalog, ledger.get, settler, settings.time_zone)
     reconciler = Reconciler(
         catalog, admission, ledger, writer, app.app_context, settings, authenticator.fixed, telemetry
     )
     admission.subscribe(reconciler.start)
-    writer.subscribe(admission.committed)
+    writer.subscribe(settler.committed)
     alerts = Alerts(store.database_url(settings), settings, catalog, telemetry)
     writer.subscribe(alerts.noticed)
     gateway = Gateway(journal, admission, Router(catalog, _upstreams(catalog, settings)))

@@ -17,8 +17,8 @@ from llm_service import create_app
 from llm_service.core import errors
 from llm_service.observability import metrics as telemetry
 from llm_service.settings import Settings, documented
-from llm_service.store.models import OUTCOMES
 from llm_service.store.requests import COLUMNS
+from llm_service.store.tables import OUTCOMES
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

@@ -1,39 +1,34 @@
-"""The call path of the money: every limit that applies to a call is held before it is sent, and settled when it ends.
+"""Admission: every limit that applies to a call is held before the call is sent.
 
 The hold is an upper bound (``upper_bound``). A call that has a budget is rejected if nothing bounds its cost: a model
 without a price, or a field that makes the vendor charge for something that is not in the request. If the caller set
 no limit on the output, the model's own limit is written into the body that is sent.
 
-The caller pays what its row says. If the cost of a call with a budget is not known, its row says what was held, and
-that it is not exact.
-
-A call that holds nothing which another call waits for is settled together with many others, once its row is durable.
-If this worker dies before that, the reaper writes a row for it.
+``settlement`` settles the call when it ends.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
-from types import TracebackType
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import orjson
 
-from llm_service.billing.ledger import Check, Held, Ledger, Settlement, bounded
+from llm_service.billing.ledger import Check, Ledger
+from llm_service.billing.settlement import AdmittedCall, Recorder, Settler, exempt_keys
 from llm_service.billing.upper_bound import UpperBound, upper_bound
 from llm_service.catalog.catalog import Catalog
 from llm_service.core import periods
 from llm_service.core.call import Call
-from llm_service.core.errors import Forbidden, Limit, UnsupportedParameter
+from llm_service.core.errors import Forbidden, UnsupportedParameter
 from llm_service.core.limits import Budget, scope_of
 from llm_service.core.target import Target
 from llm_service.formats import registry
-from llm_service.observability.record import Record, known_before
+from llm_service.observability.record import known_before
 
 log = logging.getLogger(__name__)
 
@@ -49,84 +44,17 @@ SCOPE_LABELS: Final[Mapping[str, str]] = {
 _PER: Final[Mapping[str, str]] = {"day": "daily", "week": "weekly", "month": "monthly", "total": "total"}
 
 
-class Recorder(Protocol):
-    """What is needed of ``call_recorder.CallRecorder``."""
-
-    created_at: datetime
-
-    def output_tokens_seen(self) -> int: ...
-
-    def end(self, error: BaseException | None = None) -> Record | None: ...
-
-    def settled(self, record: Record | None) -> None: ...
-
-    def failed(self, failure: BaseException) -> None: ...
-
-
-class AdmittedCall:
-    """A call that may be sent, and what it holds. ``with`` settles it, whatever its end.
-
-    Attributes:
-        call: as it must be sent.
-        held: what the ledger holds for it.
-        budgets: the budgets that it counts against, with what it took of each.
-    """
-
-    __slots__ = ("_admission", "_is_settled", "_recorder", "budgets", "call", "held")
-
-    def __init__(
-        self,
-        admission: Admission,
-        recorder: Recorder,
-        call: Call,
-        held: Held,
-        budgets: tuple[tuple[Budget, Check], ...],
-    ) -> None:
-        self.call, self.held, self.budgets = call, held, budgets
-        self._admission, self._recorder = admission, recorder
-        self._is_settled = False
-
-    @property
-    def tightest(self) -> Limit | None:
-        return self.held.tightest()
-
-    def __enter__(self) -> AdmittedCall:
-        return self
-
-    def settle(self, error: BaseException | None = None) -> None:
-        """Settle the call at what its record says, once. ``error`` is what ended it.
-
-        A failure is reported, and does not change the call's end: the row is kept, and the lease expires.
-        """
-        if self._is_settled:
-            return
-        self._is_settled = True
-        self._admission.forget(self.call.id)
-        record = self._recorder.end(error)
-        if record is None:
-            return
-        try:
-            self._recorder.settled(self._admission.settle(self, record))
-        except Exception as failure:  # noqa: BLE001 - see above
-            self._recorder.failed(failure)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.settle(error)
-
-
 class Admission:
-    """Holds and settles the calls of each process.
+    """Holds what the calls of each process may take. ``settler`` settles them.
 
     ``ledger()`` returns the ledger of this process. ``zone`` is the time zone in which the budgets' periods begin.
     """
 
-    def __init__(self, catalog: Catalog, ledger: Callable[[], Ledger], zone: str) -> None:
+    def __init__(self, catalog: Catalog, ledger: Callable[[], Ledger], settler: Settler, zone: str) -> None:
+        self.settler = settler
         self._catalog, self._ledger, self._zone = catalog, ledger, zone
         self._listeners: list[Callable[[], object]] = []
         self._live: dict[str, Recorder] = {}
-        self._unsettled: dict[str, tuple[float, Settlement]] = {}
 
     def subscribe(self, listener: Callable[[], object]) -> None:
         """Call ``listener`` before each call is held. It must be quick."""
@@ -163,47 +91,9 @@ class Admission:
         checks = (*(check for _, check in money), *rates)
         held = self._ledger().hold(call.id, checks, _known(call, created_at, targets[0], money))
         self._live[call.id] = recorder
-        return AdmittedCall(self, recorder, call, held, money)
+        return AdmittedCall(self.settler, self._ended, recorder, call, held, money)
 
-    def settle(self, admitted: AdmittedCall, record: Record) -> Record | None:
-        """Settle a call and give back what it did not use.
-
-        Returns:
-            The record as the row must say it; None if another worker wrote the row.
-        """
-        cost, tokens = record.cost_nanousd, record.input_tokens + record.output_tokens
-        if not admitted.held.checks:
-            self._unsettled[record.id] = (time.monotonic(), Settlement(record.id, bounded(cost or 0), tokens))
-            return record
-        if cost is None and admitted.budgets:
-            cost = max(check.amount for _, check in admitted.budgets)
-            record = replace(record, cost_nanousd=cost, usage_exact=False)
-        settlement = Settlement(
-            record.id,
-            bounded(cost or 0),
-            tokens,
-            orjson.dumps(record.row()),
-            exempt=_exempt(admitted.budgets, record.provider or "", record.model_served or ""),
-        )
-        _warn_beyond(admitted, cost or 0)
-        return record if self._ledger().settle_many([settlement])[0] else None
-
-    def committed(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """The log's writer has made these rows durable, or has given them up."""
-        held = [pair[1] for row in rows if (pair := self._unsettled.pop(row["id"], None)) is not None]
-        self._ledger().settle_many(held)
-        settled = {settlement.call_id for settlement in held}
-        self._ledger().written([row["id"] for row in rows if row["id"] not in settled])
-
-    def settle_unwritten(self, seconds: float) -> None:
-        """Settle calls that have waited ``seconds`` for their rows: the writer did not accept these rows."""
-        before = time.monotonic() - seconds
-        unwritten = [settlement for at, settlement in list(self._unsettled.values()) if at < before]
-        for settlement in unwritten:
-            self._unsettled.pop(settlement.call_id, None)
-        self._ledger().settle_many(unwritten)
-
-    def forget(self, call_id: str) -> None:
+    def _ended(self, call_id: str) -> None:
         """The call has ended: its lease is not renewed any more."""
         self._live.pop(call_id, None)
 
@@ -290,16 +180,6 @@ def _bounded_call(call: Call, estimated: UpperBound, target: Target) -> Call:
     return replace(call, body=bounds.with_output_limit(call.body, estimated.max_tokens, target))
 
 
-def _exempt(budgets: Sequence[tuple[Budget, Check]], provider: str, model: str) -> tuple[str, ...]:
-    """Counter keys of the budgets that a call served by this model does not count against: held for other targets."""
-    return tuple(check.counter_key for item, check in budgets if item.model and not item.covers(provider, model))
-
-
-def _warn_beyond(admitted: AdmittedCall, cost: int) -> None:
-    if admitted.budgets and cost > admitted.budgets[0][1].amount:
-        log.warning("call %s cost more than its worst case: a vendor's count or a price is wrong", admitted.call.id)
-
-
 def _known(call: Call, created_at: datetime, target: Target, money: Sequence[tuple[Budget, Check]]) -> bytes:
     """What the hold keeps, so that the reconciler can write the call's row if this worker dies."""
     return orjson.dumps(
@@ -308,6 +188,6 @@ def _known(call: Call, created_at: datetime, target: Target, money: Sequence[tup
             "body_bytes": call.body_bytes,
             "target": target.name,
             "worst": money[0][1].amount if money else None,
-            "exempt": _exempt(money, target.provider.name, target.model),
+            "exempt": exempt_keys(money, target.provider.name, target.model),
         }
     )

@@ -25,7 +25,7 @@ import orjson
 
 from llm_service.billing.admission import Admission
 from llm_service.billing.ledger import TICK, Ledger, Reaped, Settlement, bounded
-from llm_service.billing.process_ledger import ProcessLedger
+from llm_service.billing.ledger.of_process import ProcessLedger
 from llm_service.catalog.catalog import Catalog
 from llm_service.core import ids
 from llm_service.core.background import Background, Loop
@@ -128,7 +128,7 @@ class Reconciler:
         self._write_late()
         self._compare()
         if not self._writer.queued:
-            self._admission.settle_unwritten(LATE_SECONDS)
+            self._admission.settler.settle_unwritten(LATE_SECONDS)
         with suppress(Unavailable):
             if ledger.is_empty():
                 self.rebuild()

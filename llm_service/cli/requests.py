@@ -14,7 +14,7 @@ from flask import current_app
 from llm_service.cli import output
 from llm_service.cli import parameters as read
 from llm_service.store import keys, requests, retention
-from llm_service.store.models import OUTCOMES
+from llm_service.store.tables import OUTCOMES
 
 group = output.Group("requests", help="Read the request log.")
 

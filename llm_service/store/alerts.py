@@ -25,8 +25,8 @@ from llm_service.core import ids, periods
 from llm_service.core.periods import Period
 from llm_service.store import budgets, engine, rollups
 from llm_service.store.budgets import Budget, Kind
-from llm_service.store.models import ApiKey, BudgetAlertRow, BudgetRow
 from llm_service.store.native import NativeThread
+from llm_service.store.tables import ApiKey, BudgetAlertRow, BudgetRow
 
 THRESHOLDS = (50, 80, 100)  # percent
 KEPT = timedelta(days=90)  # after the end of the period

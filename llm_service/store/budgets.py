@@ -24,7 +24,7 @@ from llm_service.core.money import MOST_NANODOLLARS
 from llm_service.core.periods import Period
 from llm_service.extensions import db
 from llm_service.store import engine, rollups
-from llm_service.store.models import BudgetRow
+from llm_service.store.tables import BudgetRow
 
 Kind: TypeAlias = scopes.BudgetKind
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -23,7 +23,7 @@ from sqlalchemy.exc import IntegrityError
 from llm_service.core.call import Caller, JsonAnswers
 from llm_service.extensions import db
 from llm_service.store import engine
-from llm_service.store.models import ApiKey
+from llm_service.store.tables import ApiKey
 
 # Base 32 without 0, 1, l and o, because people read ids aloud and type them.
 _ALPHABET = "23456789abcdefghijkmnpqrstuvwxyz"

@@ -18,7 +18,7 @@ from llm_service.core import limits as scopes
 from llm_service.core.limits import Limits as Limits
 from llm_service.extensions import db
 from llm_service.store import engine
-from llm_service.store.models import LimitRow
+from llm_service.store.tables import LimitRow
 
 Kind: TypeAlias = scopes.LimitKind
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -19,8 +19,8 @@ from sqlalchemy import ColumnElement, Connection, Select, Table, and_, or_, sele
 
 from llm_service.extensions import db
 from llm_service.store import engine, rollups
-from llm_service.store.models import RequestRow
 from llm_service.store.rollups import Totals
+from llm_service.store.tables import RequestRow
 
 Row: TypeAlias = dict[str, Any]
 By: TypeAlias = Literal["key", "org", "user", "model", "day"]

@@ -15,7 +15,7 @@ from sqlalchemy import Table, bindparam, delete, select
 
 from llm_service.extensions import db
 from llm_service.store import engine
-from llm_service.store.models import RequestRow
+from llm_service.store.tables import RequestRow
 
 BATCH = 500
 PAUSE_SECONDS = 0.02

@@ -21,7 +21,7 @@ from sqlalchemy import ColumnElement, Connection, Table, and_, case, func, liter
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError
 
-from llm_service.store.models import RequestRow, UsageDay
+from llm_service.store.tables import RequestRow, UsageDay
 
 TABLE: Table = UsageDay.metadata.tables[UsageDay.__tablename__]
 LABELS = ("key_id", "org", "user", "provider", "model_served")

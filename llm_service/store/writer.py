@@ -30,7 +30,7 @@ from typing import Any, TypeAlias
 
 from llm_service.core.background import Background, Loop, class_of
 from llm_service.store import retention
-from llm_service.store.sinks import TABLE, Row, Sink, sink_for
+from llm_service.store.row_inserts import TABLE, Row, Sink, sink_for
 
 BATCH_ROWS = 200
 BACKLOG_ROWS = 1_000

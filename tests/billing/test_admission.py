@@ -14,6 +14,7 @@ import pytest
 from llm_service.billing import ledger
 from llm_service.billing.admission import Admission
 from llm_service.billing.ledger import Ledger
+from llm_service.billing.settlement import Settler
 from llm_service.catalog.catalog import Catalog
 from llm_service.core.call import Call, Caller
 from llm_service.core.errors import BudgetExceeded, Forbidden, RateLimited, UnsupportedParameter
@@ -68,7 +69,7 @@ def ledgers(valkey: Valkey) -> Iterator[Ledger]:
 
 @pytest.fixture
 def admission(ledgers: Ledger) -> Admission:
-    return Admission(CATALOG, lambda: ledgers, "UTC")
+    return Admission(CATALOG, lambda: ledgers, Settler(lambda: ledgers), "UTC")
 
 
 def budget(amount: int = DOLLAR, model: str = "", kind: Any = "key", name: str = "k", per: Any = "month") -> Budget:
@@ -244,21 +245,21 @@ def test_a_settlement_gives_back_what_was_not_used(admission: Admission, ledgers
     spent, held = ledgers.balances(*counter(own))
     assert spent == 0 and held == admitted.budgets[0][1].amount > 50 * 10_000
     ours = record(admitted.call, 7_000)
-    assert admission.settle(admitted, ours) == ours
+    assert admission.settler.settle(admitted, ours) == ours
     assert ledgers.balances(*counter(own)) == (7_000, 0)
-    assert admission.settle(admitted, ours) is None  # it was settled before, and its row was written
+    assert admission.settler.settle(admitted, ours) is None  # it was settled before, and its row was written
     assert ledgers.balances(*counter(own)) == (7_000, 0)
 
 
 def test_an_unknown_cost_becomes_what_was_held_and_is_not_exact(admission: Admission, ledgers: Ledger) -> None:
     own = budget()
     admitted = admission.admit(call(caller=Caller("k", budgets=(own,))), Recorder())
-    settled = admission.settle(admitted, record(admitted.call, None))
+    settled = admission.settler.settle(admitted, record(admitted.call, None))
     assert settled is not None and settled.usage_exact is False
     assert settled.cost_nanousd == admitted.budgets[0][1].amount
     assert ledgers.balances(*counter(own)) == (settled.cost_nanousd, 0)
     free = admission.admit(call(caller=Caller("k")), Recorder())
-    unknown = admission.settle(free, record(free.call, None))
+    unknown = admission.settler.settle(free, record(free.call, None))
     assert unknown is not None and (unknown.cost_nanousd, unknown.usage_exact) == (None, True)
 
 
@@ -267,7 +268,7 @@ def test_the_budget_of_a_model_is_spent_only_if_that_model_answered(admission: A
     caller = Caller("k", budgets=(first, second, whole))
     admitted = admission.admit(call("both", caller=caller), Recorder())
     assert len({check.amount for _, check in admitted.budgets}) == 1  # the most expensive target's, from all three
-    admission.settle(admitted, record(admitted.call, 5, provider="two", model_served="m-2026-01-01"))
+    admission.settler.settle(admitted, record(admitted.call, 5, provider="two", model_served="m-2026-01-01"))
     assert [ledgers.balances(*counter(item)) for item in (first, second, whole)] == [(0, 0), (5, 0), (5, 0)]
 
 
@@ -281,7 +282,7 @@ def test_a_call_that_one_scope_rejects_takes_nothing_of_any_scope(admission: Adm
             admission.admit(call(caller=caller), Recorder())
         assert rejected.value.limit is not None and rejected.value.limit.scope == "service"
     assert ledgers.balances(*counter(rich)) == before
-    admission.settle(admitted, record(admitted.call, 1))
+    admission.settler.settle(admitted, record(admitted.call, 1))
     again = admission.admit(call(caller=caller), Recorder())
     assert again.held.remaining[1] == admitted.held.remaining[1] - 7  # the tokens that the first one used
 
@@ -320,7 +321,7 @@ def test_a_settlement_beyond_the_largest_number_is_bounded(admission: Admission,
     for _ in range(2):
         admitted = admission.admit(call(caller=caller), Recorder()) if ledgers.balances(*counter(own))[0] == 0 else None
         if admitted is not None:
-            admission.settle(admitted, record(admitted.call, 2**63 - 1, output_tokens=2**63 - 1))
+            admission.settler.settle(admitted, record(admitted.call, 2**63 - 1, output_tokens=2**63 - 1))
     assert ledgers.balances(*counter(own)) == (ledger.MAX_AMOUNT, 0)
     with pytest.raises(BudgetExceeded) as rejected:
         admission.admit(call(caller=caller), Recorder())
@@ -329,7 +330,7 @@ def test_a_settlement_beyond_the_largest_number_is_bounded(admission: Admission,
 
 def test_periods_begin_in_the_operator_s_time_zone(ledgers: Ledger) -> None:
     def periods(zone: str, at: datetime) -> Callable[[Any], str]:
-        admission = Admission(CATALOG, lambda: ledgers, zone)
+        admission = Admission(CATALOG, lambda: ledgers, Settler(lambda: ledgers), zone)
         return lambda per: admission.check(budget(per=per), 0, at).period
 
     late = datetime(2026, 3, 31, 22, 30, tzinfo=UTC)

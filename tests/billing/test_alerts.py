@@ -28,8 +28,8 @@ from llm_service.formats import registry
 from llm_service.observability.metrics import Metrics
 from llm_service.settings import Settings
 from llm_service.store import budgets
-from llm_service.store.models import BudgetAlertRow
-from llm_service.store.sinks import sink_for
+from llm_service.store.row_inserts import sink_for
+from llm_service.store.tables import BudgetAlertRow
 from tests.billing.test_webhook import is_genuine
 from tests.store.conftest import row
 from tests.support.captured_logs import captured_logs
@@ -387,7 +387,7 @@ import gevent
 from llm_service.billing.alerts import Alerts, Pace
 from llm_service.catalog.catalog import Catalog
 from llm_service.settings import Settings
-from llm_service.store.sinks import sink_for
+from llm_service.store.row_inserts import sink_for
 from llm_service.observability.metrics import Metrics
 from llm_service.providers.http import transport
 from tests.store.conftest import row

@@ -16,9 +16,10 @@ from redis import Redis
 
 from llm_service import store
 from llm_service.billing import ledger
-from llm_service.billing.admission import Admission, AdmittedCall
-from llm_service.billing.process_ledger import ProcessLedger
+from llm_service.billing.admission import Admission
+from llm_service.billing.ledger.of_process import ProcessLedger
 from llm_service.billing.reconciler import Reconciler
+from llm_service.billing.settlement import AdmittedCall, Settler
 from llm_service.catalog.catalog import Catalog
 from llm_service.core import ids
 from llm_service.core.call import Call, Caller
@@ -77,11 +78,11 @@ class Worker:
         self.writer = Writer(store.database_url(rig.settings))
         catalog = Catalog(CATALOGUE, rig.settings)
         ledger = ProcessLedger(rig.redis_url, rig.settings.workers, rig.settings.money_without_redis)
-        self.admission = Admission(catalog, ledger.get, rig.settings.time_zone)
+        self.admission = Admission(catalog, ledger.get, Settler(ledger.get), rig.settings.time_zone)
         self.reconciler = Reconciler(
             catalog, self.admission, ledger, self.writer, rig.app.app_context, rig.settings, (), Metrics()
         )
-        self.writer.subscribe(self.admission.committed)
+        self.writer.subscribe(self.admission.settler.committed)
 
     def admit(self, call: Call, seen: int = 0) -> AdmittedCall:
         return self.admission.admit(call, Recorder(seen))

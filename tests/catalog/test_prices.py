@@ -23,7 +23,7 @@ from llm_service.catalog.prices import (
     library_price,
     read_price,
 )
-from llm_service.catalog.prices.library import source
+from llm_service.catalog.prices.from_genai_prices import source
 from llm_service.core.money import as_dollars
 from llm_service.core.target import Price
 from llm_service.core.usage import Usage

@@ -20,7 +20,7 @@ from llm_service.settings import Settings
 from llm_service.store import budgets, keys, requests
 from llm_service.store.budgets import Budget
 from llm_service.store.engine import database_url
-from llm_service.store.sinks import sink_for
+from llm_service.store.row_inserts import sink_for
 from tests.store.conftest import row
 
 Run = Callable[..., Result]

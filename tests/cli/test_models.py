@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llm_service.catalog.prices.library import source
+from llm_service.catalog.prices.from_genai_prices import source
 from tests.conftest import MakeService
 from tests.support.server import Server
 

@@ -34,7 +34,7 @@ from llm_service.observability.call_recorder import CallRecorder
 from llm_service.observability.journal import Journal
 from llm_service.observability.metrics import Metrics
 from llm_service.observability.record import COLUMNS
-from llm_service.store.models import RequestRow
+from llm_service.store.tables import RequestRow
 from tests.support.captured_logs import captured_logs
 
 KEY = b"a key of the tests, 32 bytes long"

@@ -22,8 +22,8 @@ from llm_service.settings import Settings
 from llm_service.store import budgets, keys
 from llm_service.store.alerts import Alert, AlertLog, Spender
 from llm_service.store.engine import database_url
-from llm_service.store.models import BudgetAlertRow
-from llm_service.store.sinks import sink_for
+from llm_service.store.row_inserts import sink_for
+from llm_service.store.tables import BudgetAlertRow
 from tests.store.conftest import KEY, row
 
 NOW = datetime(2026, 5, 20, 12, tzinfo=UTC)

@@ -13,7 +13,7 @@ from llm_service.core.money import MOST_NANODOLLARS
 from llm_service.extensions import db
 from llm_service.store import budgets, limits, retention
 from llm_service.store.limits import Limits
-from llm_service.store.sinks import sink_for
+from llm_service.store.row_inserts import sink_for
 from tests.store.conftest import row
 
 

@@ -13,7 +13,7 @@ from flask import Flask
 from llm_service.extensions import db
 from llm_service.store import requests
 from llm_service.store.requests import Sums
-from llm_service.store.sinks import sink_for
+from llm_service.store.row_inserts import sink_for
 from tests.store.conftest import row
 
 NOW = datetime.now(UTC).replace(microsecond=123456)

@@ -26,8 +26,8 @@ from llm_service.extensions import db
 from llm_service.settings import Settings
 from llm_service.store import requests, retention, schema, writer
 from llm_service.store.engine import database_url
-from llm_service.store.models import RequestRow, UsageDay
-from llm_service.store.sinks import sink_for
+from llm_service.store.row_inserts import sink_for
+from llm_service.store.tables import RequestRow, UsageDay
 from llm_service.store.writer import Writer
 from tests.store.conftest import row
 from tests.support.wait import wait_until

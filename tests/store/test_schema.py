@@ -19,7 +19,7 @@ from llm_service.extensions import db
 from llm_service.settings import Settings
 from llm_service.store import schema
 from llm_service.store.engine import database_url
-from llm_service.store.models import Base, RequestRow
+from llm_service.store.tables import Base, RequestRow
 
 COLUMNS = """
 id created_at key_id org user route dialect stream model_asked provider model_served attempts status outcome

@@ -24,7 +24,7 @@ from llm_service.extensions import db
 from llm_service.settings import Settings
 from llm_service.store import requests, writer
 from llm_service.store.engine import database_url
-from llm_service.store.models import RequestRow
+from llm_service.store.tables import RequestRow
 from llm_service.store.writer import Writer
 from tests.store.conftest import KEY, row
 from tests.support.postgres import Postgres

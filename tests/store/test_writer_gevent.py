@@ -15,7 +15,7 @@ from llm_service import store
 from llm_service.extensions import db
 from llm_service.settings import Settings
 from llm_service.store.engine import database_url
-from llm_service.store.models import RequestRow
+from llm_service.store.tables import RequestRow
 
 ROOT = Path(__file__).parents[2]
 
@@ -135,12 +135,12 @@ def test_sqlite_is_written_in_a_native_thread_when_threads_are_greenlets(
         + "import sys, threading\n"
         "from llm_service.store.writer import Writer\n"
         "from tests.store.conftest import row\n"
-        "from llm_service.store import sinks\n"
+        "from llm_service.store import row_inserts\n"
         "threads = []\n"
-        "insert = sinks.SqliteSink._insert\n"
+        "insert = row_inserts.SqliteSink._insert\n"
         "def watched(self, rows): threads.append(native()); insert(self, rows)\n"
         "native = threading.get_native_id\n"
-        "sinks.SqliteSink._insert = watched\n"
+        "row_inserts.SqliteSink._insert = watched\n"
         "writer = Writer(sys.argv[1])\n"
         "writer.put(row())\n"
         "assert writer.close(10) == 0\n"

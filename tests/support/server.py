@@ -22,7 +22,7 @@ from llm_service import store
 from llm_service.extensions import db
 from llm_service.settings import Settings
 from llm_service.store import keys
-from llm_service.store.models import RequestRow
+from llm_service.store.tables import RequestRow
 from tests.support.processes import children, end_with_parent, free_port
 from tests.support.raw import Raw
 from tests.support.wait import wait_until

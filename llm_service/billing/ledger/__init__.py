@@ -57,8 +57,8 @@ Limits of this design:
 A process has one connection (``redis_pipe``), opened when it is first needed. A forked process opens another.
 """
 
-from llm_service.billing.ledger.breaker import REDIS_TIMEOUT, client
 from llm_service.billing.ledger.core import TICK, Ledger
+from llm_service.billing.ledger.redis_gate import REDIS_TIMEOUT, client
 from llm_service.billing.ledger.values import MAX_AMOUNT, Check, Held, Lost, Reaped, Settlement, bounded
 
 __all__ = [

@@ -11,8 +11,7 @@ from typing import Any, Final, Literal
 import orjson
 from redis import Redis
 
-from llm_service.billing.ledger.breaker import Gate, RedisAway
-from llm_service.billing.ledger.local import LocalShare
+from llm_service.billing.ledger.redis_gate import Gate, RedisAway
 from llm_service.billing.ledger.values import (
     Check,
     Held,
@@ -24,6 +23,7 @@ from llm_service.billing.ledger.values import (
     money_key,
     rejection,
 )
+from llm_service.billing.ledger.without_redis import LocalShare
 from llm_service.core.errors import Rejected, Unavailable
 from llm_service.core.ids import new_id
 

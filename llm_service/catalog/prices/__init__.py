@@ -6,14 +6,14 @@ None and never 0, because a cost that is not known must not look as if the call 
 free. This is true for a part of a price too: a service tier without a price of its
 own has no price.
 
-``rates`` has the arithmetic; ``library`` and ``tables`` read the two sources.
+``rates`` has the arithmetic; ``from_genai_prices`` and ``from_catalog`` read the two sources.
 """
 
 from __future__ import annotations
 
-from llm_service.catalog.prices.library import LibraryPrice, library_price
+from llm_service.catalog.prices.from_catalog import Dated, read_price
+from llm_service.catalog.prices.from_genai_prices import LibraryPrice, library_price
 from llm_service.catalog.prices.rates import Price, Rates
-from llm_service.catalog.prices.tables import Dated, read_price
 from llm_service.core.money import MOST_NANODOLLARS, NANO_PER_DOLLAR
 
 __all__ = [

@@ -7,20 +7,20 @@ from typing import Any, Literal
 from alembic import context
 
 from llm_service.extensions import db
-from llm_service.store import models, schema
+from llm_service.store import schema, tables
 from llm_service.store.engine import unpooled_engine
 
 
 def _render(kind: str, item: Any, _autogen: Any) -> str | Literal[False]:
     """Write SQLAlchemy's own types, so that a migration keeps its meaning when our code changes."""
-    if kind == "type" and isinstance(item, models.UTCDateTime):
+    if kind == "type" and isinstance(item, tables.UTCDateTime):
         return "sa.DateTime(timezone=True)"
     return False
 
 
 def _configure(**where: Any) -> None:
     context.configure(
-        target_metadata=models.Base.metadata,
+        target_metadata=tables.Base.metadata,
         transactional_ddl=True,
         compare_type=True,
         compare_server_default=True,

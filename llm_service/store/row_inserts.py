@@ -24,8 +24,8 @@ from sqlalchemy.exc import DBAPIError, StatementError
 
 from llm_service.store import retention, rollups
 from llm_service.store.engine import set_pragmas, unpooled_engine
-from llm_service.store.models import RequestRow, UTCDateTime
 from llm_service.store.native import NativeThread
+from llm_service.store.tables import RequestRow, UTCDateTime
 
 Row: TypeAlias = Mapping[str, Any]
 TABLE: Table = RequestRow.metadata.tables[RequestRow.__tablename__]

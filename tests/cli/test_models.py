@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llm_service.prices.library import source
-from tests.conftest import MakeService
-from tests.support.server import Server
+from llm_service.settings import Settings
+from tests.cli.conftest import Commands
 
 CATALOGUE = """
 [defaults]
@@ -55,16 +56,24 @@ same = { input = 1, output = 2.5, above = [{ tokens = 1000, input = 2, output = 
 
 
 @pytest.fixture
-def server(make_service: MakeService) -> Server:
-    return make_service(start=False, models=CATALOGUE)
+def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "models.toml").write_text(CATALOGUE)
+    return Settings.load(
+        {
+            "LLM_SERVICE_INSTANCE": str(tmp_path / "instance"),
+            "LLM_SERVICE_SECRET": "a key of sixteen bytes or more",
+            "LLM_SERVICE_MODELS": str(tmp_path / "models.toml"),
+            "OPENAI_API_KEY": "none",
+        }
+    )
 
 
 def by_id(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {row["id"]: row for row in rows}
 
 
-def test_the_list_tells_prices_per_tier_with_their_source_and_date(server: Server) -> None:
-    rows = by_id(server.cli_json("models", "list"))
+def test_the_list_tells_prices_per_tier_with_their_source_and_date(flask: Commands) -> None:
+    rows = by_id(flask.json("models", "list"))
     assert rows["cheap"] == {
         "id": "cheap",
         "target": "local/small",
@@ -90,8 +99,8 @@ def test_the_list_tells_prices_per_tier_with_their_source_and_date(server: Serve
     assert (unpriced["price"], unpriced["price_source"], unpriced["price_since"]) == (None, None, None)
 
 
-def test_the_list_for_people_has_a_line_per_tier_and_marks_what_has_no_price(server: Server) -> None:
-    lines = server.cli("models", "list").stdout.splitlines()
+def test_the_list_for_people_has_a_line_per_tier_and_marks_what_has_no_price(flask: Commands) -> None:
+    lines = flask.run("models", "list").stdout.splitlines()
     first = next(index for index, line in enumerate(lines) if line.startswith("cheap "))
     assert lines[first].split()[-2:] == ["models.toml", "2026-01-01"]
     assert "standard" in lines[first]
@@ -103,21 +112,20 @@ def test_the_list_for_people_has_a_line_per_tier_and_marks_what_has_no_price(ser
     assert "unknown" in free
 
 
-def test_the_check_warns_of_aliases_without_a_price(server: Server) -> None:
-    checked = server.cli_json("models", "check")
+def test_the_check_warns_of_aliases_without_a_price(flask: Commands) -> None:
+    checked = flask.json("models", "check")
     assert checked["ok"]
     (warning,) = checked["warnings"]
     assert warning.startswith("local/free (behind free) has no known price")
-    told = server.cli("models", "check")
+    told = flask.run("models", "check")
     assert f"Warning: {warning}" in told.stderr
 
 
-def test_the_check_names_the_model_and_the_field_of_a_hole_in_a_price(server: Server) -> None:
-    broken = server.folder / "broken.toml"
+def test_the_check_names_the_model_and_the_field_of_a_hole_in_a_price(flask: Commands, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.toml"
     broken.write_text('[models."a/b"]\nprice = { input = 1, outptu = 2 }\n')
-    told = server.cli("models", "check", str(broken), check=False)
-    assert told.returncode == 1
+    told = flask.run("models", "check", str(broken), fails=1)
     assert 'broken.toml: [models."a/b"] price.outptu: unknown field' in told.stderr
     broken.write_text('[models."a/b"]\nprice = { input = 1, output = nan }\n')
-    told = server.cli("models", "check", str(broken), check=False)
+    told = flask.run("models", "check", str(broken), fails=1)
     assert 'broken.toml: [models."a/b"] price.output: must be a number' in told.stderr

@@ -155,9 +155,9 @@ def test_what_is_no_such_answer_passes_unchecked(
 
 @both
 def test_json_whose_check_takes_too_long_passes_unchecked_and_holds_nobody_up(
-    make_service: MakeService, upstream: Upstream, stream: bool
+    shared_service: MakeService, upstream: Upstream, stream: bool
 ) -> None:
-    service = make_service()
+    service = shared_service()
     others, waits = service.http(), []
     others.get("/health")
     upstream.script(Step(pieces=[json.dumps({"city": "a" * 40 + "b"})]))

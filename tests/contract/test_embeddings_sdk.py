@@ -137,9 +137,9 @@ def test_echo_s_vectors_have_the_length_asked_for(openai_client: openai.OpenAI) 
 
 
 @pytest.fixture
-def gathering(make_service: MakeService) -> Server:
+def gathering(shared_service: MakeService) -> Server:
     """One worker that waits long enough for the slowest test machine."""
-    return make_service(LLM_SERVICE_EMBEDDINGS_GATHER_MS="1000")
+    return shared_service(LLM_SERVICE_EMBEDDINGS_GATHER_MS="1000")
 
 
 def at_once(service: Server, requests: list[dict[str, Any]]) -> Iterator[Any]:

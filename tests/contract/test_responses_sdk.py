@@ -277,8 +277,8 @@ sampling = false
 """
 
 
-def test_a_server_that_knows_only_chat_is_asked_in_chat(make_service: MakeService, upstream: Upstream) -> None:
-    client = make_service(models=COMPATIBLE.format(url=upstream.compatible_url)).openai()
+def test_a_server_that_knows_only_chat_is_asked_in_chat(shared_service: MakeService, upstream: Upstream) -> None:
+    client = shared_service(models=COMPATIBLE.format(url=upstream.compatible_url)).openai()
     upstream.script(Step(text="Hi there"), Step(tools=[ASKS]))
     assert client.responses.create(model="local/llama", input="Hello", max_output_tokens=9).output_text == "Hi there"
     assert upstream.last.path == "/compatible/v1/chat/completions"
@@ -287,8 +287,8 @@ def test_a_server_that_knows_only_chat_is_asked_in_chat(make_service: MakeServic
         assert stream.get_final_response().output[0].type == "function_call"
 
 
-def test_thoughts_of_one_vendor_do_not_stop_the_next(make_service: MakeService, upstream: Upstream) -> None:
-    client = make_service(models=COMPATIBLE.format(url=upstream.compatible_url)).openai()
+def test_thoughts_of_one_vendor_do_not_stop_the_next(shared_service: MakeService, upstream: Upstream) -> None:
+    client = shared_service(models=COMPATIBLE.format(url=upstream.compatible_url)).openai()
     upstream.script(Step(thinking="Hm", tools=[ASKS]), Step(status=529, times=3), Step(text="All done"))
     items: list[Any] = [{"role": "user", "content": "Go"}]
     first = client.responses.create(model="any", input=items, tools=TOOLS)
@@ -302,11 +302,11 @@ def test_thoughts_of_one_vendor_do_not_stop_the_next(make_service: MakeService, 
     assert [item.get("type") for item in upstream.last.body["input"]] == [None, "function_call", "function_call_output"]
 
 
-def test_thoughts_of_openai_s_do_not_stop_claude(make_service: MakeService, upstream: Upstream) -> None:
+def test_thoughts_of_openai_s_do_not_stop_claude(shared_service: MakeService, upstream: Upstream) -> None:
     catalogue = COMPATIBLE.replace(
         '["anthropic/claude-haiku-4-5", "openai/gpt-5"]', '["openai/gpt-5", "anthropic/claude-haiku-4-5"]'
     )
-    client = make_service(models=catalogue.format(url=upstream.compatible_url)).anthropic()
+    client = shared_service(models=catalogue.format(url=upstream.compatible_url)).anthropic()
     upstream.script(Step(thinking="Hm", tools=[ASKS]), Step(status=503, times=3), Step(text="All done"))
     turns: list[Any] = [{"role": "user", "content": "Go"}]
     asked: Any = {"model": "any", "max_tokens": 2000, "tools": CLAUDE_TOOLS}

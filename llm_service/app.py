@@ -10,6 +10,7 @@ from llm_service import cli, providers, store
 from llm_service.api import (
     account,
     anthropic,
+    authentication,
     completion,
     docs,
     failures,
@@ -19,9 +20,6 @@ from llm_service.api import (
     openai,
     request_info,
     streaming,
-)
-from llm_service.api import (
-    authentication as auth,
 )
 from llm_service.billing.admission import Admission
 from llm_service.billing.alerts import Alerts
@@ -83,19 +81,21 @@ def create_app(settings: Settings | None = None) -> Flask:
     telemetry = Metrics(catalog.providers, registry.NAMES)
     writer = Writer(store.database_url(settings), retention_days=settings.log_retention_days)
     journal = Journal(writer, telemetry, settings.hmac_key, registry.prompt_of, registry.status_of)
-    guard = auth.Guard(settings.hmac_key, settings.api_keys, catalog)
+    authenticator = authentication.Authenticator(settings.hmac_key, settings.api_keys, catalog)
     redis_url = settings.redis_url or embedded_redis.url(settings.instance_path)
     ledger = ProcessLedger(redis_url, settings.workers, settings.money_without_redis)
     settler = Settler(ledger.get)
     admission = Admission(catalog, ledger.get, settler, settings.time_zone)
-    reconciler = Reconciler(catalog, admission, ledger, writer, app.app_context, settings, guard.fixed, telemetry)
+    reconciler = Reconciler(
+        catalog, admission, ledger, writer, app.app_context, settings, authenticator.fixed, telemetry
+    )
     admission.subscribe(reconciler.start)
     writer.subscribe(settler.committed)
     alerts = Alerts(store.database_url(settings), settings, catalog, telemetry)
     writer.subscribe(alerts.noticed)
     gateway = Gateway(journal, admission, Router(catalog, _upstreams(catalog, settings)))
     app.extensions["llm_service"] = Service(settings, catalog, gateway, journal, telemetry, writer, reconciler, alerts)
-    app.extensions["llm_service_guard"] = guard
+    app.extensions["llm_service_authenticator"] = authenticator
 
     if settings.trusted_proxies:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies)  # type: ignore[method-assign]

@@ -174,6 +174,32 @@ def make_service(upstream: Upstream, valkey: Valkey, tmp_path: Path) -> Iterator
         server.stop()
 
 
+@pytest.fixture(scope="module")
+def shared_service(
+    upstream_server: Upstream, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MakeService]:
+    """As ``make_service``, for the tests of a module that want the same settings: they share one service.
+
+    shared_service(LLM_SERVICE_KEEP_ALIVE="0.2")
+    """
+    made: dict[tuple[Any, ...], Server] = {}
+
+    def share(*, models: str | None = None, **environ: str) -> Server:
+        wanted = (models, *sorted(environ.items()))
+        if wanted not in made:
+            folder = tmp_path_factory.mktemp("shared")
+            if models is not None:
+                (folder / "models.toml").write_text(models)
+                environ = {**environ, "LLM_SERVICE_MODELS": str(folder / "models.toml")}
+            values = settings_for(upstream_server, valkey, WEB_CONCURRENCY="1") | environ
+            made[wanted] = Server(folder, values).start()
+        return made[wanted]
+
+    yield share
+    for server in made.values():
+        server.stop()
+
+
 @pytest.fixture(scope="session")
 def key(service: Server) -> str:
     """A key of ``service`` whose limits no test reaches."""

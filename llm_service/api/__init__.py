@@ -1,1 +1,1 @@
-"""The HTTP edge: requests to calls, events to replies. Only create_app imports it."""
+"""The HTTP edge: it turns requests into calls, and events into replies. Only app.py imports it."""

@@ -1,4 +1,4 @@
-"""The caller's own account: what it spent and what it may still do."""
+"""The account of the caller's key: what was spent, and what is left of its limits and budgets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ blueprint.before_request(require_key)
 
 @blueprint.get("/v1/key")
 def key() -> Response:
-    """The key's labels, every limit and budget that its calls count against, and what is left of them."""
+    """This key: its labels, all limits and budgets that its calls count against, and what is left of them."""
     holder, catalog = caller(), current().catalog
     stored = keys.find(holder.key_id)
     return jsonify(
@@ -39,7 +39,7 @@ def key() -> Response:
             "requests_per_minute": _requests(holder),
             "tokens_per_minute": catalog.tokens_per_minute(holder),
             "parallel": catalog.parallel_calls(holder),
-            "shared_limits": [_shared(item) for item in holder.limits if _concerns(item)],
+            "shared_limits": [_shared(item) for item in holder.limits if _applies_here(item)],
             "budgets": _budgets(holder),
         }
     )
@@ -47,7 +47,7 @@ def key() -> Response:
 
 @blueprint.get("/v1/usage")
 def usage() -> Response:
-    """The key's spend today, over seven and over thirty days (UTC), and the budgets that its calls count against."""
+    """What this key spent today and in the last 7 and 30 days (UTC), and the budgets that its calls count against."""
     holder = caller()
     now = datetime.now(UTC)
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -61,13 +61,13 @@ def _requests(holder: Caller) -> dict[str, Any] | None:
     if allowed is None:
         return None
     remaining = reset = None
-    with suppress(*limits.REDIS_FAILURES):  # null: not known while Redis is away
-        remaining, reset = limits.look(limits.Window("key", holder.key_id, allowed))
+    with suppress(*limits.REDIS_FAILURES):  # the values stay null while Redis is away
+        remaining, reset = limits.remaining(limits.Window("key", holder.key_id, allowed))
     return {"limit": allowed, "window_seconds": limits.WINDOW, "remaining": remaining, "reset_seconds": reset}
 
 
-def _concerns(item: Limits) -> bool:
-    """Other networks are no business of this caller."""
+def _applies_here(item: Limits) -> bool:
+    """Whether the limit is shown to this caller. Limits of networks that it does not call from are not."""
     return item.kind == "model" or item.applies(request.remote_addr or "", ())
 
 
@@ -104,7 +104,7 @@ def _budget(item: Budget, spent: int, zone: str, now: datetime) -> dict[str, Any
 
 
 def _spent(key_id: str, since: datetime) -> dict[str, Any]:
-    """``cost_usd`` null: there were calls, and no cost is known. What is not known is not 0."""
+    """The key's calls and cost since then. ``cost_usd`` is null, not 0, if there were calls but no cost is known."""
     rows = requests.usage(by="key", since=since, key=key_id)
     names = ("calls", "input_tokens", "output_tokens", "cached_tokens", "unpriced_calls")
     if not rows:

@@ -1,4 +1,4 @@
-"""Anthropic's API, for its SDKs and everything built on them."""
+"""Anthropic's API, for its SDKs and for programs that use them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ blueprint.before_request(require_key)
 
 @blueprint.post("/v1/messages")
 def messages() -> Response:
-    """Messages, as Anthropic's; any model of this service."""
+    """Create a message in the format of Anthropic's Messages API, with any model of this service."""
     return respond(read_call())
 
 
 @blueprint.post("/v1/messages/count_tokens")
 def count_tokens() -> Response:
-    """The tokens of a message, counted by the model's vendor and not billed."""
+    """Count the input tokens of a message. The model's vendor counts them; the call costs nothing."""
     return respond(read_call(kind="count"))

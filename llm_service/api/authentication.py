@@ -1,9 +1,9 @@
-"""Who calls. Keys arrive as ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``.
+"""The caller of a request. Keys arrive as ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``.
 
-A looked-up key is remembered for ``TTL`` seconds per worker, so a revoked key is
-refused everywhere within that time, and a new limit or budget holds; while the database is down a remembered key
-is good for ``STALE`` seconds more, as nobody can be revoking then. What is
-remembered is found by the digest: the key itself is not kept.
+Each worker remembers a key that it looked up for ``TTL`` seconds. So within that time
+a revoked key is rejected everywhere, and new limits and budgets apply. While the
+database is down, a remembered key is valid for ``STALE`` seconds, because no key can
+be revoked then. Keys are remembered by their digests; the key itself is not kept.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 TTL = 1.0
 STALE = 300.0
-REMEMBERED = 10_000
+MAX_REMEMBERED = 10_000
 MAX_KEY_CHARACTERS = 256
 
 _REASONS = {
@@ -39,14 +39,14 @@ _REASONS = {
     "revoked": Unauthenticated("The API key was revoked.", code="revoked_api_key"),
     "expired": Unauthenticated("The API key has expired.", code="expired_api_key"),
 }
-_ELSEWHERE = Forbidden("The API key may not be used from this address.", code="network_not_allowed")
+_WRONG_NETWORK = Forbidden("The API key may not be used from this address.", code="network_not_allowed")
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Either a caller with ``error`` None, or the reason there is none.
+    """Either a caller, or the reason why there is none in ``error``.
 
-    A revoked or expired key has both: its holder is known, and refused.
+    A revoked or expired key has both: its holder is known, and is rejected.
     """
 
     caller: Caller | None
@@ -55,14 +55,14 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What the database says of a key; its caller is complete. Both None: there is no such key."""
+    """A key in the database and its caller with limits and budgets. Both are None if there is no such key."""
 
     stored: keys.StoredKey | None
     caller: Caller | None
 
 
-class Guard:
-    """Resolves keys for one application."""
+class Authenticator:
+    """Finds the callers of keys, for one application."""
 
     def __init__(self, hmac_key: bytes, api_keys: tuple[str, ...], catalog: Catalog) -> None:
         self._hmac_key, self._catalog = hmac_key, catalog
@@ -72,7 +72,7 @@ class Guard:
 
     @property
     def fixed(self) -> tuple[Caller, ...]:
-        """The callers of API_KEYS."""
+        """The callers whose keys are in the setting API_KEYS."""
         return tuple(self._fixed.values())
 
     def _digest(self, key: str) -> str:
@@ -94,7 +94,7 @@ class Guard:
             return Identity(None if verdict == "wrong" else known.caller, _REASONS[verdict])
         networks = known.stored.networks
         if networks and not any(within(client_ip, network) for network in networks):
-            return Identity(known.caller, _ELSEWHERE)
+            return Identity(known.caller, _WRONG_NETWORK)
         return Identity(known.caller)
 
     def _load(self, key_id: str) -> _Known:
@@ -102,7 +102,7 @@ class Guard:
         return _Known(stored, None if stored is None else self._complete(stored.caller))
 
     def _complete(self, caller: Caller) -> Caller:
-        """With the limits and budgets it is subject to."""
+        """``caller`` with the limits and budgets that its calls count against."""
         tier = self._catalog.tier(caller.tier).budget
         found = budgets.for_caller(caller.key_id, caller.user, caller.org)
         return replace(
@@ -122,30 +122,31 @@ class Guard:
             log.error("key lookup failed: %s", type(error).__name__)
             if remembered is not None and now - remembered[0] < STALE:
                 return remembered[1]
-            raise Unavailable("API keys cannot be checked right now.", retry_after=5) from None
+            raise Unavailable("API keys cannot be checked right now. Try again in 5 s.", retry_after=5) from None
         with self._lock:
             self._remembered[digest] = (now, known)
             self._remembered.move_to_end(digest)
-            while len(self._remembered) > REMEMBERED:
+            while len(self._remembered) > MAX_REMEMBERED:
                 self._remembered.popitem(last=False)
         return known
 
 
 def identify(request: Request) -> Identity:
-    """The caller of ``request``; never raises for a bad key, so that limits can see it first."""
+    """The caller of ``request``. It does not raise for a bad key, so that the rate limits are checked before."""
     presented = _presented(request)
     if presented is None:
         return Identity(
             None,
             Unauthenticated(
-                "No API key: send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'.", code="missing_api_key"
+                "The request has no API key. Send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'.",
+                code="missing_api_key",
             ),
         )
     if len(presented) > MAX_KEY_CHARACTERS:
         return Identity(None, Unauthenticated("The API key is malformed."))
-    guard: Guard = current_app.extensions["llm_service_guard"]
+    authenticator: Authenticator = current_app.extensions["llm_service_authenticator"]
     try:
-        return guard.identify(presented, request.remote_addr or "")
+        return authenticator.identify(presented, request.remote_addr or "")
     except Unavailable as error:
         return Identity(None, error)
 
@@ -156,7 +157,7 @@ def _presented(request: Request) -> str | None:
         presented = token.strip()
     else:
         presented = request.headers.get("X-API-Key", "").strip()
-    if not presented.isascii():  # WSGI hands the bytes over as Latin-1; who writes such a key writes UTF-8
+    if not presented.isascii():  # WSGI decodes headers as Latin-1, but clients send such a key as UTF-8
         presented = presented.encode("latin-1").decode("utf-8", "surrogateescape")
     return presented or None
 
@@ -165,18 +166,20 @@ def require_key() -> None:
     """The guard of every blueprint that is not open to all.
 
     Raises:
-        Unauthenticated: or Unavailable, when keys cannot be checked.
+        Unauthenticated, Forbidden: The request has no valid key, or the key may not be used from its address.
+        Unavailable: Keys cannot be checked now.
     """
-    identity: Identity | None = g.get("identity")  # None: an OPTIONS request, which reads nothing
+    identity: Identity | None = g.get("identity")  # None: an OPTIONS request, which gets no data
     if identity is not None and identity.error is not None:
         raise identity.error
 
 
 def open_to_all() -> None:
-    """The guard of a blueprint that anybody may call. Named, so that no blueprint is open by omission."""
+    """The guard of a blueprint that anybody may call. It checks nothing, but no blueprint is open by mistake."""
 
 
 def caller() -> Caller:
+    """The caller of the current request; only for routes behind ``require_key``."""
     identity: Identity = g.identity
-    assert identity.caller is not None, "guarded"
+    assert identity.caller is not None, "require_key lets only known callers through"
     return identity.caller

@@ -1,4 +1,4 @@
-"""The simple API, plain: one prompt in, one text out."""
+"""The simple API without streaming: one prompt in, one text out."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ blueprint.before_request(require_key)
 @blueprint.post("/complete")
 @blueprint.post("/v1/chat")
 def complete() -> Response:
-    """Complete a prompt or a list of messages. With ``"stream": true``, as ``/v1/stream``."""
+    """Complete a prompt or a list of messages. With ``"stream": true`` the answer is streamed, as at ``/v1/stream``."""
     return respond(read_call())

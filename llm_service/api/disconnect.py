@@ -1,12 +1,12 @@
-"""The caller's end of the connection: noticing that it has left, and not waiting for it for ever.
+"""The connection to the caller: notice when it is closed, and do not wait for a slow reader for ever.
 
-A server notices a closed connection only when it writes. While a call waits for
-its first token nothing is written, so under gevent the socket is watched for
-becoming readable: after a complete request that is the end of the connection
-(or a pipelined request, and then the watching stops). A watcher on the hub's
-loop costs a few microseconds; a greenlet would cost ten times that.
+A server notices a closed connection only when it writes. While a call waits for its
+first token nothing is written. So under gevent the socket is watched until it becomes
+readable. After a complete request this means that the connection is closed, or that
+the client sent a pipelined request; then watching stops. A watcher on the hub's loop
+costs a few microseconds; a greenlet would cost ten times as much.
 
-Under other servers the next write notices.
+Under other servers a closed connection is noticed at the next write.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from llm_service.core.errors import ClientClosed
 
 
 class Watch:
-    """Sets ``cancel`` when the caller closes the connection. ``stop`` must be called, and may be twice."""
+    """Sets ``cancel`` when the caller closes the connection. ``stop`` must be called; a second call does nothing."""
 
     __slots__ = ("_cancel", "_sock", "_watcher")
 
@@ -31,7 +31,7 @@ class Watch:
         self._sock: Any = request.environ.get("gunicorn.socket")
         if self._sock is None:
             return
-        # gunicorn leaves the socket without a time-out: a reader that stops reading would hold the call for ever.
+        # gunicorn sets no time-out, so a client that stops reading would keep its call open for ever.
         self._sock.settimeout(send_timeout)
         hub = _hub()
         if hub is not None:
@@ -39,15 +39,15 @@ class Watch:
             self._watcher.start(self._readable)
 
     def _readable(self) -> None:
-        """Runs in the hub: must not block, hence the separate greenlet for what takes locks."""
+        """Runs in the hub and must not block, so what takes locks runs in a greenlet of its own."""
         try:
-            gone = _peek(self._sock.fileno()) == b""
+            closed = _peek(self._sock.fileno()) == b""
         except BlockingIOError:
             return
         except OSError:
-            gone = True
+            closed = True
         self.stop()
-        if gone:
+        if closed:
             import gevent
 
             gevent.spawn(self._cancel.set, ClientClosed("The client closed the connection."))
@@ -60,7 +60,7 @@ class Watch:
 
 
 def _peek(fd: int) -> bytes:
-    """Below any TLS layer, whose sockets refuse MSG_PEEK. ``fd`` stays its owner's."""
+    """The next byte of ``fd``, which stays open and unread. It is read below TLS, whose sockets reject MSG_PEEK."""
     raw = socket.socket(fileno=fd)
     try:
         plain: bytes = _recv(raw, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
@@ -70,14 +70,14 @@ def _peek(fd: int) -> bytes:
 
 
 def _recv(sock: socket.socket, size: int, flags: int) -> bytes:
-    # gevent's recv would wait in the hub; its underlying socket does not.
+    # gevent's recv would wait in the hub; the socket under it does not.
     native = getattr(sock, "_sock", sock)
     data: bytes = native.recv(size, flags)
     return data
 
 
 def _hub() -> Any:
-    """gevent's hub where gevent runs this process, else None."""
+    """gevent's hub if gevent runs this process, or else None."""
     try:
         from gevent import get_hub, monkey
     except ImportError:

@@ -1,8 +1,8 @@
-"""Every failure becomes its route's own error shape, and a refusal its row.
+"""Turns every failure into an error in the format of its route, and gives a rejected request its row in the log.
 
-Here and nowhere else: ``ServiceError`` from anywhere, Flask's 404, 405 and 413,
-Flask-Limiter's refusal, and whatever nobody expected (500, told by type and
-place only: an exception's text may hold content).
+This is the only place for it: ``ServiceError`` from anywhere, Flask's 404, 405 and
+413, the rejections of Flask-Limiter, and unexpected exceptions. These become a 500
+and are logged with their type and place only, because their text may hold content.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _HTTP_ERRORS: dict[int, type[errors.ServiceError]] = {
 }
 _HTTP_MESSAGES = {
     404: "There is no such route.",
-    405: "The route does not take this method.",
+    405: "The route does not take this method. The header Allow lists those that it takes.",
     413: "The request body is too large.",
     415: "Send the body as application/json.",
 }
@@ -46,12 +46,12 @@ def init_app(app: Flask) -> None:
 
 
 def _service_error(error: errors.ServiceError) -> Response:
-    _log_refusal(error)
+    _record_rejection(error)
     return reply(error)
 
 
 def _rate_limit(error: RateLimitExceeded) -> Response:
-    return _service_error(limits.breach(error))
+    return _service_error(limits.rate_limited(error))
 
 
 def _http_error(error: HTTPException) -> Response | HTTPException:
@@ -59,11 +59,10 @@ def _http_error(error: HTTPException) -> Response | HTTPException:
     if status < 400:
         return error
     kind = _HTTP_ERRORS.get(status, errors.InvalidRequest if status < 500 else errors.InternalError)
-    ours = kind(_HTTP_MESSAGES.get(status, "The request could not be read."), status=status)
-    response = _service_error(ours)
-    allowed = getattr(error, "valid_methods", None)
-    if allowed:
-        response.headers["Allow"] = ", ".join(sorted(allowed))
+    response = _service_error(kind(_HTTP_MESSAGES.get(status, "The request could not be read."), status=status))
+    methods = getattr(error, "valid_methods", None)
+    if methods:
+        response.headers["Allow"] = ", ".join(sorted(methods))
     return response
 
 
@@ -72,11 +71,12 @@ def _unexpected(error: Exception) -> Response:
         "unexpected failure",
         extra={"fields": {"request_id": g.request_info.request_id, **scrub.safe_exception(error)}},
     )
-    return _service_error(errors.InternalError("The service failed. The operator finds the details by the request id."))
+    text = "The service failed. The operator can find the details by the request id."
+    return _service_error(errors.InternalError(text))
 
 
-def _log_refusal(error: errors.ServiceError) -> None:
-    """A refusal outside the journal's entry: calls that never were, and calls of known holders."""
+def _record_rejection(error: errors.ServiceError) -> None:
+    """Write the row of a request that was rejected before its call began."""
     if g.request_info.journaled:
         return
     g.request_info.journaled = True
@@ -89,7 +89,7 @@ def _log_refusal(error: errors.ServiceError) -> None:
 
 
 def reply(error: errors.ServiceError) -> Response:
-    """``error`` in its route's format, with the status and headers its clients act on."""
+    """``error`` in the format of its route, with the status and headers that its clients use."""
     format = registry.format_of(g.request_info)
     body: Any = format.error(error, g.request_info.request_id)
     response = Response(orjson.dumps(body), status=format.status(error), content_type=format.ERROR_TYPE)

@@ -1,4 +1,4 @@
-"""Liveness, readiness and metrics. Open to all: they say nothing about any caller."""
+"""Liveness, readiness and metrics. They are open to all because they contain nothing about callers."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ blueprint.before_request(open_to_all)
 
 @blueprint.get("/health")
 def health() -> Response:
-    """The process answers. Always cheap."""
+    """Whether the process answers. It checks nothing else and is always fast."""
     return jsonify({"status": "ok"})
 
 
 @blueprint.get("/ready")
 def ready() -> tuple[Response, int]:
-    """Whether to send calls here: 200 or 503, with the state of every part.
+    """Whether this instance can take calls: 200 or 503, with the state of every part.
 
-    Providers are reported from recent calls only, and do not decide: a vendor's
-    outage is no reason to take the gateway out, and a probe would cost money.
+    The state of providers comes from recent calls only, because a probe would cost
+    money. It does not change the status: a vendor's outage is no reason to take the
+    gateway out of service.
     """
     service = current()
     parts: dict[str, Any] = {"database": _database(), "redis": _redis(), "budgets": service.reconciler.state}
-    # Without Redis the limits go on from memory, and keys without budgets are served: the database and a drain decide.
+    # Redis does not decide: without it, limits are counted in memory and keys without budgets are served.
     is_ready = parts["database"] == "ok" and not service.draining
     status = "draining" if service.draining else "ready" if is_ready else "unavailable"
     providers = {
@@ -44,7 +45,7 @@ def ready() -> tuple[Response, int]:
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
-    """Prometheus text format."""
+    """Metrics in Prometheus' text format."""
     body, content_type = current().telemetry.render()
     return Response(body, content_type=content_type)
 

@@ -1,12 +1,12 @@
-"""Requests per minute, by Flask-Limiter in Redis: per key, user, organisation, network, model and for the whole
-service, and per address without a valid key.
+"""Limits of requests per minute, with Flask-Limiter and Redis. There are limits for a key, user, organisation,
+network, model and for the whole service, and for an address without a valid key.
 
-A moving window: at most N requests in any 60 s, counted in Redis by one script,
-so exact across workers. While Redis is away each worker grants its share of the
-limit from memory and tries Redis again by itself.
+The window moves: at most N requests are admitted in any 60 s. One script counts them
+in Redis, so the limits are exact across workers. While Redis is away, each worker
+grants its share of the limit from memory, and tries Redis again by itself.
 
-Flask-Limiter's own headers stay off: it computes them after the view, with more
-Redis reads, where a failure would turn a paid answer into a 500.
+Flask-Limiter's own headers are off. It computes them after the view, with more reads
+from Redis, and a failure there would turn an answer that was paid for into a 500.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from llm_service.service import current
 from llm_service.store.redis_pipe import Pipe
 
 WINDOW = 60
-# What a look at the counters raises while Redis is away.
+# The exceptions that reading the counters raises while Redis is away.
 REDIS_FAILURES: Final = (RedisError, StorageError, OSError)
-# Kinds of scopes that Flask-Limiter itself counts.
+# The kinds of scopes that Flask-Limiter itself counts.
 KINDS: Final = ("key", "ip", "user", "org", "network", "service")
 
-# A black-holed Redis must cost a fraction of a second once, not a minute per call (redis-py's default).
+# A Redis that does not answer must cost a fraction of a second once, not a minute per call (redis-py's default).
 REDIS_OPTIONS = {
     "socket_timeout": 0.25,
     "socket_connect_timeout": 0.25,
@@ -51,8 +51,9 @@ REDIS_OPTIONS = {
     "max_connections": 2_000,
 }
 
-# As the library's acquire_moving_window.lua, and over its list, which is in order, the newest first; but it tells how
-# many are in the window and the time of the oldest, and keeps a time as it was given, so that it can be found again.
+# Like the library's acquire_moving_window.lua, and with the same list, whose newest entry is the first. But this script
+# returns how many entries are in the window and the time of the oldest, and it stores each time unchanged, so that the
+# entry can be found again.
 _ACQUIRE: Final = """
 local limit, since = tonumber(ARGV[2]), tonumber(ARGV[1]) - tonumber(ARGV[3])
 local function is_in(entry) return entry and tonumber(entry) >= since end
@@ -70,31 +71,31 @@ _ACQUIRE_SHA: Final = sha1(_ACQUIRE.encode(), usedforsecurity=False).hexdigest()
 
 
 class SharedStorage(RedisStorage):
-    """Counts over the one connection of the process (``redis_pipe``), and takes back what it counted."""
+    """Counts over the single connection of the process (``redis_pipe``), and can undo a count."""
 
-    STORAGE_SCHEME = ["shared+redis", "shared+rediss", "shared+unix"]  # noqa: RUF012 - as the library declares it
+    STORAGE_SCHEME = ["shared+redis", "shared+rediss", "shared+unix"]  # noqa: RUF012 - the library declares it so
 
     def __init__(self, uri: str, **options: Any) -> None:
         super().__init__(uri.removeprefix("shared+"), **options)
         self._pipe = Pipe(self.storage.connection_pool)
 
     def acquire_at(self, key: str, now: float, limit: int, expiry: int) -> tuple[int, float] | None:
-        """Count one; how many are in the window then, and the time of the oldest. None: there is no room."""
+        """Count a request. Returns how many are in the window then, and the time of the oldest; None if it is full."""
         arguments = (1, self.prefixed_key(key), now, limit, expiry)
         try:
-            told = self._pipe.ask("EVALSHA", _ACQUIRE_SHA, *arguments)
-        except NoScriptError:  # a server that was started since
-            told = self._pipe.ask("EVAL", _ACQUIRE, *arguments)
-        return (told[0], float(told[1])) if told else None
+            reply = self._pipe.ask("EVALSHA", _ACQUIRE_SHA, *arguments)
+        except NoScriptError:  # the server was restarted and has no scripts
+            reply = self._pipe.ask("EVAL", _ACQUIRE, *arguments)
+        return (reply[0], float(reply[1])) if reply else None
 
     def release_at(self, key: str, at: float) -> None:
-        """Forget one entry of that time."""
+        """Remove the entry with the time ``at``."""
         self._pipe.ask("LREM", self.prefixed_key(key), 1, at)
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A limit of requests per minute that applies to a request: whose, by what kind of scope, and how many."""
+    """A limit of requests per minute that applies to a request: the kind and the name of its scope, and the number."""
 
     kind: str
     name: str
@@ -106,15 +107,15 @@ class Window:
 
     @property
     def stored_key(self) -> str:
-        """As Flask-Limiter's application limits name it."""
+        """The key that Flask-Limiter's application limits use in the storage."""
         return _item(self.allowed).key_for("llm", self.key, "global")
 
 
 class QuickLimiter(Limiter):
-    """Flask-Limiter, which evaluates its limits one by one and keeps what it counted when a later one refuses, with
-    a way of our own while Redis answers: all the windows of a request or none, and each can be given back.
+    """Flask-Limiter with a faster check while Redis answers: a request is counted in all its windows or in none.
 
-    Its own way through all the limits there could be costs as much as a bare endpoint. It is taken while Redis is away.
+    Flask-Limiter's own check evaluates the limits one by one, and a request that a later limit rejects stays counted
+    in the earlier ones. It also takes as long as a bare endpoint. It is used only while Redis is away.
     """
 
     def _check_request_limit(self, callable_name: str | None = None, in_middleware: bool = True) -> None:
@@ -130,71 +131,72 @@ class QuickLimiter(Limiter):
             super()._check_request_limit(callable_name, in_middleware)
             return
         if breached is not None:
-            raise _refusal(breached, *_left(breached))
+            raise _rejection(breached, *_remaining_of_full(breached))
 
 
 def _take(storage: SharedStorage, wanted: Iterable[Window]) -> Window | None:
-    """Count the request in each; the first that has no room, after which it is counted in none."""
+    """Count the request in each window. If one is full, count it in none and return that window."""
     granted: list[tuple[str, float]] = g.setdefault("granted", [])
     for window in wanted:
         now = time.time()
         counted = storage.acquire_at(window.stored_key, now, window.allowed, WINDOW)
         if counted is None:
-            give_back()
+            undo()
             return window
         granted.append((window.stored_key, now))
         used, oldest = counted
-        left = _limit(window, window.allowed - used, max(1, math.ceil(oldest + WINDOW - now)))
-        g.tightest = tightest(g.get("tightest"), left)
+        limit = _limit(window, window.allowed - used, max(1, math.ceil(oldest + WINDOW - now)))
+        g.tightest = tightest(g.get("tightest"), limit)
     return None
 
 
-def tightest(*found: Limit | None) -> Limit | None:
-    """The one of which the smallest part is left; None are no limits."""
-    return min((item for item in found if item is not None), key=lambda item: item.remaining / item.quota, default=None)
+def tightest(*candidates: Limit | None) -> Limit | None:
+    """The limit of which the smallest part is left. None among the arguments are ignored."""
+    known = [limit for limit in candidates if limit is not None]
+    return min(known, key=lambda limit: limit.remaining / limit.quota, default=None)
 
 
-def give_back() -> None:
-    """The request was none: the ledger, or a later limit, did not admit it."""
+def undo() -> None:
+    """Remove the current request from all windows, because the ledger or a later limit rejected it."""
     granted: list[tuple[str, float]] = g.pop("granted", [])
     storage = current_app.extensions["llm_service_limiter"].storage
     try:
         for key, at in granted:
             storage.release_at(key, at)
     except (RedisError, OSError):
-        pass  # it stays counted for a minute
+        pass  # then it stays counted for a minute
 
 
 def _caller() -> Caller | None:
-    """The holder of a valid key."""
+    """The caller of the current request if its key is valid."""
     identity: Identity | None = g.get("identity")
     return identity.caller if identity is not None and identity.error is None else None
 
 
 def windows() -> list[Window]:
-    """Those of the current request, its own first. One of a model is counted when the body has been read."""
+    """The windows of the current request, the key's first. Those of models are counted after the body is read."""
     caller, address = _caller(), request.remote_addr or "unknown"
     if caller is None:
         return [Window("ip", address, current().settings.anonymous_rpm)]
-    found = []
+    result = []
     rpm = current().catalog.requests_per_minute(caller)
     if rpm is not None:
-        found.append(Window("key", caller.key_id, rpm))
+        result.append(Window("key", caller.key_id, rpm))
     for item in caller.limits:
         if item.rpm is not None and item.kind != "model" and item.applies(address, ()):
-            found.append(Window(item.kind, item.name, item.rpm))
-    return found
+            result.append(Window(item.kind, item.name, item.rpm))
+    return result
 
 
 def count_model(call: Call) -> None:
     """Count a call in the windows of its model.
 
     Raises:
-        RateLimited: then it is counted nowhere.
+        RateLimited: A window is full. The call is counted in none then.
     """
     limited = [item for item in call.caller.limits if item.kind == "model" and item.rpm is not None]
     storage = current_app.extensions["llm_service_limiter"].limiter.storage
-    if not limited or not isinstance(storage, SharedStorage):  # in memory a worker's share of it says little
+    if not limited or not isinstance(storage, SharedStorage):  # one worker's share in memory would mean little
         return
     targets = [(target.provider.name, target.model) for target in call.targets]
     wanted = [Window("model", item.name, item.rpm or 0) for item in limited if item.applies("", targets)]
@@ -203,19 +205,19 @@ def count_model(call: Call) -> None:
     except (RedisError, OSError):
         return
     if breached is not None:
-        raise _refusal(breached, *_left(breached))
+        raise _rejection(breached, *_remaining_of_full(breached))
 
 
 def build(app: Flask, redis_url: str, workers: int) -> Limiter:
-    """The limiter of one application, checked before every guarded route."""
+    """The limiter of one application. It is checked before every route that is not open to all."""
     storage_uri = re.sub(r"\A(redis|rediss|unix)://", r"shared+\1://", redis_url)
     in_memory = storage_uri.startswith("memory:")
 
     def share(kind: str) -> str:
-        found = _of_kind(kind)
-        if not found:
+        narrowest = _of_kind(kind)
+        if not narrowest:
             return ""  # no limit
-        limit = found[0].allowed
+        limit = narrowest[0].allowed
         if isinstance(limiter.limiter.storage, MemoryStorage) and not in_memory:
             limit = max(1, limit // workers)
         return f"{limit} per {WINDOW} second"
@@ -240,7 +242,7 @@ def build(app: Flask, redis_url: str, workers: int) -> Limiter:
 
 
 def _of_kind(kind: str) -> list[Window]:
-    """The narrowest window of the kind, or none."""
+    """A list with the window of this kind that allows least, or an empty list."""
     return sorted((item for item in windows() if item.kind == kind), key=lambda item: item.allowed)[:1]
 
 
@@ -249,7 +251,7 @@ def _key_of(kind: str) -> str:
 
 
 def _end_timers(limiter: Limiter) -> None:
-    """A memory storage begins with a timer, a thread that a fork would break; its first use makes another."""
+    """End the timers of storages in memory: they are threads, which do not survive a fork. The first use starts one."""
     for storage in (limiter.storage, limiter._fallback_storage):
         if isinstance(storage, MemoryStorage):
             storage.timer.cancel()
@@ -257,12 +259,12 @@ def _end_timers(limiter: Limiter) -> None:
 
 
 def _not_counted() -> bool:
-    """Routes open to all, preflights, and a caller's own look at its account."""
+    """Whether the request is not counted: routes open to all, preflights, and a caller's GET requests."""
     if request.method == "OPTIONS" or request.blueprint in current_app.extensions["llm_service_open"]:
         return True
     identity: Identity | None = g.get("identity")
     if identity is not None and isinstance(identity.error, Unavailable):
-        return True  # the key could not be looked up: not its address' fault, and what follows is a 503
+        return True  # the key could not be looked up, so a 503 follows; it must not count against the address
     return _caller() is not None and request.method in ("GET", "HEAD")
 
 
@@ -271,46 +273,49 @@ def _item(allowed: int) -> RateLimitItem:
     return RateLimitItemPerSecond(allowed, WINDOW)
 
 
-def breach(error: RateLimitExceeded) -> RateLimited:
-    """Flask-Limiter's own refusal, made in memory, as ours."""
+def rate_limited(error: RateLimitExceeded) -> RateLimited:
+    """Our error for Flask-Limiter's own, which it raises when it counts in memory."""
     limiter: Limiter = current_app.extensions["llm_service_limiter"]
     breached = limiter.current_limit
     kind = next((name for name in KINDS if breached is not None and f"/{name}:" in breached.key), "key")
     window = (_of_kind(kind) or windows())[0]
-    reset, remaining = WINDOW, 0
+    reset, left = WINDOW, 0
     if breached is not None:
         try:
             reset = min(WINDOW, max(1, math.ceil(breached.window.reset_time - time.time())))
-            remaining = max(0, breached.window.remaining)
+            left = max(0, breached.window.remaining)
         except REDIS_FAILURES:
-            pass  # the refusal stands; only the time of the reset is the longest possible
-    return _refusal(window, remaining, reset)
+            pass  # the request is rejected in any case; the time of the reset is then the longest possible
+    return _rejection(window, left, reset)
 
 
-def _left(window: Window) -> tuple[int, int]:
-    """(remaining, seconds until there is more) of one that has refused."""
+def _remaining_of_full(window: Window) -> tuple[int, int]:
+    """(requests that remain, seconds until there are more) of a window that is full."""
     try:
-        remaining, reset = look(window)
+        left, reset = remaining(window)
     except REDIS_FAILURES:
         return 0, WINDOW
-    return remaining, min(WINDOW, max(1, reset))
+    return left, min(WINDOW, max(1, reset))
 
 
-def _refusal(window: Window, remaining: int, reset: int) -> RateLimited:
+def _rejection(window: Window, left: int, reset: int) -> RateLimited:
     return RateLimited(
         f"Rate limit reached: {window.allowed} requests per minute for {SCOPE_LABELS[window.kind]}. "
         f"Retry in {reset} s.",
         retry_after=reset,
-        limit=_limit(window, remaining, reset),
+        limit=_limit(window, left, reset),
     )
 
 
-def _limit(window: Window, remaining: int, reset: int) -> Limit:
-    return Limit("requests", window.kind, window.allowed, WINDOW, remaining, reset)
+def _limit(window: Window, left: int, reset: int) -> Limit:
+    return Limit("requests", window.kind, window.allowed, WINDOW, left, reset)
 
 
 def headers(limit: Limit) -> dict[str, str]:
-    """draft-ietf-httpapi-ratelimit-headers-10. No ``w`` without a window, no ``t`` where time does not help."""
+    """The headers of draft-ietf-httpapi-ratelimit-headers-10.
+
+    ``w`` is left out if the limit has no window, and ``t`` if waiting does not help.
+    """
     policy, state = f'"{limit.name}";q={limit.quota}', f'"{limit.name}";r={limit.remaining}'
     if limit.window:
         policy += f";w={limit.window}"
@@ -319,15 +324,15 @@ def headers(limit: Limit) -> dict[str, str]:
     return {"RateLimit-Policy": policy, "RateLimit": state}
 
 
-def look(window: Window) -> tuple[int, int]:
-    """(remaining, seconds until more is left; 0 when nothing is used), without counting.
+def remaining(window: Window) -> tuple[int, int]:
+    """(requests that remain, seconds until more remain or 0 if none is counted). It does not count anything.
 
     Raises RedisError, OSError.
     """
     from limits.strategies import MovingWindowRateLimiter
 
     limiter: Limiter = current_app.extensions["llm_service_limiter"]
-    # Redis itself, also while the limits are counted in this worker's memory, which is only a share of the truth.
+    # It always asks Redis, because while limits are counted in memory, this worker knows only its own share.
     counted = MovingWindowRateLimiter(limiter.storage)
     stats = counted.get_window_stats(_item(window.allowed), "llm", window.key, "global")
     if stats.remaining >= window.allowed:

@@ -1,11 +1,11 @@
-"""``GET /v1/models``: one list in both vendors' shapes.
+"""``GET /v1/models``: the models that the caller's key may use, in the formats of both vendors.
 
-In Anthropic's when the request carries ``anthropic-version`` (its SDKs always
-send it), else in OpenAI's. The list is what the caller's key may use.
+The list is in Anthropic's format if the request has the header ``anthropic-version``
+(Anthropic's SDKs always send it), or else in OpenAI's.
 
-Both have fields of ours beside the vendor's: what the catalogue knows of the model
-that an answer would come from, and what it costs. Anthropic's own ``capabilities``
-are null, as the catalogue does not know them all.
+Both have fields of ours beside the vendor's: what the catalogue knows about the model
+that would be asked first, and what it costs. Anthropic's own ``capabilities`` is null,
+because the catalogue does not know all of them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from llm_service.service import current
 blueprint = Blueprint("models", __name__)
 blueprint.before_request(require_key)
 
-# The catalogue knows no release dates; both vendors' types want one, so: the epoch, not an invented day.
+# The catalogue has no release dates, but the types of both vendors require one. 1970 is at least no invented day.
 _CREATED = 0
 _CREATED_AT = "1970-01-01T00:00:00Z"
 _MAX_PAGE = 1000
@@ -34,7 +34,7 @@ _PRICED = tuple(item.name for item in fields(Rates) if item.type in ("Decimal", 
 
 @blueprint.get("/v1/models")
 def models() -> Response:
-    """The models this key may use."""
+    """List the models that this key may use."""
     catalog, holder = current().catalog, caller()
     names = [name for name, _ in catalog.names(holder)]
     if "anthropic-version" in request.headers:
@@ -44,7 +44,7 @@ def models() -> Response:
 
 @blueprint.get("/v1/models/<path:name>")
 def model(name: str) -> Response:
-    """One model by the name a call may use."""
+    """Show one model. The name may be any that a call may use."""
     targets = current().catalog.resolve(name, caller())
     return jsonify(_anthropic(name, targets) if "anthropic-version" in request.headers else _openai(name, targets))
 
@@ -75,18 +75,18 @@ def _capabilities(target: Target) -> dict[str, Any]:
 
 
 def _facts(targets: tuple[Target, ...]) -> dict[str, Any]:
-    """Who would be asked, in this order, and what the first of them costs."""
+    """The targets in the order in which they are asked, and the price of the first."""
     return {"targets": [target.name for target in targets], "pricing": _pricing(targets[0])}
 
 
 def _pricing(target: Target) -> dict[str, Any] | None:
-    """Dollars per million tokens; per thousand for ``web_searches`` and ``requests``. None: unknown."""
+    """Dollars per million tokens (``web_searches`` and ``requests``: per thousand). None: the price is unknown."""
     rates = target.price.in_force() if target.price is not None else None
     if rates is None:
         return None
-    known = {kind: getattr(rates, kind) for kind in _PRICED}
-    told = {kind: float(rate) for kind, rate in known.items() if rate is not None}
-    return {"currency": "USD", **told, "source": rates.source}
+    by_kind = {kind: getattr(rates, kind) for kind in _PRICED}
+    known = {kind: float(rate) for kind, rate in by_kind.items() if rate is not None}
+    return {"currency": "USD", **known, "source": rates.source}
 
 
 def _anthropic(name: str, targets: tuple[Target, ...]) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _anthropic(name: str, targets: tuple[Target, ...]) -> dict[str, Any]:
 
 
 def _page(items: list[dict[str, Any]]) -> dict[str, Any]:
-    """Anthropic's cursors: ``limit``, ``after_id``, ``before_id``."""
+    """One page, chosen by Anthropic's query parameters ``limit``, ``after_id`` and ``before_id``."""
     limit = _limit(request.args.get("limit", "20"))
     ids = [item["id"] for item in items]
     start, end = 0, len(items)
@@ -126,11 +126,11 @@ def _page(items: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _limit(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= _MAX_PAGE):
-        raise InvalidRequest(f"limit: must be a whole number from 1 to {_MAX_PAGE}.", param="limit")
+        raise InvalidRequest(f"limit must be a whole number from 1 to {_MAX_PAGE}.", param="limit")
     return int(text)
 
 
 def _index(ids: list[str], cursor: str, param: str) -> int:
     if cursor not in ids:
-        raise InvalidRequest(f"{param}: is no model of this list.", param=param)
+        raise InvalidRequest(f"{param} must be the id of a model in this list.", param=param)
     return ids.index(cursor)

@@ -1,4 +1,4 @@
-"""OpenAI's API, for its SDKs and everything built on them."""
+"""OpenAI's API, for its SDKs and for programs that use them."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ blueprint.before_request(require_key)
 
 @blueprint.post("/v1/chat/completions")
 def chat_completions() -> Response:
-    """Chat completions, as OpenAI's; any model of this service."""
+    """Create a chat completion in OpenAI's format, with any model of this service."""
     return respond(read_call())
 
 
 @blueprint.post("/v1/responses/input_tokens")
 def input_tokens() -> Response:
-    """The tokens of a response's input, counted by the model's vendor and not billed."""
+    """Count the input tokens of a response. The model's vendor counts them; the call costs nothing."""
     return respond(read_call(kind="count"))
 
 
 @blueprint.post("/v1/completions")
 def completions() -> Response:
-    """Completions of a prompt, OpenAI's older way; any model of this service."""
+    """Complete a prompt in the format of OpenAI's older API, with any model of this service."""
     return respond(read_call())
 
 
 @blueprint.post("/v1/embeddings")
 def embeddings() -> Response:
-    """Embeddings, as OpenAI's, of any provider that speaks its API."""
+    """Create embeddings in OpenAI's format, with a model of any provider that has OpenAI's API."""
     return respond(read_call(kind="embed"))
 
 
 @blueprint.post("/v1/responses")
 def responses() -> Response:
-    """Responses, as OpenAI's; any model of this service."""
+    """Create a response in the format of OpenAI's Responses API, with any model of this service."""
     return respond(read_call())

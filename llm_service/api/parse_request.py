@@ -1,4 +1,4 @@
-"""From an HTTP request to a ``Call``: one reader for every format's route."""
+"""Turns an HTTP request into a ``Call``: one function for the routes of all formats."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flask import g, request
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
-from llm_service.api import authentication as auth
+from llm_service.api import authentication
 from llm_service.core.call import Call, JsonAnswers, Kind
 from llm_service.core.errors import ClientClosed, InvalidRequest, PayloadTooLarge, Rejected, UnsupportedMediaType
 from llm_service.core.headers import TRAVELLING
@@ -20,11 +20,14 @@ from llm_service.service import current
 
 
 def read_call(*, stream: bool | None = None, kind: Kind = "generate") -> Call:
-    """The request as a call in its route's format. ``stream`` overrides the body's; only what is generated streams.
+    """The request as a call in the format of its route.
+
+    ``stream`` replaces the body's field of that name. Only generated answers are streamed.
 
     Raises:
-        InvalidRequest: naming the field; PayloadTooLarge; UnsupportedMediaType; ClientClosed.
-        ModelNotFound, Forbidden: of the catalogue.
+        InvalidRequest, PayloadTooLarge, UnsupportedMediaType: The body is wrong. The error names the field or limit.
+        ClientClosed: The client closed the connection before the end of the body.
+        ModelNotFound, Forbidden: The catalogue has no such model, or the key may not use it.
     """
     info = g.request_info
     format = registry.format_of(info)
@@ -36,7 +39,7 @@ def read_call(*, stream: bool | None = None, kind: Kind = "generate") -> Call:
     model = body.get("model") or current().catalog.default_model
     streams = kind == "generate" and (bool(body.get("stream")) if stream is None else stream)
     info.model, info.stream = model, streams
-    caller, json_answers = auth.caller(), _json_answers()
+    caller, json_answers = authentication.caller(), _json_answers()
 
     def call(targets: tuple[Target, ...] = ()) -> Call:
         return Call(
@@ -61,22 +64,22 @@ def read_call(*, stream: bool | None = None, kind: Kind = "generate") -> Call:
     try:
         return call(current().catalog.resolve(model, caller))
     except Rejected:
-        info.call = call()  # for its row, which has the hash of the prompt
+        info.call = call()  # for its row in the log, which has the hash of the prompt
         raise
 
 
 def _json_answers() -> JsonAnswers:
-    """What the request says, else what its key does. Raises InvalidRequest."""
-    asked = request.headers.get(HEADER)
-    if asked is None:
-        return auth.caller().json_answers
-    if asked not in get_args(JsonAnswers):
+    """The value of the request's header, or else the key's. Raises InvalidRequest for an unknown value."""
+    value = request.headers.get(HEADER)
+    if value is None:
+        return authentication.caller().json_answers
+    if value not in get_args(JsonAnswers):
         raise InvalidRequest(f"The header {HEADER} must be one of {', '.join(get_args(JsonAnswers))}.", param=HEADER)
-    return cast(JsonAnswers, asked)
+    return cast(JsonAnswers, value)
 
 
 def read_body() -> bytes:
-    """The request's body, within the limit and in time."""
+    """The body of the request. Raises PayloadTooLarge, UnsupportedMediaType, InvalidRequest or ClientClosed."""
     limit = current().settings.max_body_bytes
     if request.content_length is not None and request.content_length > limit:
         raise _too_large(limit)
@@ -84,20 +87,20 @@ def read_body() -> bytes:
         raise UnsupportedMediaType("Send the body uncompressed.")
     content_type = request.mimetype
     if content_type and content_type != "application/json" and not content_type.endswith("+json"):
-        # curl -d without a header says this, and means JSON; nothing else is taken for it.
+        # curl -d without a header sends this type although the body is JSON. No other type is taken for JSON.
         if content_type != "application/x-www-form-urlencoded":
             raise UnsupportedMediaType("Send the body as application/json.")
-    # One byte more: werkzeug cuts a chunked body at the limit without a word.
+    # One byte more than the limit, because werkzeug cuts off a chunked body there without an error.
     request.max_content_length = limit + 1
     try:
-        # Not get_data(): for a form content type that would parse a form and leave nothing.
+        # Not get_data(): if the content type is that of a form, it would parse a form and return nothing.
         body = request.stream.read()
     except RequestEntityTooLarge:
         raise _too_large(limit) from None
     except (ClientDisconnected, OSError):
-        raise ClientClosed("The client closed the connection, or stopped sending, inside its request.") from None
-    except Exception:  # noqa: BLE001 - the server's own class for broken chunks, which the edge must not name
-        raise InvalidRequest("The request body's transfer encoding is broken.") from None
+        raise ClientClosed("The client closed the connection or stopped sending before the end of its body.") from None
+    except Exception:  # noqa: BLE001 - the server's own class for malformed chunks, which the edge must not name
+        raise InvalidRequest("The transfer encoding of the request body is malformed.") from None
     if len(body) > limit:
         raise _too_large(limit)
     return body

@@ -1,12 +1,13 @@
-"""From a call's events to an HTTP reply: one path for every format, plain or streamed.
+"""From the events of a call to an HTTP reply: one path for every format, streamed or not.
 
-The first event is taken before the response is built, so a refusal and an
-upstream failure still have their status; after it a failure is an event in the
-caller's format and the stream ends without its terminal mark.
+The first event is taken before the response is built, so a rejection and an upstream
+failure still have their HTTP status. After it a failure is an event in the caller's
+format, and the stream ends without its terminal event.
 
-A stream whose first event does not come within the keep-alive time is committed
-to (200 and a comment), or proxies in front would give the connection up. From
-then on a failure is in-band, though routing may still change the target.
+If the first event does not come within the keep-alive time, the stream begins without
+it (status 200 and a comment), because proxies in front would close an idle connection.
+From then on a failure is an event of the stream, but routing may still change the
+target.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ from llm_service.service import Service, current
 
 log = logging.getLogger(__name__)
 
-# Nothing is sent for these, so a stream has not begun with them.
+# Nothing is sent for these events, so a stream does not begin with them.
 _UNSEEN = frozenset({Attempt, DiscardedAnswer, Idle, HeldBack})
 
 STREAM_HEADERS = {
@@ -74,8 +75,8 @@ def respond(call: Call) -> Response:
         answer, tightest = _plain(events)
     except BaseException as error:
         exchange.end()
-        if isinstance(error, (BudgetExceeded, RateLimited, Unavailable)):  # the ledger's: it was no request then
-            limits.give_back()
+        if isinstance(error, (BudgetExceeded, RateLimited, Unavailable)):  # the ledger did not admit the call
+            limits.undo()
         raise
     exchange.end()
     body = registry.format_of(call).write_answer(call, answer)
@@ -87,7 +88,7 @@ def respond(call: Call) -> Response:
 
 
 class _Exchange:
-    """What lasts as long as the reply: the watch on the client and the place among the live calls."""
+    """What lasts as long as the reply: the watch on the client's connection and the entry among the live calls."""
 
     __slots__ = ("_cancel", "_service", "_watch")
 
@@ -111,17 +112,17 @@ def _plain(events: Iterator[Event]) -> tuple[Answer, Limit | None]:
     return answer, tightest
 
 
-def _headers(told: Answer | Started | None, tightest: Limit | None = None) -> dict[str, str]:
+def _headers(answer: Answer | Started | None, tightest: Limit | None = None) -> dict[str, str]:
     smallest = limits.tightest(g.get("tightest"), tightest)
     headers = {} if smallest is None else limits.headers(smallest)
-    if told is None:
+    if answer is None:
         return headers
-    headers |= told.headers
-    dropped = (*told.dropped, *(name for name in STOPPED if name in request.headers))
+    headers |= answer.headers
+    dropped = (*answer.dropped, *(name for name in STOPPED if name in request.headers))
     if dropped:
         headers["X-Dropped-Parameters"] = ", ".join(dropped)
-    if told.upstream_request_id:
-        headers["X-Upstream-Request-Id"] = told.upstream_request_id
+    if answer.upstream_request_id:
+        headers["X-Upstream-Request-Id"] = answer.upstream_request_id
     return headers
 
 
@@ -133,36 +134,36 @@ def _streamed(call: Call, events: Iterator[Event], exchange: _Exchange) -> Respo
         headers = _headers(event if type(event) is Started else None, first.tightest)
     else:
         headers = _headers(None, first.tightest)
-    body = _frames(call, first, events, keep_alive)
+    body = _stream_bytes(call, first, events, keep_alive)
     return Response(
         _Body(body, events, exchange, first), headers={**STREAM_HEADERS, **headers}, direct_passthrough=True
     )
 
 
-def _frames(call: Call, first: _First, events: Iterator[Event], keep_alive: float) -> Iterator[bytes]:
-    """The stream's bytes. Runs outside the application's context: everything it needs is given."""
+def _stream_bytes(call: Call, first: _First, events: Iterator[Event], keep_alive: float) -> Iterator[bytes]:
+    """The bytes of a stream. It runs outside the application's context, so all that it needs are arguments."""
     format = registry.format_of(call)
-    frames, silence = format.StreamEncoder(call), format.KEEP_ALIVE
+    encoder, idle = format.StreamEncoder(call), format.KEEP_ALIVE
     try:
         while not first.wait(keep_alive):
-            yield silence
+            yield idle
         event: Event | None = first.result()
         while event is not None:
-            data = silence if event is IDLE else frames.feed(event)
+            data = idle if event is IDLE else encoder.feed(event)
             if data:
                 yield data
             event = next(events, None)
     except ClientClosed:
         return
     except ServiceError as error:
-        yield frames.error(error, call.request_id)
-    except Exception as error:  # noqa: BLE001 - told in-band; an exception of WSGI would cut the stream
+        yield encoder.error(error, call.request_id)
+    except Exception as error:  # noqa: BLE001 - it becomes an event of the stream; WSGI would only cut the stream off
         log.error("stream failed", extra={"fields": {"request_id": call.request_id, **scrub.safe_exception(error)}})
-        yield frames.error(InternalError("The service failed."), call.request_id)
+        yield encoder.error(InternalError("The service failed."), call.request_id)
 
 
 class _Body:
-    """What WSGI gets. ``close`` ends the call, also when no byte was ever asked for."""
+    """The body that WSGI gets. ``close`` ends the call, even if WSGI never asked for a byte."""
 
     def __init__(self, body: Iterator[bytes], events: Iterator[Event], exchange: _Exchange, first: _First) -> None:
         self._body, self._events, self._exchange, self._first = body, events, exchange, first
@@ -178,9 +179,9 @@ class _Body:
 
 
 class _First:
-    """The first event of a stream, fetched beside the request's greenlet so that it can be waited for in turns.
+    """The first event of a stream, fetched in a greenlet of its own, so that the request's can wait and stop waiting.
 
-    Only the waiting needs this: after the first event the request's own greenlet runs the iterator.
+    Only the first event needs this. After it the request's own greenlet runs the iterator.
     """
 
     def __init__(self, events: Iterator[Event]) -> None:
@@ -214,7 +215,10 @@ class _First:
         return self._event
 
     def abandon(self, cancel: Cancel) -> None:
-        """The reply is over; if the fetching is not, end it and wait, as one iterator has one runner."""
+        """Called when the reply ends. If the event is still being fetched, cancel that and wait for its end.
+
+        Otherwise two greenlets would run one iterator.
+        """
         if not self._done.is_set():
             cancel.set(ClientClosed("The client closed the connection."))
             self._done.wait(30)

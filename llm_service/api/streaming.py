@@ -1,4 +1,4 @@
-"""The simple API, streamed: server-sent events, ready for ``curl -N``."""
+"""The simple API with streaming: server-sent events that ``curl -N`` can show."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ blueprint.before_request(require_key)
 @blueprint.post("/stream")
 @blueprint.post("/complete/stream")
 def stream() -> Response:
-    """Complete a prompt or a list of messages, word by word."""
+    """Complete a prompt or a list of messages, and stream the answer as it is generated."""
     return respond(read_call(stream=True))

@@ -154,9 +154,9 @@ def test_an_answer_that_cannot_be_checked_is_passed_on_as_unchecked(
 
 @both
 def test_json_whose_check_takes_too_long_is_passed_on_and_delays_no_other_caller(
-    make_service: MakeService, upstream: Upstream, stream: bool
+    shared_service: MakeService, upstream: Upstream, stream: bool
 ) -> None:
-    service = make_service()
+    service = shared_service()
     other_caller, waits = service.http(), []
     other_caller.get("/health")
     upstream.script(Step(pieces=[json.dumps({"city": "a" * 40 + "b"})]))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llm_service.catalog.prices.from_genai_prices import source
-from tests.conftest import MakeService
-from tests.support.server import Server
+from llm_service.settings import Settings
+from tests.cli.conftest import Commands
 
 CATALOGUE = """
 [defaults]
@@ -55,16 +56,24 @@ same = { input = 1, output = 2.5, above = [{ tokens = 1000, input = 2, output = 
 
 
 @pytest.fixture
-def server(make_service: MakeService) -> Server:
-    return make_service(start=False, models=CATALOGUE)
+def settings(tmp_path: Path) -> Settings:
+    (tmp_path / "models.toml").write_text(CATALOGUE)
+    return Settings.load(
+        {
+            "LLM_SERVICE_INSTANCE": str(tmp_path / "instance"),
+            "LLM_SERVICE_SECRET": "a key of sixteen bytes or more",
+            "LLM_SERVICE_MODELS": str(tmp_path / "models.toml"),
+            "OPENAI_API_KEY": "none",
+        }
+    )
 
 
 def by_id(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {row["id"]: row for row in rows}
 
 
-def test_the_list_has_prices_per_service_tier_with_their_source_and_date(server: Server) -> None:
-    rows = by_id(server.cli_json("models", "list"))
+def test_the_list_has_prices_per_service_tier_with_their_source_and_date(flask: Commands) -> None:
+    rows = by_id(flask.json("models", "list"))
     assert rows["cheap"] == {
         "id": "cheap",
         "target": "local/small",
@@ -90,8 +99,8 @@ def test_the_list_has_prices_per_service_tier_with_their_source_and_date(server:
     assert (unpriced["price"], unpriced["price_source"], unpriced["price_since"]) == (None, None, None)
 
 
-def test_the_table_has_a_line_per_service_tier_and_marks_unknown_prices(server: Server) -> None:
-    lines = server.cli("models", "list").stdout.splitlines()
+def test_the_table_has_a_line_per_service_tier_and_marks_unknown_prices(flask: Commands) -> None:
+    lines = flask.run("models", "list").stdout.splitlines()
     first = next(index for index, line in enumerate(lines) if line.startswith("cheap "))
     assert lines[first].split()[-2:] == ["models.toml", "2026-01-01"]
     assert "standard" in lines[first]
@@ -103,21 +112,20 @@ def test_the_table_has_a_line_per_service_tier_and_marks_unknown_prices(server: 
     assert "unknown" in free
 
 
-def test_the_check_warns_of_aliases_without_a_price(server: Server) -> None:
-    checked = server.cli_json("models", "check")
+def test_the_check_warns_of_aliases_without_a_price(flask: Commands) -> None:
+    checked = flask.json("models", "check")
     assert checked["ok"]
     (warning,) = checked["warnings"]
     assert warning.startswith("local/free (behind free) has no known price")
-    result = server.cli("models", "check")
-    assert f"Warning: {warning}" in result.stderr
+    output = flask.run("models", "check")
+    assert f"Warning: {warning}" in output.stderr
 
 
-def test_the_check_names_the_model_and_the_field_of_a_malformed_price(server: Server) -> None:
-    malformed = server.folder / "malformed.toml"
+def test_the_check_names_the_model_and_the_field_of_a_malformed_price(flask: Commands, tmp_path: Path) -> None:
+    malformed = tmp_path / "malformed.toml"
     malformed.write_text('[models."a/b"]\nprice = { input = 1, outptu = 2 }\n')
-    result = server.cli("models", "check", str(malformed), check=False)
-    assert result.returncode == 1
-    assert 'malformed.toml: [models."a/b"] price.outptu: unknown field' in result.stderr
+    output = flask.run("models", "check", str(malformed), fails=1)
+    assert 'malformed.toml: [models."a/b"] price.outptu: unknown field' in output.stderr
     malformed.write_text('[models."a/b"]\nprice = { input = 1, output = nan }\n')
-    result = server.cli("models", "check", str(malformed), check=False)
-    assert 'malformed.toml: [models."a/b"] price.output: must be a number' in result.stderr
+    output = flask.run("models", "check", str(malformed), fails=1)
+    assert 'malformed.toml: [models."a/b"] price.output: must be a number' in output.stderr

@@ -138,9 +138,9 @@ def test_echo_s_vectors_have_the_requested_length(openai_client: openai.OpenAI) 
 
 
 @pytest.fixture
-def batching(make_service: MakeService) -> Server:
+def batching(shared_service: MakeService) -> Server:
     """A service with one worker that waits one second for a batch, which is enough for a slow test machine."""
-    return make_service(LLM_SERVICE_EMBEDDINGS_GATHER_MS="1000")
+    return shared_service(LLM_SERVICE_EMBEDDINGS_GATHER_MS="1000")
 
 
 def at_once(service: Server, requests: list[dict[str, Any]]) -> Iterator[Any]:

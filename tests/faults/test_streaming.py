@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -112,24 +113,32 @@ def test_a_stream_that_is_split_at_every_byte_is_relayed_correctly(service: Serv
         assert "".join(words(frames)) == "grüße an alle 🎉"
 
 
-def test_an_idle_stream_gets_keep_alives_before_and_after_the_first_event(
-    make_service: MakeService, upstream: Upstream
+@pytest.mark.parametrize(
+    "step", [Step(before_headers=0.7), Step(before_first=0.7), Step(words=4, fault="stall", after=5, pause=0.7)]
+)
+def test_silence_gets_comments_before_and_after_the_first_event(
+    shared_service: MakeService, upstream: Upstream, step: Step
 ) -> None:
-    service = make_service(LLM_SERVICE_KEEP_ALIVE="0.2")
-    for step in (Step(before_headers=0.7), Step(before_first=0.7), Step(words=4, fault="stall", after=5, pause=0.7)):
-        for route, model in (("/v1/stream", OPENAI), ("/v1/chat/completions", OPENAI), ("/v1/messages", ANTHROPIC)):
-            upstream.script(step)
-            with service.http().stream("POST", route, json=ask(service, route, model)) as response:
-                frames = list(read_sse(response))
-            keep_alives = [frame for frame in frames if frame.data is None or frame.event == "ping"]
-            assert len(keep_alives) >= 2, (step, route)
-            assert ended(frames), (step, route)
+    service = shared_service(LLM_SERVICE_KEEP_ALIVE="0.2")
+    upstream.always(step)
+    client = service.http()
+
+    def frames_of(route: str, model: str) -> list[Frame]:
+        with client.stream("POST", route, json=ask(service, route, model)) as response:
+            return list(read_sse(response))
+
+    routes = {"/v1/stream": OPENAI, "/v1/chat/completions": OPENAI, "/v1/messages": ANTHROPIC}
+    with ThreadPoolExecutor(len(routes)) as pool:
+        for route, frames in zip(routes, pool.map(frames_of, routes, routes.values()), strict=True):
+            quiet = [frame for frame in frames if frame.data is None or frame.event == "ping"]
+            assert len(quiet) >= 2, route
+            assert ended(frames), route
 
 
-def test_after_keep_alives_a_failure_is_an_event_and_a_retry_still_works(
-    make_service: MakeService, upstream: Upstream
+def test_after_keep_alives_a_failure_is_in_band_and_fallback_still_works(
+    shared_service: MakeService, upstream: Upstream
 ) -> None:
-    service = make_service(LLM_SERVICE_KEEP_ALIVE="0.2")
+    service = shared_service(LLM_SERVICE_KEEP_ALIVE="0.2")
     upstream.script(Step(before_headers=0.6, status=400))
     with service.http().stream("POST", "/v1/stream", json=body(OPENAI)) as response:
         frames = list(read_sse(response))

@@ -1,5 +1,6 @@
-// node run.mjs CLIENT CASE MODEL: runs one case of one client against the service at BASE_URL with API_KEY.
-// Prints one JSON object: the result that the client returned, or the error that it raised.
+// node run.mjs: runs one case of one client for each line of its input: {"base", "apiKey", "client", "name", "model"}.
+// Prints one JSON object per line: the result that the client returned, or the error that it raised.
+import { createInterface } from 'node:readline'
 import Anthropic from '@anthropic-ai/sdk'
 import { createAnthropic } from '@ai-sdk/anthropic'
 import { createOpenAI } from '@ai-sdk/openai'
@@ -7,10 +8,7 @@ import { generateObject, generateText, stepCountIs, streamText, tool } from 'ai'
 import OpenAI from 'openai'
 import { z } from 'zod'
 
-const [client, name, model] = process.argv.slice(2)
-const { BASE_URL: base, API_KEY: apiKey } = process.env
-const openai = new OpenAI({ baseURL: `${base}/v1`, apiKey, maxRetries: 2 })
-const anthropic = new Anthropic({ baseURL: base, apiKey, maxRetries: 2 })
+let base, apiKey, model, openai, anthropic // of the case that is running
 
 const prompt = 'Hi'
 const messages = [{ role: 'user', content: prompt }]
@@ -169,18 +167,27 @@ const vercel = (languageModel) => ({
 })
 
 const clients = {
-  openai: chat,
-  responses,
-  anthropic: claude,
-  'ai-openai': vercel(createOpenAI({ baseURL: `${base}/v1`, apiKey }).chat(model)),
-  'ai-responses': vercel(createOpenAI({ baseURL: `${base}/v1`, apiKey })(model)),
-  'ai-anthropic': vercel(createAnthropic({ baseURL: `${base}/v1`, apiKey })(model)),
+  openai: () => chat,
+  responses: () => responses,
+  anthropic: () => claude,
+  'ai-openai': () => vercel(createOpenAI({ baseURL: `${base}/v1`, apiKey }).chat(model)),
+  'ai-responses': () => vercel(createOpenAI({ baseURL: `${base}/v1`, apiKey })(model)),
+  'ai-anthropic': () => vercel(createAnthropic({ baseURL: `${base}/v1`, apiKey })(model)),
 }
 
-try {
-  console.log(JSON.stringify(await clients[client][name]()))
-} catch (error) {
-  const { status, statusCode, code, type, message } = error.lastError ?? error
-  const kind = (error.lastError ?? error).constructor.name
-  console.log(JSON.stringify({ error: kind, status: status ?? statusCode ?? null, code: code ?? null, type: type ?? null, message }))
+const print = (answer) => process.stdout.write(`${JSON.stringify(answer)}\n`)
+console.log = console.info = console.error // what the packages print is no answer
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const asked = JSON.parse(line)
+  ;({ base, apiKey, model } = asked)
+  openai = new OpenAI({ baseURL: `${base}/v1`, apiKey, maxRetries: 2 })
+  anthropic = new Anthropic({ baseURL: base, apiKey, maxRetries: 2 })
+  try {
+    print(await clients[asked.client]()[asked.name]())
+  } catch (error) {
+    const { status, statusCode, code, type, message } = error.lastError ?? error
+    const kind = (error.lastError ?? error).constructor.name
+    print({ error: kind, status: status ?? statusCode ?? null, code: code ?? null, type: type ?? null, message })
+  }
 }

@@ -52,7 +52,8 @@ def test_one_at_a_time_is_never_refused_after_the_end_of_the_one_before(books: S
     ours, theirs = books.openai(key), books.anthropic(key)
     for model in (OPENAI, ANTHROPIC) * 10:
         stream = ours.chat.completions.create(model=model, max_tokens=20, messages=HELLO, stream=True)
-        assert any(chunk.choices and chunk.choices[0].finish_reason for chunk in stream)
+        reasons = [chunk.choices[0].finish_reason for chunk in stream if chunk.choices]  # to the end of the call
+        assert reasons[-1]
         with theirs.messages.stream(model=model, max_tokens=20, messages=HELLO) as told:
             assert told.get_final_text()
         assert ours.chat.completions.create(model=model, max_tokens=20, messages=HELLO).choices

@@ -56,7 +56,8 @@ def test_with_one_slot_the_next_call_is_accepted_as_soon_as_the_last_one_ended(p
     openai_client, anthropic_client = priced.openai(key), priced.anthropic(key)
     for model in (OPENAI, ANTHROPIC) * 10:
         stream = openai_client.chat.completions.create(model=model, max_tokens=20, messages=HELLO, stream=True)
-        assert any(chunk.choices and chunk.choices[0].finish_reason for chunk in stream)
+        reasons = [chunk.choices[0].finish_reason for chunk in stream if chunk.choices]  # to the end of the call
+        assert reasons[-1]
         with anthropic_client.messages.stream(model=model, max_tokens=20, messages=HELLO) as events:
             assert events.get_final_text()
         assert openai_client.chat.completions.create(model=model, max_tokens=20, messages=HELLO).choices

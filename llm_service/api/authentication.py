@@ -104,11 +104,11 @@ class Authenticator:
     def _complete(self, caller: Caller) -> Caller:
         """``caller`` with the limits and budgets that its calls count against."""
         tier = self._catalog.tier(caller.tier).budget
-        found = budgets.for_caller(caller.key_id, caller.user, caller.org)
+        rows = budgets.for_caller(caller.key_id, caller.user, caller.org)
         return replace(
             caller,
             limits=tuple(limits.for_caller(caller.user, caller.org)),
-            budgets=tuple(budgets.effective(found, caller.key_id, tier)),
+            budgets=tuple(budgets.effective(rows, caller.key_id, tier)),
         )
 
     def _known(self, digest: str, load: Callable[[], _Known]) -> _Known:

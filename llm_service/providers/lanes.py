@@ -80,10 +80,10 @@ class Lanes:
 
     def verbatim(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event] | None:
         """The events of a call whose body can travel verbatim; None if it must cross."""
-        found = self._verbatim.get(registry.format_of(call))
-        if found is None:
+        entry = self._verbatim.get(registry.format_of(call))
+        if entry is None:
             return None
-        lane, serves = found
+        lane, serves = entry
         if not serves(target):
             return None
         return exchange.events(lane, call, target, cancel)

@@ -21,6 +21,8 @@ Only a content block is a medium. Within a tool's arguments or schema the same o
 
 Where the catalogue knows a model's context, no input exceeds it: the vendor rejects a longer one and bills nothing.
 
+Output: the limit that applies, for each answer. It is at least ``LEAST_OUTPUT``, which one API makes of a smaller one.
+
 ``unbounded`` names a field that makes a vendor read, work or charge beyond the body (its own tools, what it has
 stored). A caller with a budget cannot use such a field.
 """
@@ -34,7 +36,7 @@ from typing import Final
 from llm_service.core.call import Call
 from llm_service.core.target import Target
 from llm_service.formats import registry
-from llm_service.formats.bounds import InputBound
+from llm_service.formats.bounds import LEAST_OUTPUT, InputBound
 
 # The context of a model for which the catalogue has none.
 CONTEXT: Final = 1_000_000
@@ -74,19 +76,30 @@ def upper_bound(call: Call, targets: Sequence[Target]) -> UpperBound:
     bounds, body = registry.format_of(call).BOUNDS, call.body
     generates = call.kind == "generate"  # embeddings have no output and no limit of it
     limit, given = output_limit(call, targets) if generates else (0, True)
-    output = bounds.choices(body) * (limit or 0) + bounds.predicted(body)
+    output = bounds.choices(body) * (max(limit, LEAST_OUTPUT) if limit else 0) + bounds.predicted(body)
     read = bounds.input_bound(body)
     inputs = [input_tokens(read, target, capped=generates) for target in targets]
-    service_tier, unpriced, costs = bounds.service_tier(body), None, [0]
+    service_tiers, unpriced, costs = bounds.service_tiers(body), None, [0]
     for target, tokens in zip(targets, inputs, strict=True):
-        price = target.price
-        ceiling = None if price is None else price.ceiling(tokens, output, tier=service_tier, at=call.created or None)
+        ceiling = _ceiling(call, target, tokens, output, service_tiers)
         if ceiling is None:
             unpriced = unpriced or target.name
         else:
             costs.append(ceiling)
     cost = None if unpriced is not None or limit is None else max(costs)
     return UpperBound(max(inputs), output, limit, given, cost, unpriced, bounds.unbounded(body))
+
+
+def _ceiling(call: Call, target: Target, inputs: int, output: int, tiers: Iterable[str | None]) -> int | None:
+    """The most that so many tokens can cost in any of these service tiers; None if one of them has no known price."""
+    highest = 0
+    for tier in tiers:
+        price = target.price
+        ceiling = None if price is None else price.ceiling(inputs, output, tier=tier, at=call.created or None)
+        if ceiling is None:
+            return None
+        highest = max(highest, ceiling)
+    return highest
 
 
 def input_tokens(read: InputBound, target: Target, *, capped: bool = True) -> int:

@@ -25,23 +25,33 @@ PER_TEXT: Final = 2
 # The highest number of choices a client may ask for. The body of a format that does not check it may say more.
 _MAX_CHOICES: Final = 128
 _MAX_TOKENS: Final = 2**31
+# OpenAI's Responses API takes no smaller limit of the output, so a smaller one of the client's becomes this one.
+LEAST_OUTPUT: Final = 16
+# The tiers that vendors take in ``service_tier``, besides the standard one.
+_TIERS: Final = ("fast", "flex", "priority", "scale")
 # Every name that a format has for the limit of the output.
 _LIMITS: Final = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 _IMAGES: Final = frozenset({"image", "image_url", "input_image"})
 _DOCUMENTS: Final = frozenset(
-    {"document", "file", "input_file", "video", "video_url", "input_video", "container_upload"}
+    {"document", "file", "input_file", "video", "video_url", "input_video", "audio_url", "container_upload"}
 )
 # Below these members of a content block everything is text.
 _TEXT_BELOW: Final = frozenset({"input", "arguments", "parameters"})
 # Fields that make a vendor read, run or charge for what is not in the request, and their values that do not.
 _HARMLESS: Final[Mapping[str, tuple[Any, ...]]] = {
     "background": (None, False),
+    "compaction": (None,),
     "container": (None,),
     "conversation": (None,),
     "fallbacks": (None, []),
     "inference_geo": (None,),
     "mcp_servers": (None, []),
+    "models": (None, []),  # this one and the next two are OpenRouter's, search_parameters is xAI's
+    "plugins": (None, []),
     "previous_response_id": (None,),
+    "provider": (None, {}),
+    "search_parameters": (None,),
+    "thread": (None,),
     "web_search_options": (None,),
 }
 
@@ -98,14 +108,20 @@ class Bounds:
             return 0
         return self.choices(body) * _InputReader(prediction, self.CONTENT, self.TEXTS).bound().text
 
-    def service_tier(self, body: Mapping[str, Any]) -> str | None:
-        """The vendor's service tier that the client asks for, as prices name it; None leaves it to the vendor."""
-        if body.get("speed") not in (None, "standard"):
-            return str(body["speed"])
+    def service_tiers(self, body: Mapping[str, Any]) -> tuple[str | None, ...]:
+        """The service tiers that the vendor may bill, as prices name them. None is any tier: it is left to the vendor.
+
+        There are two fields for it, and a target may drop one of them. A word that is not a tier of any API may be
+        dropped too, and then the vendor decides.
+        """
         asked = body.get("service_tier")
-        if asked in (None, "auto"):
-            return None
-        return "" if asked in ("default", "standard", "standard_only") else str(asked)
+        tiers: tuple[str | None, ...] = (None,) if asked in (None, "auto") else (None, str(asked))
+        if asked in ("default", "standard", "standard_only"):
+            tiers = ("",)
+        elif asked in _TIERS:
+            tiers = (asked,)
+        speed = body.get("speed")
+        return tiers if speed in (None, "standard") else (*tiers, str(speed))
 
     def unbounded(self, body: Mapping[str, Any]) -> str | None:
         """The first field whose cost cannot be known before the call; None if there is none."""
@@ -118,7 +134,17 @@ class Bounds:
                 return f"tools[{index}].type"
         if isinstance(body.get("prompt"), Mapping):  # a template that the vendor keeps
             return "prompt"
-        return None
+        return None if _only_clears(body.get("context_management")) else "context_management"
+
+
+def _only_clears(management: Any) -> bool:
+    """Whether ``context_management`` only leaves out parts of the input. A compaction is billed as one more answer."""
+    if management is None or management in ([], {}):
+        return True
+    if not isinstance(management, Mapping) or not isinstance(edits := management.get("edits"), list):
+        return False
+    kinds = (edit.get("type") if isinstance(edit, Mapping) else None for edit in edits)
+    return all(isinstance(kind, str) and kind.startswith("clear_") for kind in kinds)
 
 
 def as_list(value: Any) -> Sequence[Any]:

@@ -1,4 +1,4 @@
-"""What most formats answer in the same way: the headers of their replies, and that they have no JSON answers."""
+"""What most formats answer in the same way, such as the headers of replies, and that they have no JSON answers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ ERROR_TYPE: Final = "application/json"
 def response_headers(request_id: str) -> dict[str, str]:
     """The vendor's own headers of every reply: none."""
     return {}
+
+
+def native_system(body: Mapping[str, Any]) -> list[Any]:
+    """The values of a prompt's hash for Anthropic's ``system``, which any client may send to a Claude model.
+
+    Without that field there are none: the hash of a prompt is the same as ever.
+    """
+    return [] if body.get("system") is None else [body["system"]]
 
 
 def json_format(body: Mapping[str, Any]) -> JsonFormat | None:

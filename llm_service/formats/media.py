@@ -57,7 +57,7 @@ def read_cache(hint: Any, kind: tuple[str, str], ttls: Mapping[str, int], path: 
     ttl = hint.get("ttl")
     if ttl is None:
         return 0
-    if ttl not in ttls:
+    if not isinstance(ttl, str) or ttl not in ttls:
         validation.invalid(f"{path}.ttl", f"must be {' or '.join(ttls)}")
     return ttls[ttl]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from llm_service.core import identifiers
 from llm_service.core.conversation import Extra
@@ -50,6 +50,13 @@ def reject_unless(*neutral: Any, why: str = validation.NO_COUNTERPART) -> FieldR
     return FieldRule("reject", neutral, why=why)
 
 
+# What every client's format has a field of its own for: these names are the other formats' names of it.
+EVERY_ROUTE_HAS: Final[Mapping[str, FieldRule]] = dict.fromkeys(
+    ("input", "max_completion_tokens", "max_output_tokens", "max_tokens", "messages"),
+    reject_unless(why="this route has a field of its own for it"),
+)
+
+
 def cross(given: Mapping[str, Any], rules: Mapping[str, FieldRule], path: str = "") -> list[str]:
     """The names of the fields of ``given`` that are dropped by ``rules``.
 
@@ -78,6 +85,16 @@ class ExtraField:
 
     name: str
     neutral: tuple[Any, ...] = ()
+
+
+def add_extra(extras: dict[str, Extra], name: str, extra: Extra) -> None:
+    """Add a field that the client's format has in another place.
+
+    Raises InvalidRequest naming it if the client also sent the field itself, with another value.
+    """
+    given = extras.setdefault(name, extra)
+    if given.value != extra.value:
+        validation.invalid(extra.path, f"contradicts {given.path}: send one of the two, or the same in both")
 
 
 def read_extras(

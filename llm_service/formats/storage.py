@@ -7,7 +7,7 @@ otherwise its promise to keep no content would end at the vendor. The operator m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llm_service.core.call import Call
@@ -20,18 +20,22 @@ SETTING = "LLM_SERVICE_UPSTREAM_STORAGE"
 NEEDING = ("store", "background", "conversation", "previous_response_id")
 
 
-def wanted(body: Mapping[str, Any]) -> str | None:
+# The field that has Anthropic keep a conversation.
+NEEDING_ANTHROPIC = ("thread",)
+
+
+def wanted(body: Mapping[str, Any], needing: Iterable[str] = NEEDING) -> str | None:
     """The first field of ``body`` that needs storage."""
-    return next((name for name in NEEDING if body.get(name) is not None and body[name] is not False), None)
+    return next((name for name in needing if body.get(name) is not None and body[name] is not False), None)
 
 
-def check(call: Call, provider: Provider) -> None:
+def check(call: Call, provider: Provider, needing: Iterable[str] = NEEDING) -> None:
     """Raises UnsupportedParameter naming the field if the vendor may not keep content.
 
     The setting of the key counts, and without one the setting of the provider.
     """
     allowed = provider.storage if call.caller.storage is None else call.caller.storage
-    field = None if allowed else wanted(call.body)
+    field = None if allowed else wanted(call.body, needing)
     if field is not None:
         raise UnsupportedParameter(
             f"{field} is not allowed, because it makes the provider keep content. The operator of this service can "

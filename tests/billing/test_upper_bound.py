@@ -187,6 +187,39 @@ def test_a_service_tier_costs_its_own_price_and_without_a_price_its_cost_is_unkn
     assert bound(asks("x", speed="fast"), [target(price=tiered)]).unpriced == "openai/m"
 
 
+@pytest.mark.parametrize("format", registry.NAMES)
+def test_no_field_hides_a_dearer_service_tier_from_the_bound(format: str) -> None:
+    cheap, dear = Rates(Decimal(1), Decimal(1)), Rates(Decimal(9), Decimal(9))
+    names = {"flex": cheap, "batch": cheap, "fast": dear, "priority": dear}
+    tiered = target(price=Rates(Decimal(2), Decimal(2), tiers=tuple(names.items())))
+
+    def cost(**fields: Any) -> int | None:
+        return bound({**asks("x" * 1000), "max_tokens": 100, **fields}, [tiered], format).cost_nanousd
+
+    most = cost(service_tier="priority", speed="standard")
+    assert most is not None
+    # A target may drop either field; and a vendor may not know the word, and then chooses by itself.
+    for fields in (
+        {"speed": "flex", "service_tier": "priority"},
+        {"speed": "priority", "service_tier": "flex"},
+        {"speed": "flex"},
+        {"service_tier": "batch"},
+    ):
+        higher = cost(**fields)
+        assert higher is not None and higher >= most * 0.9
+    standard = cost(service_tier="standard_only")
+    assert standard is not None and standard < most / 4
+    assert cost(service_tier="scale", speed="fast") is None
+    assert cost(service_tier="fast", speed=["new"]) is None
+
+
+def test_what_the_vendor_keeps_or_fetches_is_not_bounded_by_the_text_of_its_name() -> None:
+    spoken = {"model": "m", "messages": [{"role": "assistant", "audio": {"id": "audio_1"}}, *asks("x")["messages"]]}
+    assert bound(spoken, [target()]).unbounded == "messages[0].audio"
+    url = asks([{"type": "audio_url", "audio_url": {"url": "https://example.com/a.wav"}}])
+    assert input_tokens(url, target()) >= CONTEXT
+
+
 def test_a_wrong_prediction_is_billed_as_output() -> None:
     body = asks("x", max_tokens=100, prediction={"type": "content", "content": "y" * 5000})
     assert bound(body, [target()]).output_tokens >= 5100
@@ -238,9 +271,19 @@ def test_a_field_that_costs_more_than_tokens_is_named(format: str, fields: dict[
         ({"container": "c"}, "container"),
         ({"previous_response_id": "resp_1"}, "previous_response_id"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"thread": {"type": "create"}}, "thread"),
+        ({"compaction": {"type": "summarize"}}, "compaction"),
+        ({"context_management": [{"type": "compaction"}]}, "context_management"),
+        ({"context_management": {"edits": [{"type": "compact_20260112"}]}}, "context_management"),
+        ({"context_management": {"edits": [{"type": ["clear_"]}]}}, "context_management"),
+        ({"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}, None),
+        ({"context_management": []}, None),
+        ({"models": ["dear/model"]}, "models"),
+        ({"plugins": [{"id": "web"}]}, "plugins"),
+        ({"search_parameters": {"mode": "on"}}, "search_parameters"),
     ],
 )
-def test_a_field_of_another_format_is_named_too(name: str, fields: dict[str, Any], named: str) -> None:
+def test_a_field_of_another_format_is_named_too(name: str, fields: dict[str, Any], named: str | None) -> None:
     assert bound({"model": "m", **fields}, [target()], name).unbounded == named
 
 
@@ -326,8 +369,14 @@ def test_embeddings_have_no_output_and_need_no_limit_of_it() -> None:
     ],
 )
 def test_every_answer_that_is_generated_counts(fields: dict[str, Any], answers: int) -> None:
-    body = {"model": "m", "max_tokens": 10, **fields}
-    assert bound(body, [target()], "completions").output_tokens == 10 * answers
+    body = {"model": "m", "max_tokens": 50, **fields}
+    assert bound(body, [target()], "completions").output_tokens == 50 * answers
+
+
+@pytest.mark.parametrize(("limit", "held"), [(0, 0), (1, 16), (15, 16), (16, 16), (17, 17)])
+def test_a_limit_that_the_responses_api_would_raise_is_held_as_raised(limit: int, held: int) -> None:
+    bounds = bound({"model": "m", "prompt": "Hi", "max_tokens": limit}, [target()], "completions")
+    assert (bounds.output_tokens, bounds.max_tokens) == (held, limit)
 
 
 def test_a_body_that_is_nested_deep_causes_no_recursion() -> None:

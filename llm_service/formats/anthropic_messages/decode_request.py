@@ -43,7 +43,7 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
     metadata = body.get("metadata") or {}
     rules.cross(metadata, METADATA_CROSSING, "metadata.")
     user, tier = metadata.get("user_id"), body.get("service_tier")
-    if tier is not None and tier not in _TIERS:
+    if tier is not None and tier not in tuple(_TIERS):
         validation.invalid("service_tier", f"must be {' or '.join(_TIERS)}")
     choice, parallel = decode_tools.read_choice(body.get("tool_choice"))
     format, effort = read_output(body.get("output_config"))

@@ -42,7 +42,7 @@ def read_tools(given: Any, dropped: Dropped) -> tuple[Tool, ...]:
     return tuple(read)
 
 
-_MODES: Mapping[Any, ToolChoice] = {
+_MODES: Mapping[str, ToolChoice] = {
     "auto": ToolChoice("auto"),
     "any": ToolChoice("required"),
     "none": ToolChoice("none"),
@@ -60,7 +60,8 @@ def read_choice(given: Any) -> tuple[ToolChoice | None, bool | None]:
     parallel = None if single is None else not single
     if given.get("type") == "tool":
         return ToolChoice("tool", validation.text_at(given, "tool_choice", "name")), parallel
-    choice = _MODES.get(given.get("type"))
+    kind = given.get("type")
+    choice = _MODES.get(kind) if isinstance(kind, str) else None
     if choice is None:
         validation.invalid("tool_choice.type", "must be auto, any, tool or none")
     return choice, parallel

@@ -24,11 +24,20 @@ from llm_service.core.target import Target
 from llm_service.formats import json_mode, json_schema, media, tool_calls, validation
 from llm_service.formats.anthropic_messages import encode_thinking, native_fields
 from llm_service.formats.encoding import RequestWriter
-from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless, translate_to
+from llm_service.formats.rules import (
+    EVERY_ROUTE_HAS,
+    REJECT,
+    TRANSLATE,
+    FieldRule,
+    drop_unless,
+    reject_unless,
+    translate_to,
+)
 
 # Anthropic requires max_tokens. This is the limit for a model whose own limit is not in the catalogue.
 DEFAULT_MAX_TOKENS: Final = 4096
 
+_NO_ROOM: Final = "the answers of this route cannot carry what it asks for"
 _NEEDS_SERVER_TOOLS: Final = (
     "it is for tools that Anthropic runs, and their results can only be sent to clients of Anthropic's own format "
     "(/v1/messages)"
@@ -63,6 +72,10 @@ EXTRA_RULES: Mapping[str, FieldRule] = {
     "mcp_servers": reject_unless([], why=_NEEDS_SERVER_TOOLS),
     "context_management": reject_unless([], why=native_fields.NEEDS_BETA),
     "fallbacks": reject_unless([], why=native_fields.NEEDS_BETA),
+    **dict.fromkeys(
+        ("billing_policy", "compaction", "fallback_credit_token", "thread"),
+        reject_unless(why=native_fields.NEEDS_BETA),
+    ),
     # Hints: the answer has the same meaning without them.
     "max_tool_calls": drop_unless(),
     "metadata": drop_unless({}),
@@ -88,6 +101,10 @@ EXTRA_RULES: Mapping[str, FieldRule] = {
     "top_logprobs": reject_unless(0),
     "truncation": reject_unless("disabled"),
     "web_search_options": REJECT,
+    # Anthropic's API has these, but not every route has them.
+    **EVERY_ROUTE_HAS,
+    "tools": reject_unless([], why=_NO_ROOM),
+    "tool_choice": reject_unless("none", "auto", why=_NO_ROOM),
 }
 
 

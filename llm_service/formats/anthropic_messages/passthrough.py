@@ -10,7 +10,7 @@ from llm_service.core.call import Call
 from llm_service.core.errors import UpstreamError
 from llm_service.core.events import Answer, Event, Finished, Relay
 from llm_service.core.target import Target
-from llm_service.formats import decoding, reasoning, sse
+from llm_service.formats import decoding, reasoning, sse, storage
 from llm_service.formats.anthropic_messages.decode_answer import STOP_REASONS, characters_in, content_of, read_usage
 from llm_service.formats.anthropic_messages.decode_stream import Stream
 from llm_service.formats.anthropic_messages.schema import KEEP_ALIVE, NAME
@@ -21,7 +21,10 @@ def forward(call: Call, target: Target) -> dict[str, Any]:
 
     The reasoning of another vendor's model, which answered an earlier turn, is left out: Anthropic rejects reasoning
     that it did not sign itself.
+
+    Raises UnsupportedParameter for storage that is not allowed.
     """
+    storage.check(call, target.provider, storage.NEEDING_ANTHROPIC)
     body = {**call.body, "model": target.model}
     if left_out(call):
         turns = [

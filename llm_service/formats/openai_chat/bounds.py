@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from llm_service.core.target import Target
-from llm_service.formats.bounds import Bounds
+from llm_service.formats.bounds import Bounds, as_list
 
 # OpenAI's most expensive model by count: 2,833 + 8 tiles of 5,667 (gpt-4o-mini).
 IMAGE_TOKENS: Final = 50_000
@@ -18,6 +18,15 @@ class ChatBounds(Bounds):
 
     def with_output_limit(self, body: Mapping[str, Any], limit: int, target: Target) -> dict[str, Any]:
         return {**body, target.provider.max_tokens_field: limit}
+
+    def unbounded(self, body: Mapping[str, Any]) -> str | None:
+        field = super().unbounded(body)
+        if field is not None:
+            return field
+        for index, message in enumerate(as_list(body.get("messages"))):
+            if isinstance(message, Mapping) and message.get("audio") is not None:  # the vendor keeps what it said
+                return f"messages[{index}].audio"
+        return None
 
 
 BOUNDS: Final = ChatBounds()

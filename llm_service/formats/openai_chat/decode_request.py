@@ -7,12 +7,11 @@ from typing import Any
 
 from llm_service.core.content import Reasoning
 from llm_service.core.conversation import Conversation
-from llm_service.formats import reasoning, rules, tool_calls, validation
+from llm_service.formats import reasoning, rules, service_tiers, tool_calls, validation
 from llm_service.formats.openai_chat import decode_messages, decode_tools
 from llm_service.formats.openai_chat.schema import COMMON, EXTRAS, FIELD_NAMES
 
 _NO_HEADERS: Mapping[str, str] = {}
-_TIERS: Mapping[str, str] = {"auto": "auto", "default": "standard"}
 
 
 def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADERS) -> Conversation:
@@ -22,7 +21,7 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
     """
     dropped: decode_messages.Dropped = {}
     system, messages = decode_messages.read_messages(body["messages"], dropped)
-    stop, effort, tier = body.get("stop"), body.get("reasoning_effort"), body.get("service_tier")
+    stop, effort = body.get("stop"), body.get("reasoning_effort")
     if effort is not None and effort not in reasoning.EFFORTS:
         validation.invalid("reasoning_effort", f"must be one of {', '.join(reasoning.EFFORTS)}")
     conversation = Conversation(
@@ -38,7 +37,7 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
         parallel_tool_calls=decode_tools.parallel_calls_of(body),
         format=decode_messages.read_format(body.get("response_format")),
         reasoning=None if effort is None else Reasoning(effort),
-        tier=None if tier is None else _TIERS.get(tier, tier),
+        tier=service_tiers.read(body),
         dropped=tuple(dropped),
         extras=rules.read_extras(body, COMMON, EXTRAS),
         field_names=FIELD_NAMES,

@@ -25,7 +25,15 @@ from llm_service.core.conversation import Conversation, Extra
 from llm_service.core.target import Target
 from llm_service.formats import json_schema, media, reasoning, storage, validation
 from llm_service.formats.encoding import RequestWriter, write_field
-from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
+from llm_service.formats.rules import (
+    EVERY_ROUTE_HAS,
+    REJECT,
+    TRANSLATE,
+    FieldRule,
+    drop_unless,
+    reject_unless,
+    translate_to,
+)
 
 _MOST_STOPS: Final = 4
 _FORMAT_NAME: Final = "answer"  # OpenAI requires a name, and formats of Anthropic have none
@@ -50,8 +58,17 @@ def _write_top_logprobs(body: dict[str, Any], extra: Extra) -> None:
     body.setdefault("logprobs", True)  # OpenAI rejects ``top_logprobs`` alone
 
 
+def _user_in(field: str) -> FieldRule:
+    def write(body: dict[str, Any], extra: Extra) -> None:
+        if not isinstance(extra.value, str):
+            validation.invalid(extra.path, "must be a string")
+        write_field(body, field, Extra(end_user(extra.value), extra.path))
+
+    return translate_to(field, write)
+
+
+ONLY_CLAUDE: Final = "only Claude models take this field"
 _NO_ROOM: Final = "the answers of this route cannot carry what it asks for"
-_OTHER_NAME: Final = "this route has a field of its own for it"
 
 # What happens to the fields that not all formats know, whichever client sends them. A field without a row is rejected.
 EXTRA_RULES: Final[Mapping[str, FieldRule]] = {
@@ -69,17 +86,18 @@ EXTRA_RULES: Final[Mapping[str, FieldRule]] = {
     "prompt_cache_retention": TRANSLATE,
     "reasoning_effort": TRANSLATE,
     "response_format": TRANSLATE,
-    "safety_identifier": TRANSLATE,
+    "safety_identifier": _user_in("safety_identifier"),
     "seed": TRANSLATE,
-    "service_tier": TRANSLATE,
     "stop": TRANSLATE,
     "store": FieldRule("translate", (False,)),
     "top_logprobs": FieldRule("translate", (0,), write=_write_top_logprobs, why=_NO_ROOM),
+    "user": _user_in("safety_identifier"),
     "verbosity": FieldRule("translate", ("medium",)),
     # Hints of other APIs: the answer is of the same kind without them.
     "diagnostics": drop_unless(),
     "max_tool_calls": drop_unless(),
     "speed": drop_unless("standard"),
+    "stream_options": drop_unless(),
     # The chat API has these, but their results are not part of a translated answer.
     "audio": reject_unless(why=_NO_ROOM),
     "function_call": reject_unless("none", "auto", why=_NO_ROOM),
@@ -88,9 +106,8 @@ EXTRA_RULES: Final[Mapping[str, FieldRule]] = {
     "tool_choice": reject_unless("none", "auto", why=_NO_ROOM),
     "tools": reject_unless([], why=_NO_ROOM),
     "web_search_options": reject_unless(why=_NO_ROOM),
-    # Every route has a limit of its own, which is a part of the conversation.
-    "max_completion_tokens": reject_unless(why=_OTHER_NAME),
-    "max_tokens": reject_unless(why=_OTHER_NAME),
+    **EVERY_ROUTE_HAS,
+    **dict.fromkeys(("output_config", "system", "thinking"), reject_unless(why=ONLY_CLAUDE)),
 }
 # A server that still wants ``max_tokens`` may not know the newer fields. The hints among them are dropped and named.
 _OLDER_SERVERS: Final[Mapping[str, FieldRule]] = {
@@ -101,8 +118,8 @@ _OLDER_SERVERS: Final[Mapping[str, FieldRule]] = {
     "prompt_cache_options": drop_unless({}),
     "prompt_cache_retention": drop_unless(),
     "safety_identifier": drop_unless(),
-    "service_tier": drop_unless("auto"),
     "store": drop_unless(False),
+    "user": _user_in("user"),
     "verbosity": drop_unless("medium"),
 }
 # The client formats whose answers can carry several choices and log probabilities.

@@ -27,6 +27,8 @@ def forward(call: Call, target: Target) -> dict[str, Any]:
     body = {**call.body, "model": target.model}
     if "messages" in body and body.get("store") is None and target.provider.responses:
         body["store"] = False  # otherwise a setting of the account decides: docs/privacy.md
+    if "messages" in body:
+        _name_limit(body, target.provider.max_tokens_field)
     messages = call.body.get("messages", ())  # a completions request has none
     if any(THINKING in message for message in messages):  # our own field, which OpenAI would reject
         body["messages"] = [
@@ -35,6 +37,12 @@ def forward(call: Call, target: Target) -> dict[str, Any]:
     if call.stream:
         body["stream_options"] = {**(call.body.get("stream_options") or {}), "include_usage": True}
     return body
+
+
+def _name_limit(body: dict[str, Any], field: str) -> None:
+    """Give the limit of the output the name that an older server knows: it would ignore the newer one."""
+    if field == "max_tokens" and body.get("max_tokens") is None and body.get("max_completion_tokens") is not None:
+        body["max_tokens"] = body.pop("max_completion_tokens")
 
 
 def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:

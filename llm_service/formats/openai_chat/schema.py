@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from llm_service.formats import schema_fields as fields
 from llm_service.formats import sse, validation
+from llm_service.formats.defaults import native_system
 from llm_service.formats.rules import ExtraField
 
 NAME = "chat"
@@ -120,7 +121,7 @@ def check(body: Any) -> dict[str, Any]:
 
 def prompt(body: Mapping[str, Any]) -> list[Any]:
     """The JSON values that hold the prompt, for its keyed hash."""
-    return [body.get("messages")]
+    return [body.get("messages"), *native_system(body)]
 
 
 def wants_usage(body: Mapping[str, Any]) -> bool:

@@ -20,6 +20,7 @@ from llm_service.core.content import (
     ToolResult,
 )
 from llm_service.formats import media, rules, validation
+from llm_service.formats.bounds import as_list
 from llm_service.formats.openai_responses.encode_answer import read_carried
 from llm_service.formats.openai_responses.schema import NAME
 from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
@@ -157,7 +158,7 @@ def _read_reasoning(item: Mapping[str, Any], path: str) -> Part:
     text = "\n\n".join(
         validation.text_of(part, f"{path}.{name}")
         for name in ("summary", "content")
-        for part in item.get(name) or ()
+        for part in as_list(item.get(name))
         if isinstance(part, dict)
     )
     encrypted = "" if item.get("encrypted_content") is None else validation.text_of(item, path, "encrypted_content")

@@ -13,7 +13,7 @@ from typing import Any
 
 from llm_service.core.content import JsonFormat, Reasoning
 from llm_service.core.conversation import Conversation, Extra
-from llm_service.formats import reasoning, rules, storage, validation
+from llm_service.formats import reasoning, rules, service_tiers, storage, validation
 from llm_service.formats.openai_responses import decode_messages, decode_tools
 from llm_service.formats.openai_responses.decode_messages import Dropped
 from llm_service.formats.openai_responses.schema import COMMON, EXTRAS, FIELD_NAMES, INCLUDE_LOGPROBS, TEXT_EXTRAS
@@ -62,7 +62,7 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
         parallel_tool_calls=body.get("parallel_tool_calls"),
         format=_read_format(body.get("text") or {}),
         reasoning=_read_reasoning(body.get("reasoning"), dropped),
-        tier=_read_service_tier(body.get("service_tier")),
+        tier=service_tiers.read(body),
         dropped=tuple(dropped),
         extras=extras,
         field_names=FIELD_NAMES,
@@ -85,7 +85,8 @@ def _read_extras(body: Mapping[str, Any]) -> dict[str, Extra]:
     """The extra fields, those inside ``text`` and ``include`` included."""
     extras = rules.read_extras(body, COMMON, EXTRAS)
     text = {name: value for name, value in (body.get("text") or {}).items() if name in TEXT_EXTRAS}
-    extras.update(rules.read_extras(text, (), TEXT_EXTRAS, "text."))
+    for name, extra in rules.read_extras(text, (), TEXT_EXTRAS, "text.").items():
+        rules.add_extra(extras, name, extra)
     if "top_logprobs" in extras:  # chat completions take it only together with logprobs
         extras.setdefault("logprobs", Extra(True, "top_logprobs"))
     for index, name in enumerate(body.get("include") or ()):
@@ -130,11 +131,3 @@ def _read_reasoning(given: Mapping[str, Any] | None, dropped: Dropped) -> Reason
     if effort is None and summary is None:
         return None
     return Reasoning(effort, summary=True if summary else None)
-
-
-def _read_service_tier(service_tier: Any) -> str | None:
-    if service_tier is None:
-        return None
-    if not isinstance(service_tier, str):
-        invalid("service_tier", "must be a string")
-    return "standard" if service_tier == "default" else service_tier

@@ -26,14 +26,22 @@ from llm_service.core.content import (
 from llm_service.core.conversation import Conversation, Extra
 from llm_service.core.target import Target
 from llm_service.formats import json_schema, media, reasoning, storage, validation
+from llm_service.formats.bounds import LEAST_OUTPUT
 from llm_service.formats.encoding import RequestWriter
 from llm_service.formats.openai_chat.encode_request import EXTRA_RULES as CHAT_RULES
-from llm_service.formats.openai_chat.encode_request import end_user
+from llm_service.formats.openai_chat.encode_request import ONLY_CLAUDE, end_user
 from llm_service.formats.openai_responses.encode_parts import write_part
 from llm_service.formats.openai_responses.schema import INCLUDE_LOGPROBS, NAME
-from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless, translate_to
+from llm_service.formats.rules import (
+    EVERY_ROUTE_HAS,
+    REJECT,
+    TRANSLATE,
+    FieldRule,
+    drop_unless,
+    reject_unless,
+    translate_to,
+)
 
-LEAST_TOKENS: Final = 16
 _FORMAT_NAME: Final = "answer"  # the API requires a name for a format
 # The client formats whose answers can hold log probabilities.
 _CARRY_LOGPROBS: Final = ("chat", "completions", "responses")
@@ -47,6 +55,8 @@ def _write_logprobs(body: dict[str, Any], extra: Extra) -> None:
     body["include"] = include if INCLUDE_LOGPROBS in include else [*include, INCLUDE_LOGPROBS]
 
 
+_ONLY_ITS_ROUTE: Final = "it can only be sent to /v1/responses"
+
 # What happens to a field that not every format knows, by the name that all formats share. A field without a row is
 # rejected. A hint is dropped and named; a field is rejected if the answer would be another one without it.
 EXTRA_RULES: Final[Mapping[str, FieldRule]] = {
@@ -57,16 +67,19 @@ EXTRA_RULES: Final[Mapping[str, FieldRule]] = {
     "prompt_cache_options": FieldRule("translate", ({},)),
     "prompt_cache_retention": TRANSLATE,
     "reasoning_effort": translate_to("reasoning.effort"),
-    "safety_identifier": TRANSLATE,
+    "parallel_tool_calls": TRANSLATE,
+    "safety_identifier": CHAT_RULES["safety_identifier"],
     "store": FieldRule("translate", (False,)),
     "top_logprobs": FieldRule("translate", (0,)),
     "truncation": FieldRule("translate", ("disabled",)),
+    "user": CHAT_RULES["user"],
     "verbosity": translate_to("text.verbosity", neutral=("medium",)),
     "diagnostics": drop_unless(),
     "max_tool_calls": drop_unless(),
     "prediction": drop_unless(),
     "seed": drop_unless(),
     "speed": drop_unless("standard"),
+    "stream_options": drop_unless(),
     "audio": REJECT,
     "frequency_penalty": reject_unless(0),
     "logit_bias": reject_unless({}),
@@ -74,6 +87,18 @@ EXTRA_RULES: Final[Mapping[str, FieldRule]] = {
     "n": reject_unless(1),
     "presence_penalty": reject_unless(0),
     "web_search_options": REJECT,
+    # This API has these, but only the clients of its own route can send them or use what comes of them.
+    **dict.fromkeys(
+        (
+            *("access_programs", "background", "context_management", "conversation", "image", "include"),
+            *("previous_response_id", "prompt", "tool_choice"),
+        ),
+        reject_unless("none", "auto", False, [], why=_ONLY_ITS_ROUTE),
+    ),
+    "tools": reject_unless([], why=_ONLY_ITS_ROUTE),
+    **dict.fromkeys(("instructions", "reasoning", "text"), reject_unless(why=_ONLY_ITS_ROUTE)),
+    **EVERY_ROUTE_HAS,
+    **dict.fromkeys(("output_config", "system", "thinking"), reject_unless(why=ONLY_CLAUDE)),
 }
 
 
@@ -170,8 +195,8 @@ class _Writer(RequestWriter):
 
     def limits(self, conversation: Conversation, body: dict[str, Any]) -> None:
         if conversation.max_tokens is not None:
-            body["max_output_tokens"] = max(conversation.max_tokens, LEAST_TOKENS)
-            if conversation.max_tokens < LEAST_TOKENS:
+            body["max_output_tokens"] = max(conversation.max_tokens, LEAST_OUTPUT)
+            if conversation.max_tokens < LEAST_OUTPUT:
                 self.drop("max_tokens")
         for name in ("temperature", "top_p"):
             value = getattr(conversation, name)

@@ -14,6 +14,7 @@ from marshmallow import fields as base
 from llm_service.core import errors
 from llm_service.formats import schema_fields as fields
 from llm_service.formats import sse, validation
+from llm_service.formats.defaults import native_system
 from llm_service.formats.rules import ExtraField
 
 NAME = "responses"
@@ -178,4 +179,4 @@ def check(body: Any) -> dict[str, Any]:
 
 def prompt(body: Mapping[str, Any]) -> list[Any]:
     """The JSON values that hold the prompt, for its keyed hash."""
-    return [body.get("instructions"), body.get("input"), body.get("prompt")]
+    return [body.get("instructions"), body.get("input"), body.get("prompt"), *native_system(body)]

@@ -18,12 +18,13 @@ from llm_service.core.content import Message, Refusal, Text, TokenLogprob
 from llm_service.core.conversation import Conversation, Extra
 from llm_service.core.events import Answer, Choice, ChoiceDelta, Delta, Event, Finished, RefusalDelta, Relay, Started
 from llm_service.core.target import Target
-from llm_service.formats import decoding, rules, sse, validation
+from llm_service.formats import decoding, rules, service_tiers, sse, validation
 from llm_service.formats import openai_chat as chat
 from llm_service.formats import schema_fields as fields
 from llm_service.formats.decoding import broken
 from llm_service.formats.defaults import ERROR_TYPE as ERROR_TYPE
 from llm_service.formats.defaults import json_format as json_format
+from llm_service.formats.defaults import native_system
 from llm_service.formats.defaults import response_headers as response_headers
 from llm_service.formats.defaults import with_turn as with_turn
 from llm_service.formats.openai_chat import error as error
@@ -94,8 +95,14 @@ _SCHEMA = RequestSchema()
 
 # The fields that become fields of ``Conversation``.
 COMMON: Final = frozenset(
-    {"model", "prompt", "max_tokens", "temperature", "top_p", "stop", "stream", "stream_options", "user"}
+    {
+        *("model", "prompt", "max_tokens", "temperature", "top_p", "stop", "stream", "stream_options", "user"),
+        "service_tier",  # not a field of this API, but most models have it
+    }
 )
+
+# What this format calls the field of ``Conversation`` that has another name here.
+FIELD_NAMES: Final[Mapping[str, str]] = {"tier": "service_tier"}
 
 # All other fields of this API.
 EXTRAS: Final[Mapping[str, ExtraField]] = {
@@ -121,7 +128,7 @@ def check(body: Any) -> dict[str, Any]:
 
 def prompt(body: Mapping[str, Any]) -> list[Any]:
     """The JSON values that hold the prompt, for its keyed hash."""
-    return [body.get("prompt"), body.get("suffix")]
+    return [body.get("prompt"), body.get("suffix"), *native_system(body)]
 
 
 def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADERS) -> Conversation:
@@ -145,6 +152,8 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
         top_p=body.get("top_p"),
         stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
         user=body.get("user"),
+        tier=service_tiers.read(body),
+        field_names=FIELD_NAMES,
         extras=_read_extras(body),
     )
 
@@ -158,7 +167,7 @@ def _read_extras(body: Mapping[str, Any]) -> dict[str, Extra]:
     if alternatives is not None:  # chat has two fields for it
         extras["logprobs"] = Extra(True, "logprobs")
         if alternatives:
-            extras["top_logprobs"] = Extra(alternatives, "logprobs")
+            rules.add_extra(extras, "top_logprobs", Extra(alternatives, "logprobs"))
     return extras
 
 

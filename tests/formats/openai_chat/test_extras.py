@@ -41,26 +41,32 @@ VALUES: dict[str, Any] = {
     "response_format": {"type": "json_object"},
     "safety_identifier": "someone",
     "seed": 7,
-    "service_tier": "flex",
     "stop": ["END"],
     "store": True,
     "verbosity": "low",
     "logprobs": True,
     "top_logprobs": 2,
 }
-OLDER = {"max_tokens_field": "max_tokens", "responses": False}
+OLDER: dict[str, Any] = {"max_tokens_field": "max_tokens", "responses": False}
 REJECTED: dict[str, Any] = {
     "audio": {"voice": "ash", "format": "wav"},
     "function_call": {"name": "f"},
     "functions": [{"name": "f"}],
     "max_completion_tokens": 5,
+    "max_output_tokens": 5,
     "max_tokens": 5,
+    "messages": TURN,
+    "input": "x",
+    "output_config": {"effort": "low"},
+    "system": "x",
+    "thinking": {"type": "adaptive"},
     "modalities": ["text", "audio"],
     "tool_choice": "required",
     "tools": [{"type": "function"}],
     "web_search_options": {"search_context_size": "low"},
 }
-HINTS_OF_OTHERS = {"diagnostics", "max_tool_calls", "speed"}
+HINTS_OF_OTHERS = {"diagnostics", "max_tool_calls", "speed", "stream_options"}
+NAMES_OF_OTHERS = {"input", "max_output_tokens", "output_config", "system", "thinking"}
 
 
 def sent(
@@ -82,8 +88,8 @@ def conversation(**extras: Any) -> Conversation:
 def test_every_field_of_the_api_is_read_or_is_an_extra_field() -> None:
     assert not COMMON & set(EXTRAS)
     assert set(EXTRAS) <= set(EXTRA_RULES)
-    assert set(EXTRA_RULES) <= COMMON | set(EXTRAS) | HINTS_OF_OTHERS
-    assert set(VALUES) | set(REJECTED) | HINTS_OF_OTHERS == set(EXTRA_RULES)
+    assert set(EXTRA_RULES) <= COMMON | set(EXTRAS) | HINTS_OF_OTHERS | NAMES_OF_OTHERS
+    assert set(VALUES) | set(REJECTED) | HINTS_OF_OTHERS | {"user"} == set(EXTRA_RULES)
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -188,6 +194,40 @@ def test_a_field_that_contradicts_the_request_is_named() -> None:
     assert caught.value.param == "safety_identifier"
 
 
+@pytest.mark.parametrize(("provider", "field"), [({}, "safety_identifier"), (OLDER, "user")])
+def test_a_messages_client_may_name_its_end_user_as_in_chat(provider: dict[str, Any], field: str) -> None:
+    assert sent("messages", {"user": "ann"}, **provider)[0][field] == "ann"
+    assert len(sent("messages", {"user": "a" * 65}, **provider)[0][field]) == 64
+    with pytest.raises(errors.InvalidRequest, match="contradicts"):
+        sent("messages", {"user": "ann", "metadata": {"user_id": "bob"}}, **provider)
+    with pytest.raises(errors.InvalidRequest, match="must be a string"):
+        sent("messages", {"user": 5}, **provider)
+
+
+@pytest.mark.parametrize("client", ["completions", "responses"])
+@pytest.mark.parametrize(
+    ("asked", "written"), [("auto", None), ("default", "default"), ("standard_only", "default"), ("flex", "flex")]
+)
+def test_a_service_tier_is_the_same_for_the_clients_of_all_routes(client: str, asked: str, written: str | None) -> None:
+    body, dropped = sent(client, {"service_tier": asked})
+    assert (body.get("service_tier"), dropped) == (written, ())
+    assert sent(client, {"service_tier": "flex"}, None, **OLDER)[1] == ("service_tier",)
+    with pytest.raises(errors.InvalidRequest, match="must be a string"):
+        sent(client, {"service_tier": ["flex"]})
+
+
+def test_two_fields_for_the_same_thing_must_agree() -> None:
+    assert sent("completions", {"logprobs": 2, "top_logprobs": 2})[0]["top_logprobs"] == 2
+    assert sent("responses", {"text": {"verbosity": "low"}, "verbosity": "low"})[0]["verbosity"] == "low"
+    for client, extra, param in (
+        ("completions", {"logprobs": 2, "top_logprobs": 3}, "logprobs"),
+        ("responses", {"text": {"verbosity": "low"}, "verbosity": "high"}, "text.verbosity"),
+    ):
+        with pytest.raises(errors.InvalidRequest, match="contradicts") as caught:
+            sent(client, extra)
+        assert caught.value.param == param
+
+
 def test_storage_needs_permission() -> None:
     assert sent("completions", {"store": True}, storage=True)[0]["store"] is True
     for storage in (None, False):
@@ -199,7 +239,7 @@ def test_storage_needs_permission() -> None:
 
 
 HINTS = {"metadata", "prediction", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"}
-HINTS |= {"safety_identifier", "service_tier", "store", "verbosity"}
+HINTS |= {"safety_identifier", "store", "verbosity"}
 
 
 @pytest.mark.parametrize("name", [name for name in VALUES if name != "moderation"])

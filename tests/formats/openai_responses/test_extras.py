@@ -150,6 +150,7 @@ TRANSLATED: dict[str, tuple[Any, dict[str, Any]]] = {
     "logprobs": (True, {"include": ["reasoning.encrypted_content", "message.output_text.logprobs"]}),
     "metadata": ({"a": "b"}, {"metadata": {"a": "b"}}),
     "moderation": ({"model": "m"}, {"moderation": {"model": "m"}}),
+    "parallel_tool_calls": (False, {"parallel_tool_calls": False}),
     "prompt_cache_key": ("k", {"prompt_cache_key": "k"}),
     "prompt_cache_options": ({"ttl": "30m"}, {"prompt_cache_options": {"ttl": "30m"}}),
     "prompt_cache_retention": ("24h", {"prompt_cache_retention": "24h"}),
@@ -157,6 +158,7 @@ TRANSLATED: dict[str, tuple[Any, dict[str, Any]]] = {
     "safety_identifier": ("ann", {"safety_identifier": "ann"}),
     "top_logprobs": (3, {"top_logprobs": 3}),
     "truncation": ("auto", {"truncation": "auto"}),
+    "user": ("ann", {"safety_identifier": "ann"}),
     "verbosity": ("low", {"text": {"verbosity": "low"}}),
 }
 DROPPED: dict[str, Any] = {
@@ -165,6 +167,7 @@ DROPPED: dict[str, Any] = {
     "prediction": {"type": "content", "content": "x"},
     "seed": 7,
     "speed": "fast",
+    "stream_options": {"include_usage": True},
 }
 REJECTED: dict[str, Any] = {
     "audio": {"voice": "alloy"},
@@ -175,6 +178,15 @@ REJECTED: dict[str, Any] = {
     "presence_penalty": 1,
     "web_search_options": {},
     "field_of_nobody": 1,
+    # Fields of this API that only its own clients can send, and the other formats' names of what every route has.
+    **dict.fromkeys(
+        (
+            *("access_programs", "background", "context_management", "conversation", "image", "include", "input"),
+            *("instructions", "max_completion_tokens", "max_output_tokens", "max_tokens", "messages", "output_config"),
+            *("previous_response_id", "prompt", "reasoning", "system", "text", "thinking", "tool_choice", "tools"),
+        ),
+        "anything",
+    ),
 }
 
 

@@ -139,9 +139,13 @@ def test_every_field_of_the_sdk_has_a_rule(name: str) -> None:
     assert sorted(SDK[name] - KNOWN[name]) == []
 
 
+# The types of completions do not have it, but the API accepts it for most models.
+NOT_IN_THE_SDK = {"completions": ["service_tier"]}
+
+
 @pytest.mark.parametrize("name", ["completions", "embeddings", "messages/count_tokens", "responses/input_tokens"])
 def test_no_rule_is_for_a_field_that_the_sdk_does_not_have(name: str) -> None:
-    assert sorted(KNOWN[name] - SDK[name]) == []
+    assert sorted(KNOWN[name] - SDK[name]) == NOT_IN_THE_SDK.get(name, [])
 
 
 def kind_of(typed: Any) -> str:

@@ -29,7 +29,13 @@ MakeService = Callable[..., Server]
 
 
 # The files that take longest go first: each is one process' work, and the others would wait for it at the end.
-LONGEST = ("tests/faults/test_money.py", "tests/test_privacy.py", "tests/contract/test_node_sdks.py")
+LONGEST = (
+    "tests/faults/test_money.py",
+    "tests/test_launch.py",
+    "tests/test_privacy.py",
+    "tests/faults/test_upstream_faults.py",
+    "tests/test_alerts.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

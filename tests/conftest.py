@@ -33,7 +33,6 @@ LONGEST = (
     "tests/faults/test_money.py",
     "tests/test_launch.py",
     "tests/test_privacy.py",
-    "tests/faults/test_upstream_faults.py",
     "tests/test_alerts.py",
 )
 

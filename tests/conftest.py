@@ -31,7 +31,12 @@ MakeService = Callable[..., Server]
 
 # The slowest files run first. One process runs a whole file, so the other processes would otherwise wait for it at the
 # end.
-LONGEST = ("tests/faults/test_money.py", "tests/test_privacy.py", "tests/contract/test_node_sdks.py")
+LONGEST = (
+    "tests/faults/test_money.py",
+    "tests/server/test_launch.py",
+    "tests/test_privacy.py",
+    "tests/billing/test_alerts.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -39,7 +39,7 @@ NPM_OPTIONS = (
     *("--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"),
     *("--fetch-timeout=15000", "--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=2000"),
 )
-NPM_TIMEOUT = 120.0
+NPM_TIMEOUT = 90.0
 # Of one case of a client: what every other test has.
 CASE_TIMEOUT = 60.0
 # The first test waits for npm.

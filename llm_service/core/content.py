@@ -102,31 +102,31 @@ Part: TypeAlias = Text | Image | Document | ToolCall | ToolResult | Thinking | R
 class Message:
     """One turn. Results of tools belong to the user's turn, together with what the user says after them.
 
-    ``places`` holds the path of each part in the client's body, for error messages (``messages[3].content[0]``).
+    ``paths`` holds the path of each part in the client's body, for error messages (``messages[3].content[0]``).
     """
 
     role: Role
     parts: tuple[Part, ...]
-    places: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    paths: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def text(self) -> str:
         return "".join([part.text for part in self.parts if type(part) is Text])
 
-    def place(self, index: int = 0) -> str:
-        return self.places[index] if index < len(self.places) else "messages"
+    def path_of(self, index: int = 0) -> str:
+        return self.paths[index] if index < len(self.paths) else "messages"
 
     @property
     def path(self) -> str:
         """The path of the turn itself: ``messages[3]``. Taken from the last part, as tools' results may come first."""
-        return self.places[-1].partition(".")[0] if self.places else "messages"
+        return self.paths[-1].partition(".")[0] if self.paths else "messages"
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
     """A function that the model may call. ``schema`` is the JSON Schema of its arguments; None: it takes none.
 
-    ``place`` is its path in the client's body.
+    ``path`` is its path in the client's body.
     """
 
     name: str
@@ -134,7 +134,7 @@ class Tool:
     schema: Mapping[str, Any] | None = None
     strict: bool | None = None
     cache: int | None = None
-    place: str = field(default="tools", compare=False, repr=False)
+    path: str = field(default="tools", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +151,13 @@ class ToolChoice:
 
 @dataclass(frozen=True, slots=True)
 class JsonFormat:
-    """The answer must be JSON: of ``schema``, or any object if that is None. ``place`` is as in ``Tool``."""
+    """The answer must be JSON: of ``schema``, or any object if that is None. ``path`` is as in ``Tool``."""
 
     schema: Mapping[str, Any] | None = None
     name: str | None = None
     description: str | None = None
     strict: bool | None = None
-    place: str = field(default="response_format", compare=False, repr=False)
+    path: str = field(default="response_format", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

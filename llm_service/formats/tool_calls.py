@@ -62,19 +62,19 @@ def check_pairs(messages: Iterable[Message], id_field: str) -> None:
                 results = True
                 if calls.pop(part.id, None) is None:
                     validation.invalid(
-                        f"{message.place(index)}.{id_field}", "must be the id of a tool call of the turn before"
+                        f"{message.path_of(index)}.{id_field}", "must be the id of a tool call of the turn before"
                     )
             elif type(part) is ToolCall:
                 if part.id in calls:
-                    validation.invalid(f"{message.place(index)}.id", "must not be given twice")
+                    validation.invalid(f"{message.path_of(index)}.id", "must not be given twice")
                 if message.role != "assistant":
-                    validation.invalid(message.place(index), "must be in a message of the assistant")
+                    validation.invalid(message.path_of(index), "must be in a message of the assistant")
         if calls:
             path = next(iter(calls.values()))
             validation.invalid(path, "has no result" if results else "has no result in the next turn")
         for index, part in enumerate(message.parts):
             if type(part) is ToolCall:
-                calls[part.id] = message.place(index)
+                calls[part.id] = message.path_of(index)
     if calls:
         validation.invalid(next(iter(calls.values())), "has no result")
 
@@ -97,7 +97,7 @@ def check_names(given: Iterable[Tool]) -> None:
     names: set[str] = set()
     for tool in given:
         if tool.name in names:
-            validation.invalid(tool.place, "has the name of another tool")
+            validation.invalid(tool.path, "has the name of another tool")
         names.add(tool.name)
 
 

@@ -181,7 +181,7 @@ def _schema(wanted: JsonFormat) -> str | None:
     schema = orjson.dumps(wanted.schema).decode()
     if len(schema) > MAX_SCHEMA:
         raise InvalidRequest(
-            f"{wanted.place} is longer than {MAX_SCHEMA} bytes, the maximum with {HEADER}.", param=wanted.place
+            f"{wanted.path} is longer than {MAX_SCHEMA} bytes, the maximum with {HEADER}.", param=wanted.path
         )
     try:
         unusable = VALIDATORS.examine(schema)
@@ -190,5 +190,5 @@ def _schema(wanted: JsonFormat) -> str | None:
             raise Unavailable("JSON answers cannot be checked right now.", retry_after=5) from None
         unusable = "takes too long to check"
     if unusable is not None:
-        raise InvalidRequest(f"{wanted.place} {unusable}.", param=wanted.place)
+        raise InvalidRequest(f"{wanted.path} {unusable}.", param=wanted.path)
     return schema

@@ -94,7 +94,7 @@ def read_output(given: Any) -> tuple[JsonFormat | None, Effort | None]:
     if not isinstance(format, dict) or format.get("type") != "json_schema":
         validation.invalid(f"{path}.type", "must be json_schema")
     rules.cross(format, FORMAT_CROSSING, f"{path}.")
-    return JsonFormat(validation.object_at(format, path, "schema"), place=f"{path}.schema"), effort
+    return JsonFormat(validation.object_at(format, path, "schema"), path=f"{path}.schema"), effort
 
 
 def read_thinking(given: Any, effort: Effort | None) -> Reasoning | None:

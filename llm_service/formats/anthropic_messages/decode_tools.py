@@ -37,7 +37,7 @@ def read_tools(given: Any, dropped: Dropped) -> tuple[Tool, ...]:
         hint = tool.get("cache_control")
         cache = media.read_cache(hint, media.EPHEMERAL, media.ANTHROPIC_TTL, f"{path}.cache_control")
         schema, name = validation.object_at(tool, path, "input_schema"), validation.text_at(tool, path, "name")
-        read.append(Tool(name, description, schema, strict, cache, place=f"{path}.input_schema"))
+        read.append(Tool(name, description, schema, strict, cache, path=f"{path}.input_schema"))
     tool_calls.check_names(read)
     return tuple(read)
 

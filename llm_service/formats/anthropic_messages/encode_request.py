@@ -138,7 +138,7 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
         body["stop_sequences"] = list(conversation.stop)
     writer.tools(conversation, body)
     if conversation.format is not None and conversation.format.schema is not None:
-        schema = json_schema.for_anthropic(conversation.format.schema, conversation.format.place)
+        schema = json_schema.for_anthropic(conversation.format.schema, conversation.format.path)
         body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
     thinks = encode_thinking.write(call, conversation, target, body, writer.dropped)
     writer.sampling(conversation, body, thinks)
@@ -288,9 +288,9 @@ def _tool(tool: Tool) -> dict[str, Any]:
     schema: dict[str, Any] = dict(tool.schema or {})
     schema.setdefault("type", "object")
     if schema["type"] != "object":
-        validation.invalid(f"{tool.place}.type", "must be object, because the arguments of a tool are an object")
+        validation.invalid(f"{tool.path}.type", "must be object, because the arguments of a tool are an object")
     if tool.strict:
-        schema = json_schema.for_anthropic(schema, tool.place)
+        schema = json_schema.for_anthropic(schema, tool.path)
     else:
         schema.setdefault("properties", {})
     written: dict[str, Any] = {"name": tool.name, "input_schema": schema}

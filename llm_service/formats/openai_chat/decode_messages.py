@@ -238,5 +238,5 @@ def read_format(given: Any) -> JsonFormat | None:
         validation.text_at(wanted, path, "name"),
         wanted.get("description"),
         wanted.get("strict"),
-        place=f"{path}.schema",
+        path=f"{path}.schema",
     )

@@ -66,7 +66,7 @@ def _read_tool(tool: Any, tool_path: str) -> Tool:
         return _read_function(tool.get("function"), path)
     custom = validation.object_at(tool, tool_path, "custom")
     rules.cross(custom, CUSTOM_CROSSING, f"{path}.")
-    return Tool(validation.text_at(custom, path, "name"), _about(custom, path), custom_tools.SCHEMA, place=path)
+    return Tool(validation.text_at(custom, path, "name"), _about(custom, path), custom_tools.SCHEMA, path=path)
 
 
 def _read_function(function: Any, path: str) -> Tool:
@@ -78,7 +78,7 @@ def _read_function(function: Any, path: str) -> Tool:
     if not isinstance(strict, bool | None):
         validation.invalid(f"{path}.strict", "must be true or false")
     name = validation.text_at(function, path, "name")
-    return Tool(name, _about(function, path), schema, strict, place=f"{path}.parameters")
+    return Tool(name, _about(function, path), schema, strict, path=f"{path}.parameters")
 
 
 def _about(given: Mapping[str, Any], path: str) -> str | None:

@@ -224,7 +224,7 @@ class _Writer(RequestWriter):
             if message.role == "assistant":
                 written.append(self._assistant(message))
             elif message.role == "system":
-                written.append({"role": system, "content": self._content(message.parts, message.places)})
+                written.append({"role": system, "content": self._content(message.parts, message.paths)})
             else:
                 written += self._user_turn(message)
         return written
@@ -245,7 +245,7 @@ class _Writer(RequestWriter):
             validation.unsupported(
                 f"{message.path}.content", "it holds nothing that a model of another vendor can read"
             )
-        content = self._content(tuple(said), message.places) if said else None
+        content = self._content(tuple(said), message.paths) if said else None
         written: dict[str, Any] = {"role": "assistant", "content": content}
         if calls:
             written["tool_calls"] = calls
@@ -260,7 +260,7 @@ class _Writer(RequestWriter):
         if shown:  # after all messages of the tools, which must come first
             yield {"role": "user", "content": shown}
         if said:
-            yield {"role": "user", "content": self._content(said, message.places[len(results) :])}
+            yield {"role": "user", "content": self._content(said, message.paths[len(results) :])}
 
     def _result(self, result: ToolResult, shown: list[dict[str, Any]], message: Message, index: int) -> Any:
         """The text of a tool's result. Its images and documents are added to ``shown``."""
@@ -272,7 +272,7 @@ class _Writer(RequestWriter):
                 self._check_hint(part.cache)
                 texts.append(part.text)
             else:
-                others.append(self._part(part, message.place(index)))
+                others.append(self._part(part, message.path_of(index)))
         if others:
             texts.append("(The tool's result is in the next user message.)")
             shown += [{"type": "text", "text": f"The result of tool call {result.id}:"}, *others]

@@ -14,5 +14,5 @@ def json_format(body: Mapping[str, Any]) -> JsonFormat | None:
         case {"type": "json_object"}:
             return JsonFormat()
         case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
-            return JsonFormat(schema, place="response_format.json_schema.schema")
+            return JsonFormat(schema, path="response_format.json_schema.schema")
     return None

@@ -108,7 +108,7 @@ def _read_format(text: Mapping[str, Any]) -> JsonFormat | None:
         case "text":
             return None
         case "json_object":
-            return JsonFormat(place=path)
+            return JsonFormat(path=path)
         case "json_schema":
             schema = given.get("schema")
             if not isinstance(schema, dict):
@@ -116,7 +116,7 @@ def _read_format(text: Mapping[str, Any]) -> JsonFormat | None:
             has_description = given.get("description") is not None
             description = text_at(given, path, "description", filled=False) if has_description else None
             name = text_at(given, path, "name")
-            return JsonFormat(schema, name, description, given.get("strict") is True or None, place=path)
+            return JsonFormat(schema, name, description, given.get("strict") is True or None, path=path)
     invalid(f"{path}.type", "must be one of text, json_object, json_schema")
 
 

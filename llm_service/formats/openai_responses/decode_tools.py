@@ -39,7 +39,7 @@ def _read_tool(tool: Any, path: str, dropped: Dropped) -> Tool:
     if not isinstance(strict, bool | None):
         invalid(f"{path}.strict", "must be true or false")
     description = None if tool.get("description") is None else text_at(tool, path, "description", filled=False)
-    return Tool(text_at(tool, path, "name"), description, schema, strict, place=path)
+    return Tool(text_at(tool, path, "name"), description, schema, strict, path=path)
 
 
 def read_choice(choice: Any) -> ToolChoice | None:

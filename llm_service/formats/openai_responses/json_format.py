@@ -15,7 +15,7 @@ def json_format(body: Mapping[str, Any]) -> JsonFormat | None:
         case {"format": {"type": "json_object"}}:
             return JsonFormat()
         case {"format": {"type": "json_schema", "schema": dict(schema)}}:
-            return JsonFormat(schema, place="text.format.schema")
+            return JsonFormat(schema, path="text.format.schema")
     return None
 
 

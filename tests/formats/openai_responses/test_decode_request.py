@@ -172,8 +172,8 @@ def test_items_become_turns() -> None:
         Message("user", (Text("A"),)),
         Message("user", (Text("B"),)),
     )
-    assert conversation.messages[1].place(2) == "input[3]"
-    assert conversation.messages[2].place(2) == "input[7].content"
+    assert conversation.messages[1].path_of(2) == "input[3]"
+    assert conversation.messages[2].path_of(2) == "input[7].content"
 
 
 def test_a_tool_result_comes_before_the_user_s_own_text() -> None:
@@ -233,7 +233,7 @@ def test_tools_and_choices_are_read() -> None:
     )
     look, wait = conversation.tools
     assert (look.name, look.description, look.schema, look.strict) == ("look", "Looks.", SCHEMA, False)
-    assert (wait.schema, wait.strict, wait.place) == (None, None, "tools[1]")
+    assert (wait.schema, wait.strict, wait.path) == (None, None, "tools[1]")
     assert conversation.tool_choice == ToolChoice("required", allowed=("wait",))
     assert conversation.parallel_tool_calls is False
     for choice in ("auto", "none", "required"):
@@ -246,7 +246,7 @@ def test_formats_are_read() -> None:
     given = {"type": "json_schema", "name": "n", "schema": SCHEMA, "strict": True, "description": "d"}
     conversation = read(text={"format": given, "verbosity": "low"})
     assert conversation.format == JsonFormat(SCHEMA, "n", "d", True)
-    assert conversation.format.place == "text.format"
+    assert conversation.format.path == "text.format"
     assert conversation.extras == {"verbosity": Extra("low", "text.verbosity")}
     assert conversation.dropped == ()
     assert read(text={"format": {"type": "json_object"}}).format == JsonFormat()

@@ -80,6 +80,13 @@ class ExtraField:
     neutral: tuple[Any, ...] = ()
 
 
+def add_extra(extras: dict[str, Extra], name: str, extra: Extra) -> None:
+    """Add ``extra``. Raises InvalidRequest if another field of the client says something else about ``name``."""
+    other = extras.setdefault(name, extra)
+    if other.value != extra.value:
+        validation.contradiction(extra.path, other.path)
+
+
 def read_extras(
     given: Mapping[str, Any], common: Collection[str], table: Mapping[str, ExtraField], path: str = ""
 ) -> dict[str, Extra]:

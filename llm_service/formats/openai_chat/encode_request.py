@@ -51,7 +51,6 @@ def _write_top_logprobs(body: dict[str, Any], extra: Extra) -> None:
 
 
 _NO_ROOM: Final = "the answers of this route cannot carry what it asks for"
-_OTHER_NAME: Final = "this route has a field of its own for it"
 
 # What happens to the fields that not all formats know, whichever client sends them. A field without a row is rejected.
 EXTRA_RULES: Final[Mapping[str, FieldRule]] = {
@@ -89,8 +88,8 @@ EXTRA_RULES: Final[Mapping[str, FieldRule]] = {
     "tools": reject_unless([], why=_NO_ROOM),
     "web_search_options": reject_unless(why=_NO_ROOM),
     # Every route has a limit of its own, which is a part of the conversation.
-    "max_completion_tokens": reject_unless(why=_OTHER_NAME),
-    "max_tokens": reject_unless(why=_OTHER_NAME),
+    "max_completion_tokens": REJECT,
+    "max_tokens": REJECT,
 }
 # A server that still wants ``max_tokens`` may not know the newer fields. The hints among them are dropped and named.
 _OLDER_SERVERS: Final[Mapping[str, FieldRule]] = {
@@ -160,7 +159,7 @@ def _reject_prefill(conversation: Conversation) -> None:
     if conversation.messages and conversation.messages[-1].role == "assistant":
         path = conversation.messages[-1].path
         validation.unsupported(
-            f"{path}.role", "the last message must be a user message: an answer cannot be continued there"
+            f"{path}.role", "the last message must be a user message: the model cannot continue an answer"
         )
 
 
@@ -182,6 +181,9 @@ class _Writer(RequestWriter):
             rule = EXTRA_RULES[name]
             if name in given and self.call.format not in formats and given[name].value not in rule.neutral:
                 validation.unsupported(given[name].path, rule.why)
+        for name in ("max_completion_tokens", "max_tokens"):
+            if name in given:
+                validation.unsupported(given[name].path, f"this route calls it {self.client_name('max_tokens')}")
         if self.current and "store" in given:
             storage.check(self.call, self.target.provider)
         self.write_extras(EXTRA_RULES if self.current else {**EXTRA_RULES, **_OLDER_SERVERS}, body)
@@ -225,9 +227,7 @@ class _Writer(RequestWriter):
             else:
                 said.append(part)
         if not said and not calls:
-            validation.unsupported(
-                f"{message.path}.content", "it holds nothing that a model of another vendor can read"
-            )
+            validation.unsupported(f"{message.path}.content", "it holds nothing that the model can read")
         content = self._content(tuple(said), message.places) if said else None
         written: dict[str, Any] = {"role": "assistant", "content": content}
         if calls:

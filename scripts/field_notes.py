@@ -15,6 +15,8 @@ _TOP_P_CLAUDE = "dropped beside `temperature`, for a model without sampling and 
 _STOP_CLAUDE = "`stop_sequences`; white space alone is rejected"
 _STOP_CHAT = "at most 4; dropped for a model without sampling"
 _DROPPED = "drop"
+_OLDER_LIMIT = "as `max_completion_tokens`; another value beside it is rejected"
+_OLDER_USER = "as `safety_identifier`; dropped beside another `safety_identifier`"
 _USER_OPENAI = "`safety_identifier`, `user` for an older server; over 64 characters its digest"
 _TIER_CLAUDE = "`default` is `standard_only`; `auto` is left out; other values are dropped"
 _THINKING_CLAUDE = (
@@ -33,12 +35,12 @@ REQUESTS: Mapping[str, Notes] = {
             "responses": "`max_output_tokens`, at least 16",
             "messages": f"`max_tokens`; {_LIMIT}",
         },
-        "max_tokens": {"responses": "as `max_completion_tokens`", "messages": "as `max_completion_tokens`"},
+        "max_tokens": {"responses": _OLDER_LIMIT, "messages": _OLDER_LIMIT},
         "temperature": {"responses": _SAMPLING, "messages": _SAMPLING_CLAUDE},
         "top_p": {"responses": _SAMPLING, "messages": _TOP_P_CLAUDE},
         "stop": {"responses": _DROPPED, "messages": _STOP_CLAUDE},
         "stream_options": {"responses": _USAGE, "messages": _USAGE},
-        "user": {"responses": "as `safety_identifier`", "messages": "as `safety_identifier`"},
+        "user": {"responses": _OLDER_USER, "messages": _OLDER_USER},
         "safety_identifier": {"responses": "over 64 characters its digest", "messages": "`metadata.user_id`"},
         "tools": {"responses": "see below", "messages": "see below"},
         "tool_choice": {"messages": "`auto`, `any`, `tool` or `none`; `allowed_tools` leaves out the other tools"},
@@ -109,7 +111,7 @@ REQUESTS: Mapping[str, Notes] = {
             "messages": "`reasoning.encrypted_content` is always there; `message.output_text.logprobs` is rejected, "
             "other values are dropped",
         },
-        "user": {"chat": "as `safety_identifier`", "messages": "as `safety_identifier`"},
+        "user": {"chat": _OLDER_USER, "messages": _OLDER_USER},
         "safety_identifier": {"chat": _USER_OPENAI, "messages": "`metadata.user_id`"},
         "service_tier": {"messages": _TIER_CLAUDE, "chat": "dropped for an older server"},
         "max_tool_calls": {"chat": "it counts OpenAI's own tools", "messages": "it counts OpenAI's own tools"},
@@ -180,7 +182,10 @@ NESTED: Mapping[str, Mapping[str, str]] = {
         "schema": "for Claude as `anthropic.transform_schema` writes it",
         "strict": "Claude is always strict",
     },
-    **{f"chat: part {kind}": {"prompt_cache_breakpoint": _CACHE} for kind in ("text", "image_url", "file", "refusal")},
+    **{
+        f"chat: part {kind}": {"prompt_cache_breakpoint": _CACHE, "cache_control": "Anthropic's own name for the hint"}
+        for kind in ("text", "image_url", "file", "refusal")
+    },
     "messages: metadata": {"user_id": _USER_OPENAI},
     "messages: block text": {"cache_control": _HINT},
     "messages: block image": {"cache_control": _HINT, "source": "base64 or a URL; `file` is rejected"},

@@ -62,6 +62,18 @@ def read_cache(hint: Any, kind: tuple[str, str], ttls: Mapping[str, int], path: 
     return ttls[ttl]
 
 
+def read_part_cache(part: Mapping[str, Any], path: str) -> int | None:
+    """The hint to cache of a part of a chat message, in OpenAI's words or in Anthropic's; of both, the longer one."""
+    hints = [
+        read_cache(part.get(name), kind, ttls, f"{path}.{name}")
+        for name, kind, ttls in (
+            ("prompt_cache_breakpoint", EXPLICIT, OPENAI_TTL),
+            ("cache_control", EPHEMERAL, ANTHROPIC_TTL),
+        )
+    ]
+    return max((seconds for seconds in hints if seconds is not None), default=None)
+
+
 def write_cache(seconds: int, kind: tuple[str, str], ttls: Mapping[str, int]) -> dict[str, str]:
     """A vendor's hint with its shortest time that is not shorter than ``seconds``, else with its longest time."""
     hint = {kind[0]: kind[1]}

@@ -88,13 +88,10 @@ class ExtraField:
 
 
 def add_extra(extras: dict[str, Extra], name: str, extra: Extra) -> None:
-    """Add a field that the client's format has in another place.
-
-    Raises InvalidRequest naming it if the client also sent the field itself, with another value.
-    """
-    given = extras.setdefault(name, extra)
-    if given.value != extra.value:
-        validation.invalid(extra.path, f"contradicts {given.path}: send one of the two, or the same in both")
+    """Add ``extra``. Raises InvalidRequest if another field of the client says something else about ``name``."""
+    other = extras.setdefault(name, extra)
+    if other.value != extra.value:
+        validation.contradiction(extra.path, other.path)
 
 
 def read_extras(

@@ -13,7 +13,7 @@ from marshmallow import Schema
 from llm_service.core.errors import InvalidRequest, UnsupportedParameter
 from llm_service.core.identifiers import field_name
 
-NO_COUNTERPART: Final = "it has no counterpart there"
+NO_COUNTERPART: Final = "the model's API has no counterpart"
 
 
 def invalid(path: str, rule: str) -> NoReturn:
@@ -21,7 +21,11 @@ def invalid(path: str, rule: str) -> NoReturn:
 
 
 def unsupported(path: str, why: str = NO_COUNTERPART) -> NoReturn:
-    raise UnsupportedParameter(f"{path} is not supported for a model of another vendor: {why}.", param=path)
+    raise UnsupportedParameter(f"{path} is not supported on this route for this model: {why}.", param=path)
+
+
+def contradiction(path: str, other: str) -> NoReturn:
+    invalid(path, f"contradicts {other}: send one of the two, or the same in both")
 
 
 def text_of(part: Mapping[str, Any], path: str, name: str = "text") -> str:

@@ -136,7 +136,7 @@ def test_a_chat_model_keeps_what_chat_has(openai_client: openai.OpenAI, upstream
         rivals = [top for given in logprobs for top in given.top_logprobs]
         assert rivals == [{token: -len(token) / 8, "~1": -10.5} for token in tokens]
         starts = [start for given in logprobs for start in given.text_offset]
-        assert starts == [len("".join(tokens[:place])) for place in range(len(tokens))]
+        assert starts == [len("Count" + "".join(tokens[:place])) for place in range(len(tokens))]
 
 
 def test_a_stream_of_several_choices_ends_with_their_usage(

@@ -115,7 +115,7 @@ def read_blocks(
         paths.append(block_path)
     if not parts:
         raise errors.UnsupportedParameter(
-            f"{path} has no content that a model of another vendor can read: add a content block.", param=path
+            f"{path} has no content that the model can read: add a content block.", param=path
         )
     return tuple(parts), tuple(paths)
 

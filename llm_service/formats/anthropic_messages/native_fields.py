@@ -54,7 +54,7 @@ def _set(conversation: Conversation, name: str, value: Any, path: str) -> Conver
 
 def _contradiction(path: str, conversation: Conversation, name: str) -> NoReturn:
     other = conversation.field_names.get(name, name)
-    validation.invalid(path, f"contradicts {other}: send one of the two, or the same in both")
+    validation.contradiction(path, other)
 
 
 def _system(conversation: Conversation, given: Mapping[str, Any]) -> Conversation:

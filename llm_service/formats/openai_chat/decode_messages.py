@@ -44,7 +44,7 @@ MESSAGE_CROSSING: Mapping[str, FieldRule] = {
 }
 FUNCTION_MESSAGE_CROSSING: Mapping[str, FieldRule] = dict.fromkeys(("role", "name", "content"), TRANSLATE)
 PART_CROSSING: Mapping[str, Mapping[str, FieldRule]] = {
-    kind: {"type": TRANSLATE, kind: TRANSLATE, "prompt_cache_breakpoint": TRANSLATE}
+    kind: dict.fromkeys(("type", kind, "prompt_cache_breakpoint", "cache_control"), TRANSLATE)
     for kind in ("text", "image_url", "file", "refusal")
 }
 IMAGE_CROSSING: Mapping[str, FieldRule] = {"url": TRANSLATE, "detail": drop_unless("auto")}
@@ -135,9 +135,7 @@ def _read_content(content: Any, path: str, role: Role, dropped: Dropped, parts: 
             validation.unsupported(part_path)
         if len(part) > 2:
             rules.cross(part, PART_CROSSING[part["type"]], f"{part_path}.")
-        hint = part.get("prompt_cache_breakpoint")
-        cache = media.read_cache(hint, media.EXPLICIT, media.OPENAI_TTL, f"{part_path}.prompt_cache_breakpoint")
-        parts.append(read(part, part_path, dropped, cache))
+        parts.append(read(part, part_path, dropped, media.read_part_cache(part, part_path)))
         paths.append(part_path)
 
 
@@ -195,9 +193,7 @@ def _read_result(message: Mapping[str, Any], path: str, id: str) -> ToolResult:
             if part["type"] != "text":
                 validation.unsupported(part_path, "the answer of a tool must be text")
             rules.cross(part, PART_CROSSING["text"], f"{part_path}.")
-            hint = part.get("prompt_cache_breakpoint")
-            cache = media.read_cache(hint, media.EXPLICIT, media.OPENAI_TTL, f"{part_path}.prompt_cache_breakpoint")
-            parts.append(Text(validation.text_of(part, part_path), cache))
+            parts.append(Text(validation.text_of(part, part_path), media.read_part_cache(part, part_path)))
     return ToolResult(id, tuple(parts))
 
 

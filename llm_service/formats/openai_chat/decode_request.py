@@ -27,11 +27,11 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
     conversation = Conversation(
         messages=tuple(messages),
         system=tuple(system),
-        max_tokens=_first_given(body, "max_completion_tokens", "max_tokens"),
+        max_tokens=_read_limit(body),
         temperature=body.get("temperature"),
         top_p=body.get("top_p"),
         stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
-        user=_first_given(body, "safety_identifier", "user"),
+        user=read_user(body, dropped),
         tools=decode_tools.read_tools(body),
         tool_choice=decode_tools.read_choice(body),
         parallel_tool_calls=decode_tools.parallel_calls_of(body),
@@ -46,5 +46,16 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
     return conversation
 
 
-def _first_given(body: Mapping[str, Any], *names: str) -> Any:
-    return next((body[name] for name in names if body.get(name) is not None), None)
+def _read_limit(body: Mapping[str, Any]) -> int | None:
+    limit, older = body.get("max_completion_tokens"), body.get("max_tokens")
+    if limit is not None and older not in (None, limit):
+        validation.contradiction("max_tokens", "max_completion_tokens")
+    return older if limit is None else limit
+
+
+def read_user(body: Mapping[str, Any], dropped: decode_messages.Dropped) -> str | None:
+    """The end user. If both fields are given and differ, ``user``, the older one, is dropped."""
+    name, older = body.get("safety_identifier"), body.get("user")
+    if name is not None and older not in (None, name):
+        dropped["user"] = None
+    return older if name is None else name

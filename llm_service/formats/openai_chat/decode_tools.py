@@ -59,7 +59,7 @@ def _read_tool(tool: Any, tool_path: str) -> Tool:
         validation.invalid(tool_path, "must be an object")
     kind = tool.get("type")
     if kind not in ("function", "custom"):
-        validation.unsupported(f"{tool_path}.type", "only functions and custom tools can be offered there")
+        validation.unsupported(f"{tool_path}.type", "only functions and custom tools can be offered")
     rules.cross(tool, TOOL_CROSSING[kind], f"{tool_path}.")
     path = f"{tool_path}.{kind}"
     if kind == "function":
@@ -126,7 +126,7 @@ def _allowed(tool: Any, index: int) -> str:
         case {"type": "function", "function": {"name": str(name)}} | {"type": "custom", "custom": {"name": str(name)}}:
             return name
     path = f"tool_choice.allowed_tools.tools[{index}]"
-    return validation.unsupported(path, "only functions and custom tools can be offered there")
+    return validation.unsupported(path, "only functions and custom tools can be offered")
 
 
 def parallel_calls_of(body: Mapping[str, Any]) -> bool | None:
@@ -161,7 +161,7 @@ def _read_call(call: Any, call_path: str) -> ToolCall:
         validation.invalid(call_path, "must be an object")
     kind = call.get("type", "function")
     if kind not in ("function", "custom"):
-        validation.unsupported(f"{call_path}.type", "only functions and custom tools can be called there")
+        validation.unsupported(f"{call_path}.type", "only functions and custom tools can be called")
     rules.cross(call, CALL_CROSSING[kind], f"{call_path}.")
     called, path = validation.object_at(call, call_path, kind), f"{call_path}.{kind}"
     if kind == "function":

@@ -177,7 +177,7 @@ def _reject_prefill(conversation: Conversation) -> None:
     if conversation.messages and conversation.messages[-1].role == "assistant":
         path = conversation.messages[-1].path
         validation.unsupported(
-            f"{path}.role", "the last message must be a user message: an answer cannot be continued there"
+            f"{path}.role", "the last message must be a user message: the model cannot continue an answer"
         )
 
 
@@ -199,6 +199,9 @@ class _Writer(RequestWriter):
             rule = EXTRA_RULES[name]
             if name in given and self.call.format not in formats and given[name].value not in rule.neutral:
                 validation.unsupported(given[name].path, rule.why)
+        for name in ("max_completion_tokens", "max_tokens"):
+            if name in given:
+                validation.unsupported(given[name].path, f"this route calls it {self.client_name('max_tokens')}")
         if self.current and "store" in given:
             storage.check(self.call, self.target.provider)
         self.write_extras(EXTRA_RULES if self.current else {**EXTRA_RULES, **_OLDER_SERVERS}, body)
@@ -242,9 +245,7 @@ class _Writer(RequestWriter):
             else:
                 said.append(part)
         if not said and not calls:
-            validation.unsupported(
-                f"{message.path}.content", "it holds nothing that a model of another vendor can read"
-            )
+            validation.unsupported(f"{message.path}.content", "it holds nothing that the model can read")
         content = self._content(tuple(said), message.paths) if said else None
         written: dict[str, Any] = {"role": "assistant", "content": content}
         if calls:

@@ -14,6 +14,7 @@ from typing import Any
 from llm_service.core.content import JsonFormat, Reasoning
 from llm_service.core.conversation import Conversation, Extra
 from llm_service.formats import reasoning, rules, service_tiers, storage, validation
+from llm_service.formats.openai_chat.decode_request import read_user
 from llm_service.formats.openai_responses import decode_messages, decode_tools
 from llm_service.formats.openai_responses.decode_messages import Dropped
 from llm_service.formats.openai_responses.schema import COMMON, EXTRAS, FIELD_NAMES, INCLUDE_LOGPROBS, TEXT_EXTRAS
@@ -49,14 +50,13 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
     check_pairs(messages, "call_id")
     if any(name not in (INCLUDE_LOGPROBS, "reasoning.encrypted_content") for name in body.get("include") or ()):
         dropped["include"] = None  # the other values are about OpenAI's own tools
-    safety_identifier = body.get("safety_identifier")
     conversation = Conversation(
         messages=messages,
         system=tuple(turns.system),
         max_tokens=body.get("max_output_tokens"),
         temperature=body.get("temperature"),
         top_p=body.get("top_p"),
-        user=body.get("user") if safety_identifier is None else safety_identifier,
+        user=read_user(body, dropped),
         tools=decode_tools.read_tools(body.get("tools"), dropped),
         tool_choice=decode_tools.read_choice(body.get("tool_choice")),
         parallel_tool_calls=body.get("parallel_tool_calls"),

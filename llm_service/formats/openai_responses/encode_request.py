@@ -174,7 +174,7 @@ def _reject_prefill(conversation: Conversation) -> None:
     """OpenAI would begin a new turn after a last message of the assistant instead of continuing that message."""
     if conversation.messages and conversation.messages[-1].role == "assistant":
         path = f"{conversation.messages[-1].path}.role"
-        validation.unsupported(path, "the last message must have the role user: that model cannot continue an answer")
+        validation.unsupported(path, "the last message must have the role user: the model cannot continue an answer")
 
 
 class _Writer(RequestWriter):
@@ -309,7 +309,7 @@ class _Writer(RequestWriter):
             if type(part) in (Text, ToolCall) and getattr(part, "cache", None) is not None:
                 self.drop("cache")
         if not items:
-            validation.unsupported(f"{message.path}.content", "it holds nothing that another vendor's model can read")
+            validation.unsupported(f"{message.path}.content", "it holds nothing that the model can read")
         return items
 
 

@@ -143,7 +143,7 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
         validation.unsupported("prompt", "send one prompt, as a text that is not empty")
     limit = body.get("max_tokens")
     if limit == 0:
-        validation.unsupported("max_tokens", "it must be at least 1 there")
+        validation.unsupported("max_tokens", "it must be at least 1")
     stop = body.get("stop")
     return Conversation(
         messages=(Message("user", (Text(text),)),),
@@ -166,8 +166,7 @@ def _read_extras(body: Mapping[str, Any]) -> dict[str, Extra]:
     alternatives = body.get("logprobs")
     if alternatives is not None:  # chat has two fields for it
         extras["logprobs"] = Extra(True, "logprobs")
-        if alternatives:
-            rules.add_extra(extras, "top_logprobs", Extra(alternatives, "logprobs"))
+        rules.add_extra(extras, "top_logprobs", Extra(alternatives, "logprobs"))
     return extras
 
 
@@ -178,13 +177,20 @@ def write_answer(call: Call, answer: Answer) -> dict[str, Any]:
     """The reply's JSON object. A verbatim reply is the vendor's own object with ``usage.cost_usd`` added."""
     if answer.body is not None:
         return chat.write_answer(call, answer)
-    choices = []
+    choices, offset = [], _prompt_length(call)
     for choice in _all(answer):
         kinds = {type(part) for part in choice.parts}
         reason = _finish_reason(choice, said=Text in kinds, refused=Refusal in kinds)
-        choices.append(_choice(choice.index, choice.text, reason, choice.logprobs))
+        choices.append(_choice(choice.index, choice.text, reason, choice.logprobs, offset))
     usage = usage_object(answer.usage, answer.cost_nanousd)
     return {**_head(call, answer.model or call.model), "choices": choices, "usage": usage}
+
+
+def _prompt_length(call: Call) -> int:
+    """The offset of an answer's first character: OpenAI counts from the beginning of the prompt, also without echo."""
+    given = call.body["prompt"]  # one text, as ``read_request`` requires
+    text: str = given[0] if isinstance(given, list) else given
+    return len(text)
 
 
 def _all(answer: Answer) -> tuple[Choice, ...]:
@@ -207,7 +213,8 @@ def _choice(
 
 
 def _logprobs(tokens: tuple[TokenLogprob, ...], offset: int) -> dict[str, Any]:
-    """The tokens of a choice. ``offset`` is the number of characters before them in the choice's text."""
+    """The tokens of a choice. ``offset`` is the number of characters before them, those of the prompt included."""
+    tops = [{other.token: other.logprob for other in token.top} for token in tokens]
     offsets = []
     for token in tokens:
         offsets.append(offset)
@@ -215,7 +222,7 @@ def _logprobs(tokens: tuple[TokenLogprob, ...], offset: int) -> dict[str, Any]:
     return {
         "tokens": [token.token for token in tokens],
         "token_logprobs": [token.logprob for token in tokens],
-        "top_logprobs": [{other.token: other.logprob for other in token.top} for token in tokens],
+        "top_logprobs": tops if any(tops) else None,  # null if no alternatives were asked for, as at OpenAI
         "text_offset": offsets,
     }
 
@@ -241,7 +248,7 @@ class StreamEncoder:
             case Relay(data):
                 return data
             case ChoiceDelta(text, logprobs, index):
-                offset = self._offsets.get(index, 0)
+                offset = self._offsets.get(index) or _prompt_length(self._call)
                 self._offsets[index] = offset + len(text)
                 self._said.add(index)
                 return self._chunk(_choice(index, text, None, logprobs, offset))

@@ -85,7 +85,7 @@ def test_a_conversation_crosses_with_its_system_prompt_and_parameters() -> None:
             {"role": "developer", "content": "later"},
             {"role": "user", "content": "d"},
         ],
-        max_tokens=5,
+        max_tokens=6,
         max_completion_tokens=6,
         temperature=1.5,
         top_p=0.9,
@@ -116,7 +116,34 @@ def test_a_conversation_crosses_with_its_system_prompt_and_parameters() -> None:
         stop=("END",),
         user="new",
         tier="auto",
+        dropped=("user",),
     )
+
+
+def test_two_limits_that_differ_are_rejected() -> None:
+    with pytest.raises(errors.InvalidRequest, match=r"^max_tokens contradicts max_completion_tokens: ") as caught:
+        chat.read_request(chat.check(body(max_tokens=5, max_completion_tokens=6)))
+    assert caught.value.param == "max_tokens"
+
+
+@pytest.mark.parametrize("kind", ["text", "image_url", "file"])
+def test_a_part_takes_anthropic_s_hint_to_cache(kind: str) -> None:
+    held: dict[str, Any] = {
+        "text": "a",
+        "image_url": {"url": "https://a.example/b.png"},
+        "file": {"file_data": "data:application/pdf;base64,JVBERi0="},
+    }
+    part = {"type": kind, kind: held[kind], "cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    written, dropped = asked_of_claude(messages=[{"role": "user", "content": [part]}])
+    assert written["messages"][0]["content"][0]["cache_control"] == {"type": "ephemeral", "ttl": "1h"}
+    assert dropped == ()
+
+
+def test_a_malformed_hint_to_cache_is_rejected_by_its_path() -> None:
+    part = {"type": "text", "text": "a", "cache_control": {"type": "forever"}}
+    with pytest.raises(errors.InvalidRequest) as caught:
+        asked_of_claude(messages=[{"role": "user", "content": [part]}])
+    assert caught.value.param == "messages[0].content[0].cache_control"
 
 
 def asked_of_claude(**extra: Any) -> tuple[dict[str, Any], tuple[str, ...]]:

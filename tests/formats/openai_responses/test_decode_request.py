@@ -274,7 +274,7 @@ def test_settings_are_read() -> None:
     assert (conversation.max_tokens, conversation.temperature, conversation.top_p) == (50, 0.5, 0.9)
     assert (conversation.user, conversation.tier) == ("new", "standard")
     assert conversation.reasoning == Reasoning("high", summary=True)
-    assert conversation.dropped == ()
+    assert conversation.dropped == ("user",)
     assert conversation.extras == {}
     assert read(user="old").user == "old"
     assert read(reasoning={"effort": None}).reasoning is None

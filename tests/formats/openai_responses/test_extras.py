@@ -58,6 +58,13 @@ def test_a_value_that_means_the_default_is_no_extra_field(name: str) -> None:
         assert read(**{name: value}).extras == {}
 
 
+def test_verbosity_in_chat_s_place_must_agree_with_text_verbosity() -> None:
+    with pytest.raises(errors.InvalidRequest, match=r"^text\.verbosity contradicts verbosity: ") as caught:
+        responses.read_request(body(text={"verbosity": "low"}, verbosity="high"))
+    assert caught.value.param == "text.verbosity"
+    assert responses.read_request(body(text={"verbosity": "low"}, verbosity="low")).extras
+
+
 def test_an_unknown_field_is_an_extra_field_under_its_own_name() -> None:
     assert read(seed=7).extras == {"seed": Extra(7, "seed")}
     assert read(**{"no name": 7}).extras == {"no name": Extra(7, "(unnamed)")}

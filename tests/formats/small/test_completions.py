@@ -37,7 +37,7 @@ def test_an_answer_has_all_choices_and_their_tokens() -> None:
                 "tokens": ["Hé", "llo"],
                 "token_logprobs": [-0.5, -1],
                 "top_logprobs": [{"Hé": -0.5, "Ho": -2}, {}],
-                "text_offset": [0, 2],
+                "text_offset": [1, 3],
             },
             "finish_reason": "stop",
         },
@@ -62,8 +62,25 @@ def test_a_stream_has_all_choices_each_with_its_own_offsets() -> None:
     assert [(choice["index"], choice["text"]) for choice in choices] == [
         (0, "Hé"), (1, "a"), (0, "llo"), (0, "!"), (2, "No."), (0, ""), (1, ""), (2, ""),
     ]  # fmt: skip
-    assert [choice["logprobs"] and choice["logprobs"]["text_offset"] for choice in choices[:4]] == [[0], [0], [2], None]
+    assert [choice["logprobs"] and choice["logprobs"]["text_offset"] for choice in choices[:4]] == [[1], [1], [3], None]
     assert [choice["finish_reason"] for choice in choices[-3:]] == ["stop", "length", "stop"]
+
+
+def test_without_alternatives_top_logprobs_is_null_as_at_openai() -> None:
+    choices = (Choice(0, "end_turn", (Text("llo"),), TOKENS[1:]),)
+    reply = completions.write_answer(asked(logprobs=0, prompt=["four"]), Answer(Usage(1, 2), choices=choices))
+    assert reply["choices"][0]["logprobs"] == {
+        "tokens": ["llo"], "token_logprobs": [-1], "top_logprobs": None, "text_offset": [4],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("logprobs", [0, 2])
+def test_logprobs_and_chat_s_own_top_logprobs_must_agree(logprobs: int) -> None:
+    given = {"model": "m", "prompt": "x", "logprobs": logprobs, "top_logprobs": 3}
+    with pytest.raises(errors.InvalidRequest, match=r"^logprobs contradicts top_logprobs: ") as caught:
+        completions.read_request(completions.check(given))
+    assert caught.value.param == "logprobs"
+    completions.read_request(completions.check({**given, "logprobs": 3}))
 
 
 def test_openai_s_recording_of_three_choices_is_read_when_three_were_asked_for() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import orjson
 
 from llm_service.core.conversation import Conversation
-from llm_service.core.errors import InvalidJsonAnswer
+from llm_service.core.errors import UpstreamBroken
 from llm_service.core.events import Answer, Delta, Event, Finished
 
 INSTRUCTION = "Answer with one valid JSON object and nothing else: no prose before or after it, no code fences."
@@ -21,7 +21,7 @@ def asks_for_object(conversation: Conversation) -> bool:
 
 
 def check(answer: Answer, text: str | None = None) -> None:
-    """Raises InvalidJsonAnswer unless ``text``, or the answer's own, is a JSON object.
+    """Raises UpstreamBroken unless ``text``, or the answer's own, is a JSON object.
 
     An answer that was cut, that refuses or that calls a tool is not checked: its stop reason says so.
     """
@@ -32,11 +32,11 @@ def check(answer: Answer, text: str | None = None) -> None:
     except orjson.JSONDecodeError:
         is_object = False
     if not is_object:
-        raise InvalidJsonAnswer("The model was asked for a JSON object and answered with something else.")
+        raise UpstreamBroken("The model was asked for a JSON object and answered with something else.")
 
 
 def checked(events: Iterator[Event]) -> Iterator[Event]:
-    """``events``, with their text checked before ``Finished``. Raises InvalidJsonAnswer in its place."""
+    """``events``, with their text checked before ``Finished``. Raises UpstreamBroken in its place."""
     pieces: list[str] = []
     for event in events:
         if type(event) is Delta:

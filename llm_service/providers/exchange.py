@@ -22,7 +22,6 @@ from llm_service.core.call import Call
 from llm_service.core.cancellation import Cancel
 from llm_service.core.conversation import Conversation
 from llm_service.core.errors import (
-    InvalidJsonAnswer,
     UpstreamBroken,
     UpstreamError,
     UpstreamFailed,
@@ -32,7 +31,7 @@ from llm_service.core.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
-from llm_service.core.events import IDLE, Answer, Attempt, DiscardedAnswer, Event, Finished, Started
+from llm_service.core.events import IDLE, Answer, Attempt, Event, Finished, Started
 from llm_service.core.headers import RETURNED
 from llm_service.core.identifiers import field_path, loggable
 from llm_service.core.target import Target
@@ -92,8 +91,8 @@ def events(
     }
     try:
         if call.stream:
-            stream = _stream(lane, call, reply, request.verbatim)
-            for event in json_mode.checked(stream) if request.wants_object else stream:
+            answer = _stream(lane, call, reply, request.verbatim)
+            for event in json_mode.checked(answer) if request.wants_object else answer:
                 if type(event) is Started:
                     event = replace(event, **facts)
                 elif type(event) is Finished:
@@ -101,10 +100,7 @@ def events(
                 yield event
             reply.drain()
         else:
-            answer = _plain(lane, call, reply, request)
-            if request.wants_object:
-                yield from _checked_object(answer)
-            yield Finished(replace(answer, **facts))
+            yield Finished(replace(_plain(lane, call, reply, request), **facts))
     finally:
         reply.close()
 
@@ -127,16 +123,10 @@ def _plain(lane: Lane, call: Call, reply: Reply, request: _Request) -> Answer:
     body = _json(reply.read())
     if request.verbatim:
         return lane.format.read_verbatim(body, call)
-    return cast(UpstreamFormat, lane.format).read_answer(body, call)
-
-
-def _checked_object(answer: Answer) -> Iterator[Event]:
-    """Nothing if the answer is a JSON object. Otherwise it was paid for, and raises InvalidJsonAnswer."""
-    try:
+    answer = cast(UpstreamFormat, lane.format).read_answer(body, call)
+    if request.wants_object:
         json_mode.check(answer)
-    except InvalidJsonAnswer:
-        yield DiscardedAnswer(answer.usage, None)
-        raise
+    return answer
 
 
 def _send(lane: Lane, call: Call, target: Target, cancel: Cancel, request: _Request) -> Reply:

@@ -21,9 +21,8 @@ from llm_service.catalog.catalog import Catalog
 from llm_service.core.call import Call
 from llm_service.core.cancellation import Cancel
 from llm_service.core.errors import ServiceError, UnsupportedParameter, UpstreamError, UpstreamQuotaExhausted
-from llm_service.core.events import IDLE, Attempt, DiscardedAnswer, Event, Finished, Started
+from llm_service.core.events import IDLE, Answer, Attempt, Event, Finished, Started
 from llm_service.core.target import Target
-from llm_service.core.usage import Usage
 from llm_service.providers import Upstream
 
 
@@ -93,16 +92,14 @@ def _with_origin_and_cost(event: Event, target: Target, call: Call) -> Event:
         return replace(event, provider=target.provider.name, model=event.model or target.model)
     if type(event) is Finished:
         answer = event.answer
-        cost = 0 if call.kind == "count" else _cost(target, call, answer.usage)
+        cost = 0 if call.kind == "count" else _cost(target, call, answer)
         answer = replace(answer, provider=target.provider.name, model=answer.model or target.model, cost_nanousd=cost)
         return replace(event, answer=answer)
-    if type(event) is DiscardedAnswer:
-        return replace(event, cost_nanousd=_cost(target, call, event.usage))
     return event
 
 
-def _cost(target: Target, call: Call, usage: Usage) -> int | None:
-    return target.price.cost(usage, at=call.created or None) if target.price is not None else None
+def _cost(target: Target, call: Call, answer: Answer) -> int | None:
+    return target.price.cost(answer.usage, at=call.created or None) if target.price is not None else None
 
 
 class _Backoff(wait_base):

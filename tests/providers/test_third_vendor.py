@@ -106,3 +106,8 @@ def test_one_module_serves_a_model_in_the_path_an_expiring_token_and_a_signed_bo
     assert len(set(vendor.tokens)) >= 2, "the token did not change during the test"
     simple = service.http().post("/v1/complete", json={"model": f"third/{MODEL}", "prompt": "hello"})
     assert simple.json()["text"] == "You said hello"
+    counted = service.http().post(
+        "/v1/messages/count_tokens",
+        json={"model": f"third/{MODEL}", "messages": [{"role": "user", "content": "hello"}]},
+    )
+    assert counted.status_code == 400, "a call that nobody pays for must not generate"

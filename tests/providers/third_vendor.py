@@ -15,6 +15,7 @@ import httpx2
 
 from llm_service.core.call import Call
 from llm_service.core.cancellation import Cancel
+from llm_service.core.errors import UnsupportedParameter
 from llm_service.core.events import Event
 from llm_service.core.target import Provider, Target
 from llm_service.formats import openai_chat
@@ -45,6 +46,8 @@ class ThirdVendor:
         self._chat = lanes.add_verbatim(lanes.lane(openai_chat, "/models/{model}:generate"))
 
     def events(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
+        if call.kind != "generate":  # it has no route for embeddings and for counting tokens
+            raise UnsupportedParameter("The provider of this model only generates text.", param="model")
         return self._lanes.verbatim(call, target, cancel) or exchange.events(self._chat, call, target, cancel)
 
     def _post(self, http_client: httpx2.Client, path: str, key: str, headers: dict[str, str]) -> object:

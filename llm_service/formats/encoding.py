@@ -9,7 +9,7 @@ from llm_service.core.call import Call
 from llm_service.core.conversation import Conversation, Extra
 from llm_service.core.target import Target
 from llm_service.formats import validation
-from llm_service.formats.rules import REJECT, FieldRule
+from llm_service.formats.rules import REJECT, FieldRule, is_neutral
 
 
 class RequestWriter:
@@ -30,18 +30,19 @@ class RequestWriter:
     def write_extras(self, rules: Mapping[str, FieldRule], body: dict[str, Any]) -> None:
         """Write, drop or reject each extra field of the conversation by the target's ``rules``.
 
-        A field without a rule is rejected. Raises UnsupportedParameter naming the first field that is rejected, and
-        InvalidRequest naming a field that contradicts what is in ``body`` already.
+        A field without a rule is rejected. Raises UnsupportedParameter naming the first field that is rejected or
+        malformed, or that contradicts what is in ``body`` already.
         """
         for name, extra in self.conversation.extras.items():
             rule = rules.get(name, REJECT)
-            if extra.value in rule.neutral:
+            if is_neutral(extra.value, rule.neutral):
                 continue
             if rule.how == "translate":
-                if rule.write is not None:
-                    rule.write(body, extra)
-                else:
-                    write_field(body, rule.field or name, extra)
+                with validation.for_this_target():
+                    if rule.write is not None:
+                        rule.write(body, extra)
+                    else:
+                        write_field(body, rule.field or name, extra)
             elif rule.how == "drop":
                 self.dropped[extra.path] = None
             else:

@@ -57,6 +57,11 @@ EVERY_ROUTE_HAS: Final[Mapping[str, FieldRule]] = dict.fromkeys(
 )
 
 
+def is_neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
+    """Whether ``neutral`` has ``value``. A boolean is not a number here, unlike in Python: ``True`` is not 1."""
+    return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in neutral)
+
+
 def cross(given: Mapping[str, Any], rules: Mapping[str, FieldRule], path: str = "") -> list[str]:
     """The names of the fields of ``given`` that are dropped by ``rules``.
 
@@ -66,7 +71,7 @@ def cross(given: Mapping[str, Any], rules: Mapping[str, FieldRule], path: str = 
     dropped = []
     for name, value in given.items():
         rule = rules.get(name, REJECT)
-        if rule.how == "translate" or value is None or value in rule.neutral:
+        if rule.how == "translate" or value is None or is_neutral(value, rule.neutral):
             continue
         if rule.how == "drop":
             dropped.append(name)
@@ -109,6 +114,6 @@ def read_extras(
         field = table.get(name)
         if field is None:
             extras[name] = Extra(value, path + field_name(name))
-        elif value not in field.neutral:
+        elif not is_neutral(value, field.neutral):
             extras[field.name] = Extra(value, path + name)
     return extras

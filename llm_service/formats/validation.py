@@ -5,7 +5,8 @@ No message quotes a value of the body: the values are content.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
 from marshmallow import Schema
@@ -26,6 +27,17 @@ def unsupported(path: str, why: str = NO_COUNTERPART) -> NoReturn:
 
 def contradiction(path: str, other: str) -> NoReturn:
     invalid(path, f"contradicts {other}: send one of the two, or the same in both")
+
+
+@contextmanager
+def for_this_target() -> Iterator[None]:
+    """Errors about fields that only the target's format knows: another target of an alias may still take the call."""
+    try:
+        yield
+    except UnsupportedParameter:
+        raise
+    except InvalidRequest as error:
+        raise UnsupportedParameter(error.message, param=error.param, code=error.code) from None
 
 
 def text_of(part: Mapping[str, Any], path: str, name: str = "text") -> str:

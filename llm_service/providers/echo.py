@@ -59,9 +59,13 @@ class Echo:
         return self._answer(call, target, cancel)
 
     def _count_tokens(self, call: Call, target: Target) -> Iterator[Event]:
-        count = _prompt_tokens(registry.format_of(call).read_request(call.body, call.headers))
+        conversation = registry.format_of(call).read_request(call.body, call.headers)
+        writer = RequestWriter(call, conversation, target)
+        writer.write_extras(_EXTRA_RULES, {})
+        dropped = (*conversation.dropped, *writer.dropped)
+        count = _prompt_tokens(conversation)
         yield Attempt(target.provider.name, target.model, target.price)
-        yield Finished(Answer(usage=Usage(), model=target.model, body={"input_tokens": count}))
+        yield Finished(Answer(usage=Usage(), model=target.model, body={"input_tokens": count}, dropped=dropped))
 
     def _embed(self, call: Call, target: Target) -> Iterator[Event]:
         yield Attempt(target.provider.name, target.model, target.price)

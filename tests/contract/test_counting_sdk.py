@@ -81,6 +81,10 @@ def test_a_longer_message_has_a_higher_count(anthropic_client: anthropic.Anthrop
 def test_echo_counts_words(anthropic_client: anthropic.Anthropic, openai_client: openai.OpenAI) -> None:
     assert anthropic_client.messages.count_tokens(model=ECHO, messages=HELLO).input_tokens == 4
     assert openai_client.responses.input_tokens.count(model=ECHO, input="one two").input_tokens == 2
+    for field in ("tools_of_mine", "input"):  # one that no format knows, and one that belongs to another route
+        with pytest.raises(anthropic.BadRequestError) as caught:
+            anthropic_client.messages.count_tokens(model=ECHO, messages=HELLO, extra_body={field: "x"})
+        assert field in str(caught.value)
 
 
 @pytest.mark.parametrize("model", [CLAUDE, GPT])

@@ -14,7 +14,7 @@ from llm_service.core.target import Target
 from llm_service.formats import anthropic_messages as messages
 from llm_service.formats import openai_chat as chat
 from llm_service.formats import openai_responses as responses
-from llm_service.formats import registry
+from llm_service.formats import registry, rules
 from llm_service.formats.anthropic_messages.encode_request import EXTRA_RULES as MESSAGES_RULES
 from llm_service.formats.openai_chat import schema as chat_schema
 from llm_service.formats.openai_chat.encode_request import EXTRA_RULES as CHAT_RULES
@@ -198,3 +198,9 @@ def test_no_error_quotes_the_name_of_a_field_that_is_a_text() -> None:
             upstream.write_request(call(client, body), registry.format_of(call(client, {})).read_request(body), chosen)
         assert caught.value.param == "(unnamed)"
         assert "secret" not in caught.value.message
+
+
+def test_true_is_not_the_number_one() -> None:
+    assert rules.cross({"n": 1}, {"n": rules.reject_unless(1)}) == []
+    with pytest.raises(errors.UnsupportedParameter, match=r"^n is not supported"):
+        rules.cross({"n": True}, {"n": rules.reject_unless(1)})

@@ -26,9 +26,14 @@ NEEDS_BETA: Final = "it needs a beta header, which only travels with requests in
 def merge(conversation: Conversation) -> Conversation:
     """The conversation with Anthropic's own fields moved from ``extras`` into the fields they stand for.
 
-    Raises InvalidRequest naming a field that is malformed or that contradicts another one, and UnsupportedParameter
-    naming a member that cannot be sent.
+    Raises UnsupportedParameter naming a field that is malformed or that contradicts another one, and a member
+    that cannot be sent. Another format may reject or drop the field, so the next target of an alias is still tried.
     """
+    with validation.for_this_target():
+        return _merge(conversation)
+
+
+def _merge(conversation: Conversation) -> Conversation:
     given = {name: extra.value for name, extra in conversation.extras.items() if name in READERS}
     if given:
         validation.check(_SCHEMA, given)

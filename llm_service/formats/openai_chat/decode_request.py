@@ -47,10 +47,9 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
 
 
 def _read_limit(body: Mapping[str, Any]) -> int | None:
-    limit, older = body.get("max_completion_tokens"), body.get("max_tokens")
-    if limit is not None and older not in (None, limit):
-        validation.contradiction("max_tokens", "max_completion_tokens")
-    return older if limit is None else limit
+    """The limit of the answer. If both fields are given, ``max_tokens``, the older one, does not count."""
+    limit = body.get("max_completion_tokens")
+    return body.get("max_tokens") if limit is None else limit
 
 
 def read_user(body: Mapping[str, Any], dropped: decode_messages.Dropped) -> str | None:

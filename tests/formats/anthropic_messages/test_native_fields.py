@@ -241,3 +241,13 @@ def test_only_metadata_with_a_lone_user_id_names_the_end_user(
     sent, names = write(given)
     assert sent.get("metadata") == (user and {"user_id": user})
     assert names == dropped
+
+
+@pytest.mark.parametrize(
+    "given", [{"system": "Be brief.", "messages": after("system", "Be long.")}, {"thinking": {"type": "x"}}]
+)
+def test_the_next_target_of_an_alias_is_tried(given: dict[str, Any]) -> None:
+    """The router goes on after an UnsupportedParameter only: another vendor may reject or drop the field."""
+    with pytest.raises(errors.UnsupportedParameter) as caught:
+        write(given)
+    assert caught.value.code == "invalid_request"

@@ -300,7 +300,7 @@ def test_storage_needs_the_operator_s_permission(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize("provider_says", [True, False])
 @pytest.mark.parametrize("key_says", [True, False, None])
-def test_the_key_s_word_on_storage_wins_over_the_provider_s(key_says: bool | None, provider_says: bool) -> None:
+def test_the_key_s_storage_setting_overrides_the_provider_s(key_says: bool | None, provider_says: bool) -> None:
     asked = replace(responses_call(store=True), caller=Caller("k", storage=key_says))
     to = target(model="gpt-5", provider={"storage": provider_says})
     if key_says or (key_says is None and provider_says):

@@ -29,6 +29,8 @@ class Postgres:
         # Not in pytest's folder: under root the server runs as another user, which could not read that folder.
         self._folder = Path(tempfile.mkdtemp(prefix="tests-pg-"))
         self._server: Any = get_server(self._folder / "data", cleanup_mode="delete", start=False)
+        # The package's own lock is one file in /tmp for the whole machine. No other user can open it.
+        self._server._lock = type(self._server._lock)(self._folder / "lock")
         self._numbers = itertools.count(1)
         self._empty: list[str] = []
 

@@ -20,12 +20,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from llm_service.catalog import load
+from llm_service.catalog import load, model_fields
 from llm_service.catalog.load import Tier
 from llm_service.catalog.prices import library_price, read_price
 from llm_service.core.call import Caller
 from llm_service.core.errors import Forbidden, ModelNotFound
-from llm_service.core.target import THINKING, Price, Provider, Target, Timeouts
+from llm_service.core.target import Price, Provider, Target, Timeouts
 from llm_service.settings import Settings, SettingsError
 
 PACKAGED = Path(__file__).with_name("models.toml")
@@ -75,11 +75,7 @@ class Catalog:
         }
         self._rows = [_ModelRow(pattern, row) for pattern, row in document.get("models", {}).items()]
         for row in self._rows:
-            load.timeouts(self._timeouts, row.values.get("timeouts", {}), f'[models."{row.pattern}"]')
-            if row.values.get("thinking", "none") not in THINKING:
-                raise ValueError(f'[models."{row.pattern}"]: thinking must be one of {", ".join(THINKING)}')
-            if "price" in row.values:
-                read_price(row.values["price"], f'[models."{row.pattern}"] price')
+            model_fields.check(row.pattern, row.values, self._timeouts)
         self.aliases: dict[str, tuple[str, ...]] = {
             name: load.alias_targets(name, row, self.providers) for name, row in document.get("aliases", {}).items()
         }
@@ -126,14 +122,8 @@ class Catalog:
             provider=provider,
             model=model,
             timeouts=load.timeouts(self._timeouts, row.get("timeouts", {}), name),
-            max_output=row.get("max_output"),
-            context=row.get("context"),
-            sampling=bool(row.get("sampling", True)),
             price=price,
-            thinking=row.get("thinking", "none"),
-            efforts=tuple(row.get("efforts", ())),
-            system_turns=bool(row.get("system_turns", False)),
-            cache_breakpoints=bool(row.get("cache_breakpoints", False)),
+            **model_fields.values(row),
         )
 
     def resolve(self, name: str, caller: Caller | None = None) -> tuple[Target, ...]:

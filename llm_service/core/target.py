@@ -10,6 +10,9 @@ from llm_service.core.usage import Usage
 # How a model takes instructions about thinking. Anthropic: adaptive, always (adaptive, cannot be turned off), budget.
 # OpenAI: effort. none: the model does not think.
 THINKING = ("adaptive", "always", "budget", "effort", "none")
+# When an OpenAI model accepts tools at /v1/chat/completions: always, only if it does not reason, or never. It accepts
+# them at /v1/responses in each case.
+CHAT_TOOLS = ("always", "without_reasoning", "never")
 
 
 class Price(Protocol):
@@ -92,8 +95,10 @@ class Target:
     """One model of one provider, with everything that an attempt needs.
 
     ``thinking`` is how the model takes instructions about thinking (one of ``THINKING``). ``efforts`` are the effort
-    words that it knows; empty means all. ``system_turns``: whether it accepts system messages between the turns.
-    ``cache_breakpoints``: whether an OpenAI model accepts marks where the prompt may be cached (all of Anthropic's do).
+    words that it knows; empty means all. ``default_effort`` is its effort if a request names none; None means that it
+    is not known. ``chat_tools`` is one of ``CHAT_TOOLS``. ``system_turns``: whether it accepts system messages between
+    the turns. ``cache_breakpoints``: whether an OpenAI model accepts marks where the prompt may be cached (all of
+    Anthropic's do).
     """
 
     provider: Provider
@@ -105,9 +110,17 @@ class Target:
     price: Price | None = None
     thinking: str = "none"
     efforts: tuple[str, ...] = ()
+    default_effort: str | None = None
+    chat_tools: str = "always"
     system_turns: bool = False
     cache_breakpoints: bool = False
 
     @property
     def name(self) -> str:
         return f"{self.provider.name}/{self.model}"
+
+    def takes_chat_tools(self, effort: str | None) -> bool:
+        """Whether the model takes tools in a chat completion that asks for ``effort``; None: it asks for none."""
+        if self.chat_tools == "without_reasoning":
+            return (effort or self.default_effort) == "none"
+        return self.chat_tools == "always"

@@ -153,6 +153,17 @@ def test_an_openai_compatible_server_is_one_row_with_its_own_key() -> None:
         ({"models": {"a/b": {"price": [{"input": 1, "output": 1}, {"input": 2}]}}}, '[models."a/b"] price[1].output'),
         ({"models": {"a/b": {"timeouts": {"idle": 0}}}}, "idle"),
         ({"models": {"a/b": {"timeouts": {"lunch": 1}}}}, "lunch"),
+        ({"models": {"a/b": 1}}, '[models."a/b"]: must be a table'),
+        ({"models": {"a/b": {"max_outptu": 1}}}, '[models."a/b"]: unknown field max_outptu; there are max_output'),
+        ({"models": {"a/b": {"max_output": 0}}}, '[models."a/b"]: max_output must be a whole number of tokens'),
+        ({"models": {"a/b": {"context": "128k"}}}, '[models."a/b"]: context must be a whole number of tokens'),
+        ({"models": {"a/b": {"sampling": "no"}}}, '[models."a/b"]: sampling must be true or false'),
+        ({"models": {"a/b": {"efforts": "low"}}}, '[models."a/b"]: efforts must be a list of words'),
+        ({"models": {"a/b": {"default_effort": 1}}}, '[models."a/b"]: default_effort must be a word'),
+        (
+            {"models": {"a/b": {"chat_tools": "sometimes"}}},
+            "chat_tools must be one of always, without_re",
+        ),
     ],
 )
 def test_a_wrong_catalogue_stops_the_start_and_names_the_wrong_part(document: dict[str, Any], expected: str) -> None:
@@ -183,6 +194,31 @@ def test_the_packaged_models_have_the_right_way_of_thinking() -> None:
         for name in ("claude-haiku-4-5", "claude-opus-4-6", "claude-fable-5", "claude-3-opus", "gpt-5-mini", "gpt-4o")
     }
     assert list(thinking.values()) == ["budget", "adaptive", "always", "none", "effort", "none"]
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("gpt-4o", (True, True, True)),
+        ("gpt-5-mini", (True, True, True)),
+        ("gpt-5.2", (True, True, True)),
+        ("gpt-5.4-2026-03-05", (True, True, False)),
+        ("gpt-5.5", (True, True, False)),
+        ("gpt-5.6-terra", (False, True, False)),
+        ("gpt-6-luna", (False, True, False)),
+        ("gpt-6-astra", (False, False, False)),
+        ("gpt-6.1-sol", (False, False, False)),
+        ("gpt-6.1-terra", (False, False, False)),
+        ("gpt-5.4-pro", (False, False, False)),
+        ("gpt-5.3-codex", (False, False, False)),
+        ("o3-pro", (False, False, False)),
+    ],
+)
+def test_the_packaged_models_say_with_which_effort_they_take_tools_in_chat(
+    model: str, expected: tuple[bool, bool, bool]
+) -> None:
+    target = make_catalog().resolve(f"openai/{model}")[0]
+    assert tuple(target.takes_chat_tools(effort) for effort in (None, "none", "high")) == expected
 
 
 def test_an_unknown_way_of_thinking_is_rejected() -> None:

@@ -1,0 +1,57 @@
+"""A row of ``[models]``: what the service knows of the models that the row's pattern matches.
+
+A wrong row raises a ValueError with its name and what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from llm_service.catalog import load
+from llm_service.catalog.prices import read_price
+from llm_service.core.target import CHAT_TOOLS, THINKING, Timeouts
+
+MAX_TOKENS: Final = 1_000_000_000
+_WORDS: Final[Mapping[str, tuple[str, ...]]] = {"thinking": THINKING, "chat_tools": CHAT_TOOLS}
+_COUNTS: Final = ("max_output", "context")
+_SWITCHES: Final = ("sampling", "system_turns", "cache_breakpoints")
+_FIELDS: Final = (*_COUNTS, *_SWITCHES, *_WORDS, "efforts", "default_effort", "price", "timeouts")
+
+
+def check(pattern: str, row: Mapping[str, Any], base: Timeouts) -> None:
+    """Raises ValueError if a field of ``row`` is unknown or has a wrong value."""
+    where = f'[models."{pattern}"]'
+    if not isinstance(row, Mapping):
+        raise ValueError(f"{where}: must be a table")
+    unknown = set(row) - set(_FIELDS)
+    if unknown:
+        raise ValueError(f"{where}: unknown field {sorted(unknown)[0]}; there are {', '.join(_FIELDS)}")
+    for name in _COUNTS:
+        value = row.get(name, 1)
+        if type(value) is not int or not 1 <= value <= MAX_TOKENS:
+            raise ValueError(f"{where}: {name} must be a whole number of tokens from 1 to {MAX_TOKENS:,}")
+    for name in _SWITCHES:
+        if not isinstance(row.get(name, True), bool):
+            raise ValueError(f"{where}: {name} must be true or false")
+    for name, words in _WORDS.items():
+        if row.get(name, words[0]) not in words:
+            raise ValueError(f"{where}: {name} must be one of {', '.join(words)}")
+    _check_efforts(where, row)
+    if "price" in row:
+        read_price(row["price"], f"{where} price")
+    load.timeouts(base, row.get("timeouts", {}), where)
+
+
+def _check_efforts(where: str, row: Mapping[str, Any]) -> None:
+    efforts = row.get("efforts", [])
+    if not isinstance(efforts, list) or not all(isinstance(effort, str) for effort in efforts):
+        raise ValueError(f'{where}: efforts must be a list of words such as ["low", "high"]')
+    if not isinstance(row.get("default_effort", ""), str):
+        raise ValueError(f'{where}: default_effort must be a word such as "none"')
+
+
+def values(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a ``Target`` that a checked row sets. The price and the time-outs are not among them."""
+    found = {name: value for name, value in row.items() if name not in ("price", "timeouts", "efforts")}
+    return {**found, "efforts": tuple(row["efforts"])} if "efforts" in row else found

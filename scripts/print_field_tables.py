@@ -28,7 +28,7 @@ from llm_service.formats.anthropic_messages import encode_request as messages_ta
 from llm_service.formats.anthropic_messages import schema as messages  # noqa: E402
 from llm_service.formats.openai_chat import decode_messages as chat_content  # noqa: E402
 from llm_service.formats.openai_chat import decode_tools as chat_tools  # noqa: E402
-from llm_service.formats.openai_chat import encode_request as chat_target  # noqa: E402
+from llm_service.formats.openai_chat import extra_rules as chat_target  # noqa: E402
 from llm_service.formats.openai_chat import schema as chat  # noqa: E402
 from llm_service.formats.openai_responses import decode_messages as responses_content  # noqa: E402
 from llm_service.formats.openai_responses import decode_request as responses_request  # noqa: E402
@@ -167,7 +167,7 @@ def _cell(name: str, request: Request, field: str, target: str) -> str:
         written = rule.field or request.extras[field].name
         if rule.how == "translate" and written not in (field, field.rpartition(".")[2]):
             words.append(f"`{written}`")
-        older = chat_target._OLDER_SERVERS.get(request.extras[field].name) if target == "chat" else None
+        older = chat_target.OLDER_SERVERS.get(request.extras[field].name) if target == "chat" else None
         if older is not None and older.how != rule.how and field not in request.rejected:
             words.append(f"{older.how} for an older server")
     note = field_notes.REQUESTS[name].get(field, {}).get(target)

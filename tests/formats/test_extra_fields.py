@@ -17,7 +17,7 @@ from llm_service.formats import openai_responses as responses
 from llm_service.formats import registry, rules
 from llm_service.formats.anthropic_messages.encode_request import EXTRA_RULES as MESSAGES_RULES
 from llm_service.formats.openai_chat import schema as chat_schema
-from llm_service.formats.openai_chat.encode_request import EXTRA_RULES as CHAT_RULES
+from llm_service.formats.openai_chat.extra_rules import EXTRA_RULES as CHAT_RULES
 from llm_service.formats.openai_responses import schema as responses_schema
 from llm_service.formats.openai_responses.encode_request import EXTRA_RULES as RESPONSES_RULES
 from llm_service.formats.small import completions

@@ -28,8 +28,8 @@ from llm_service.core.target import Target
 from llm_service.formats import json_schema, media, reasoning, storage, validation
 from llm_service.formats.bounds import LEAST_OUTPUT
 from llm_service.formats.encoding import RequestWriter
-from llm_service.formats.openai_chat.encode_request import EXTRA_RULES as CHAT_RULES
-from llm_service.formats.openai_chat.encode_request import ONLY_CLAUDE, end_user
+from llm_service.formats.openai_chat.extra_rules import EXTRA_RULES as CHAT_RULES
+from llm_service.formats.openai_chat.extra_rules import ONLY_CLAUDE, end_user
 from llm_service.formats.openai_responses.encode_parts import write_part
 from llm_service.formats.openai_responses.schema import INCLUDE_LOGPROBS, NAME
 from llm_service.formats.rules import (

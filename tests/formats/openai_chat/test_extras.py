@@ -13,7 +13,7 @@ from llm_service.core.conversation import Conversation, Extra
 from llm_service.formats import anthropic_messages as messages
 from llm_service.formats import openai_chat as chat
 from llm_service.formats import openai_responses as responses
-from llm_service.formats.openai_chat.encode_request import EXTRA_RULES
+from llm_service.formats.openai_chat.extra_rules import EXTRA_RULES
 from llm_service.formats.openai_chat.schema import COMMON, EXTRAS
 from llm_service.formats.small import completions
 from tests.formats.examples import TURN, call, target

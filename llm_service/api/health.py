@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify
@@ -10,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from llm_service.api import limits
 from llm_service.api.authentication import open_to_all
+from llm_service.catalog.retirement import retirements
 from llm_service.extensions import db
 from llm_service.service import current
 from llm_service.store import engine
@@ -40,7 +42,11 @@ def ready() -> tuple[Response, int]:
     providers = {
         name: service.telemetry.reachability(name) for name, row in service.catalog.providers.items() if row.configured
     }
-    return jsonify({"status": status, **parts, "providers": providers}), 200 if is_ready else 503
+    # Names of aliases are for callers only, and this route is open to all.
+    ending = retirements(service.catalog, datetime.now(UTC).date())
+    warnings = [retirement.sentence(with_aliases=False) for retirement in ending]
+    body = {"status": status, **parts, "providers": providers, "warnings": warnings}
+    return jsonify(body), 200 if is_ready else 503
 
 
 @blueprint.get("/metrics")

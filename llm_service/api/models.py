@@ -56,6 +56,7 @@ def _openai(name: str, targets: tuple[Target, ...]) -> dict[str, Any]:
         "object": "model",
         "created": _CREATED,
         "owned_by": target.provider.name,
+        "shutdown_date": None if target.retires is None else target.retires.isoformat(),
         "context_window": target.context,
         "max_output_tokens": target.max_output,
         "capabilities": _capabilities(target),
@@ -75,8 +76,12 @@ def _capabilities(target: Target) -> dict[str, Any]:
 
 
 def _facts(targets: tuple[Target, ...]) -> dict[str, Any]:
-    """The targets in the order in which they are asked, and the price of the first."""
-    return {"targets": [target.name for target in targets], "pricing": _pricing(targets[0])}
+    """The targets in the order in which they are asked, and the replacement and the price of the first."""
+    return {
+        "targets": [target.name for target in targets],
+        "replacement": targets[0].replacement,
+        "pricing": _pricing(targets[0]),
+    }
 
 
 def _pricing(target: Target) -> dict[str, Any] | None:
@@ -96,13 +101,19 @@ def _anthropic(name: str, targets: tuple[Target, ...]) -> dict[str, Any]:
         "id": name,
         "display_name": name,
         "created_at": _CREATED_AT,
-        "lifecycle": "active",
+        "lifecycle": _lifecycle(target),
+        "retires_at": None if target.retires is None else f"{target.retires}T00:00:00Z",
         "max_input_tokens": target.context,
         "max_tokens": target.max_output,
         "capabilities": None,
         "gateway_capabilities": _capabilities(target),
         **_facts(targets),
     }
+
+
+def _lifecycle(target: Target) -> str:
+    """Anthropic's word for where the model stands. The catalogue's date may have been moved, so none is "retired"."""
+    return "active" if target.retires is None else "deprecated"
 
 
 def _page(items: list[dict[str, Any]]) -> dict[str, Any]:

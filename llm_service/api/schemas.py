@@ -161,3 +161,10 @@ class Ready(Schema):
         required=True,
         metadata={"description": "For each provider, from recent calls only: reachable, unreachable or unknown."},
     )
+    warnings = fields.List(
+        fields.String(),
+        required=True,
+        metadata={
+            "description": "Models of the catalogue that are retired or retire soon. They are no reason for 503."
+        },
+    )

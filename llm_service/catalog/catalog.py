@@ -5,7 +5,7 @@ A model's name in a request resolves to targets, the best one first:
 * an alias (``fast``): its targets whose providers are configured;
 * ``provider/model``: that model of a configured provider, whether the file lists the
   model or not;
-* a vendor's name (``gpt-4o-mini``): that model, if exactly one configured provider
+* a vendor's name (``gpt-6-luna``): that model, if exactly one configured provider
   serves it (the patterns in ``serves``).
 
 A provider is configured if its key variable is set or if it is ``keyless``.
@@ -84,6 +84,15 @@ class Catalog:
     def patterns(self) -> tuple[str, ...]:
         """The names of the ``[models]`` rows, in the file's order."""
         return tuple(row.pattern for row in self._rows)
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """The models that ``[models]`` lists by name and not by a pattern, as ``provider/model``."""
+        return tuple(
+            name
+            for name in self.patterns
+            if not set(name) & set("*?[") and name.partition("/")[2] and name.partition("/")[0] in self.providers
+        )
 
     def tier(self, name: str) -> Tier:
         return self.tiers.get(name) or self.tiers.get(self.default_tier) or Tier(self.default_tier)

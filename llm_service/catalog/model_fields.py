@@ -6,6 +6,7 @@ A wrong row raises a ValueError with its name and what is wrong.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Any, Final
 
 from llm_service.catalog import load
@@ -16,7 +17,17 @@ MAX_TOKENS: Final = 1_000_000_000
 _WORDS: Final[Mapping[str, tuple[str, ...]]] = {"thinking": THINKING, "chat_tools": CHAT_TOOLS}
 _COUNTS: Final = ("max_output", "context")
 _SWITCHES: Final = ("sampling", "system_turns", "cache_breakpoints")
-_FIELDS: Final = (*_COUNTS, *_SWITCHES, *_WORDS, "efforts", "default_effort", "price", "timeouts")
+_FIELDS: Final = (
+    *_COUNTS,
+    *_SWITCHES,
+    *_WORDS,
+    "efforts",
+    "default_effort",
+    "retires",
+    "replacement",
+    "price",
+    "timeouts",
+)
 
 
 def check(pattern: str, row: Mapping[str, Any], base: Timeouts) -> None:
@@ -38,6 +49,7 @@ def check(pattern: str, row: Mapping[str, Any], base: Timeouts) -> None:
         if row.get(name, words[0]) not in words:
             raise ValueError(f"{where}: {name} must be one of {', '.join(words)}")
     _check_efforts(where, row)
+    _check_end(where, row)
     if "price" in row:
         read_price(row["price"], f"{where} price")
     load.timeouts(base, row.get("timeouts", {}), where)
@@ -49,6 +61,14 @@ def _check_efforts(where: str, row: Mapping[str, Any]) -> None:
         raise ValueError(f'{where}: efforts must be a list of words such as ["low", "high"]')
     if not isinstance(row.get("default_effort", ""), str):
         raise ValueError(f'{where}: default_effort must be a word such as "none"')
+
+
+def _check_end(where: str, row: Mapping[str, Any]) -> None:
+    # A time of day is a date too, for Python.
+    if type(row.get("retires", date.max)) is not date:
+        raise ValueError(f"{where}: retires must be a date without quotation marks, such as 2026-12-11")
+    if "replacement" in row and not (isinstance(row["replacement"], str) and row["replacement"]):
+        raise ValueError(f'{where}: replacement must be the name of a model, such as "openai/gpt-6-luna"')
 
 
 def values(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def show(budget: str, as_json: bool) -> None:
 @scopes.options("key", "user", "org")
 @click.option("--amount", type=read.USD, required=True, help="Dollars, exact to the nano-dollar, e.g. 25 or 0.50.")
 @click.option("--per", type=click.Choice(periods.PERIODS), default="month", show_default=True, help="Budget period.")
-@click.option("--model", type=read.LABEL, help="Count only calls to this model or pattern, e.g. openai/gpt-5*.")
+@click.option("--model", type=read.LABEL, help="Count only calls to this model or pattern, e.g. openai/gpt-6*.")
 @output.json_option
 def set_(as_json: bool, amount: int, per: Any, model: str | None, **given: Any) -> None:
     """Set the budget of a scope for a period, and for one model if --model is given. It replaces an older one."""

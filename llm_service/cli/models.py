@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from flask import current_app
 
 from llm_service.catalog.catalog import Catalog
 from llm_service.catalog.prices.rates import COUNTED, KINDS, Rates
+from llm_service.catalog.retirement import retirements
 from llm_service.cli import output
 from llm_service.core.target import Target
 from llm_service.settings import SettingsError
@@ -29,7 +31,7 @@ def list_(as_json: bool) -> None:
     if as_json:
         output.echo_json(rows)
         return
-    _echo_priced(("id", "target", "context", "max_output"), rows)
+    _echo_priced(("id", "target", "context", "max_output", "retires", "replacement"), rows)
 
 
 @group.command()
@@ -72,10 +74,9 @@ def _targets(catalog: Catalog) -> Iterator[dict[str, Any]]:
         for name in names:
             yield {"alias": alias, **_describe(_find_target(catalog, name))}
     aliased = {name for names in catalog.aliases.values() for name in names}
-    for pattern in catalog.patterns:
-        provider, _, model = pattern.partition("/")
-        if model and provider in catalog.providers and not set(pattern) & set("*?[") and pattern not in aliased:
-            yield {"alias": None, **_describe(_find_target(catalog, pattern))}
+    for name in catalog.listed:
+        if name not in aliased:
+            yield {"alias": None, **_describe(_find_target(catalog, name))}
 
 
 def _find_target(catalog: Catalog, name: str) -> Target:
@@ -94,6 +95,8 @@ def _describe(target: Target) -> dict[str, Any]:
         "price": None if rates is None else _price(rates),
         "price_source": None if rates is None else rates.source,
         "price_since": None if rates is None or rates.since is None else rates.since.isoformat(),
+        "retires": None if target.retires is None else target.retires.isoformat(),
+        "replacement": target.replacement,
     }
 
 
@@ -140,7 +143,7 @@ def _resolvable(catalog: Catalog, name: str) -> bool:
 
 
 def _warnings(catalog: Catalog, targets: list[dict[str, Any]]) -> Iterator[str]:
-    """Yield what does not work with the current configuration. It may be intended."""
+    """Yield what does not work with the current configuration, or soon will not. It may be intended."""
     for alias, names in catalog.aliases.items():
         if names and not any(_find_target(catalog, name).provider.configured for name in names):
             yield f"alias {alias} cannot be used: none of its providers has a key"
@@ -154,6 +157,9 @@ def _warnings(catalog: Catalog, targets: list[dict[str, Any]]) -> Iterator[str]:
             f"{target}{behind} has no known price: its calls are logged without a cost, "
             "and keys with a budget cannot use it"
         )
+    # The check of a file comes before its keys are set, so targets of providers without a key count too.
+    for retirement in retirements(catalog, datetime.now(UTC).date(), configured=False):
+        yield retirement.sentence()
 
 
 def _echo_priced(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

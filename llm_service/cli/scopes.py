@@ -15,7 +15,7 @@ _KINDS: dict[str, tuple[Any, str]] = {
     "user": (read.LABEL, "For this user."),
     "org": (read.LABEL, "For this organisation."),
     "network": (read.NETWORK, "For all calls from this address or network (CIDR)."),
-    "model": (read.LABEL, "For all calls to this model or pattern, e.g. openai/gpt-5*."),
+    "model": (read.LABEL, "For all calls to this model or pattern, e.g. openai/gpt-6*."),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Protocol
 
 from llm_service.core.usage import Usage
@@ -98,7 +99,8 @@ class Target:
     words that it knows; empty means all. ``default_effort`` is its effort if a request names none; None means that it
     is not known. ``chat_tools`` is one of ``CHAT_TOOLS``. ``system_turns``: whether it accepts system messages between
     the turns. ``cache_breakpoints``: whether an OpenAI model accepts marks where the prompt may be cached (all of
-    Anthropic's do).
+    Anthropic's do). ``retires`` is the first day on which the vendor does not serve the model, and ``replacement`` is
+    the model that the vendor recommends instead; None means that none is announced.
     """
 
     provider: Provider
@@ -114,6 +116,8 @@ class Target:
     chat_tools: str = "always"
     system_turns: bool = False
     cache_breakpoints: bool = False
+    retires: date | None = None
+    replacement: str | None = None
 
     @property
     def name(self) -> str:

@@ -7,11 +7,13 @@ welcome text go to stdout as plain text, never into the log.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import resource
 import shutil
 import socket
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from llm_service.catalog.catalog import Catalog
+
+log = logging.getLogger(__name__)
 
 _OPEN_FILES = 65_536
 _PROMPT = "Say hello in five words."
@@ -68,10 +72,19 @@ def prepare(app: Flask, settings: Settings, metrics: Path | None = None) -> Laun
         upgrade_database(app)
         if launch.embedded is not None and launch.embedded.pid is not None:
             build_counters(app)
+        warn_of_retirements(app.extensions["llm_service"].catalog)
     except (embedded_redis.EmbeddedRedisError, LaunchError) as error:
         launch.stop()
         raise LaunchError(str(error)) from error
     return launch
+
+
+def warn_of_retirements(catalog: Catalog) -> None:
+    """Log a warning for each model that callers are offered and that is retired or retires soon."""
+    from llm_service.catalog.retirement import retirements
+
+    for retirement in retirements(catalog, datetime.now(UTC).date()):
+        log.warning("a model of the catalogue retires", extra={"fields": {"warning": retirement.sentence()}})
 
 
 def upgrade_database(app: Flask) -> None:

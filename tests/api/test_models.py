@@ -44,8 +44,17 @@ def test_an_unknown_price_is_null_and_not_zero(service: Server) -> None:
 
 def test_an_alias_lists_its_targets_and_has_the_price_of_the_first(service: Server) -> None:
     model = openai_model(service, "fast")
-    assert model["targets"] == ["anthropic/claude-haiku-4-5", "openai/gpt-5-mini"]
+    assert model["targets"] == ["anthropic/claude-haiku-4-5", "openai/gpt-6.1-terra"]
     assert model["pricing"] == openai_model(service, CLAUDE)["pricing"]
+
+
+def test_a_model_with_a_known_end_says_so_in_both_vendors_words(service: Server) -> None:
+    openai, claude = openai_model(service, GPT), anthropic_model(service, GPT)
+    assert (openai["shutdown_date"], openai["replacement"]) == ("2027-01-14", "openai/gpt-6-luna")
+    assert (claude["lifecycle"], str(claude["retires_at"])) == ("deprecated", "2027-01-14 00:00:00+00:00")
+    openai, claude = openai_model(service, CLAUDE), anthropic_model(service, CLAUDE)
+    assert (openai["shutdown_date"], openai["replacement"]) == (None, None)
+    assert (claude["lifecycle"], claude["retires_at"]) == ("active", None)
 
 
 def test_capabilities_come_from_the_catalogue(service: Server) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,6 +49,33 @@ def test_ready_reports_the_state_of_every_part(service: Server) -> None:
         "redis": "ok",
     }
     assert sorted(reply.json()["providers"]) == ["anthropic", "echo", "openai"]
+
+
+RETIRING = """
+[tiers.default]
+[providers.openai]
+kind = "openai"
+key_env = "OPENAI_API_KEY"
+base_url_env = "OPENAI_BASE_URL"
+[providers.off]
+kind = "openai"
+key_env = "NOBODY_HAS_SET_THIS"
+[aliases.secret]
+targets = ["openai/old", "openai/new", "off/old"]
+[models."*/old"]
+retires = 2026-01-31
+replacement = "openai/new"
+"""
+
+
+def test_ready_warns_of_a_model_that_is_retired_and_stays_ready(make_service: MakeService, tmp_path: Path) -> None:
+    (tmp_path / "models.toml").write_text(RETIRING)
+    service = make_service(LLM_SERVICE_MODELS=str(tmp_path / "models.toml"))
+    reply = service.http(key="").get("/ready")
+    assert reply.status_code == 200
+    assert reply.json()["warnings"] == [
+        "openai/old retired on 2026-01-31, and the vendor does not serve it any more; its replacement is openai/new"
+    ]
 
 
 CATALOGUE = """

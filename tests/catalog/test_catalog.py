@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from genai_prices.data_snapshot import get_snapshot
 
-from llm_service.catalog.catalog import Catalog
+from llm_service.catalog.catalog import PACKAGED, Catalog
 from llm_service.core.call import Call, Caller
 from llm_service.core.cancellation import Cancel
 from llm_service.core.errors import Forbidden, ModelNotFound
@@ -31,8 +33,8 @@ def names(targets: Any) -> list[str]:
 
 
 def test_an_alias_resolves_to_its_configured_targets_in_order() -> None:
-    assert names(make_catalog().resolve("fast")) == ["anthropic/claude-haiku-4-5", "openai/gpt-5-mini"]
-    assert names(make_catalog({"OPENAI_API_KEY": "o"}).resolve("fast")) == ["openai/gpt-5-mini"]
+    assert names(make_catalog().resolve("fast")) == ["anthropic/claude-haiku-4-5", "openai/gpt-6.1-terra"]
+    assert names(make_catalog({"OPENAI_API_KEY": "o"}).resolve("fast")) == ["openai/gpt-6.1-terra"]
 
 
 def test_an_alias_without_a_configured_provider_is_not_found_and_is_not_served_by_echo() -> None:
@@ -219,6 +221,52 @@ def test_the_packaged_models_say_with_which_effort_they_take_tools_in_chat(
 ) -> None:
     target = make_catalog().resolve(f"openai/{model}")[0]
     assert tuple(target.takes_chat_tools(effort) for effort in (None, "none", "high")) == expected
+
+
+# Models that genai-prices knows and that the packaged catalogue has no sizes for: they are not asked for text, OpenAI
+# does not serve them, or they were retired years ago.
+WITHOUT_SIZES = ("codex-mini", "computer-use", "gpt-4-32k", "gpt-4-vision", "gpt-oss", "gpt-realtime", "text-embedding")
+
+
+def test_the_packaged_models_have_sizes_that_are_not_smaller_than_those_of_genai_prices() -> None:
+    """A context that is too small would be a money fault: no call is held to cost more than a full context."""
+    catalog, wrong = make_catalog(), []
+    for vendor in get_snapshot().providers:
+        if vendor.id not in ("openai", "anthropic"):
+            continue
+        for model in vendor.models:
+            target = catalog.target(catalog.providers[vendor.id], model.id)
+            if model.context_window is None or model.id.startswith(WITHOUT_SIZES):
+                continue
+            if target.max_output is None or target.context is None or target.context < model.context_window:
+                wrong.append((target.name, model.context_window, target.context, target.max_output))
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("model", "retires", "replacement"),
+    [
+        ("gpt-5", "2026-12-11", "openai/gpt-6.1-sol"),
+        ("gpt-5-2025-08-07", "2026-12-11", "openai/gpt-6.1-sol"),
+        ("gpt-5-mini", "2026-12-11", "openai/gpt-6.1-terra"),
+        ("gpt-4o", "2027-01-14", "openai/gpt-6-luna"),
+        ("gpt-4o-mini-2024-07-18", "2027-01-14", "openai/gpt-6-luna"),
+        ("ft:gpt-4o-mini-2024-07-18:acme::1", "2027-01-14", "openai/gpt-6-luna"),
+        ("gpt-5.5", "None", None),
+        ("gpt-6.1-sol", "None", None),
+    ],
+)
+def test_the_packaged_models_know_when_they_retire(model: str, retires: str, replacement: str | None) -> None:
+    target = make_catalog().resolve(f"openai/{model}")[0]
+    assert (str(target.retires), target.replacement) == (retires, replacement)
+
+
+def test_the_packaged_aliases_and_replacements_are_models_without_a_known_end() -> None:
+    catalog = make_catalog()
+    for targets in catalog.aliases.values():
+        assert [name for name in targets if catalog.resolve(name)[0].retires is not None] == []
+    for row in tomllib.loads(PACKAGED.read_text())["models"].values():
+        assert "replacement" not in row or catalog.resolve(row["replacement"])[0].retires is None
 
 
 def test_an_unknown_way_of_thinking_is_rejected() -> None:

@@ -89,6 +89,8 @@ def test_the_list_has_prices_per_service_tier_with_their_source_and_date(flask: 
         },
         "price_source": "models.toml",
         "price_since": "2026-01-01",
+        "retires": None,
+        "replacement": None,
         "context": None,
         "max_output": 4096,
     }

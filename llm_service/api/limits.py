@@ -40,6 +40,7 @@ from llm_service.store.redis_pipe import Pipe
 WINDOW = 60
 # The exceptions that reading the counters raises while Redis is away.
 REDIS_FAILURES: Final = (RedisError, StorageError, OSError)
+_ATTEMPTS: Final = 3
 # The kinds of scopes that Flask-Limiter itself counts.
 KINDS: Final = ("key", "ip", "user", "org", "network", "service")
 
@@ -121,17 +122,35 @@ class QuickLimiter(Limiter):
     def _check_request_limit(self, callable_name: str | None = None, in_middleware: bool = True) -> None:
         storage = self.limiter.storage
         if not (in_middleware and request.endpoint and isinstance(storage, SharedStorage)):
-            super()._check_request_limit(callable_name, in_middleware)
+            self._check_in_memory(callable_name, in_middleware)
             return
         if _not_counted():
             return
         try:
             breached = _take(storage, windows())
         except (RedisError, OSError):
-            super()._check_request_limit(callable_name, in_middleware)
+            self._check_in_memory(callable_name, in_middleware)
             return
         if breached is not None:
             raise _rejection(breached, *_remaining_of_full(breached))
+
+    def _check_in_memory(self, callable_name: str | None, in_middleware: bool) -> None:
+        """Flask-Limiter's own check, which counts in memory after Redis has failed.
+
+        If several requests find at the same time that Redis is away, Flask-Limiter changes to memory for the first of
+        them and raises the failure for the others. Those are checked once more, and then they are counted in memory.
+        Redis may also come back and fail again in between, so there are a few attempts.
+
+        Raises:
+            Unavailable: Redis came back and failed at each attempt.
+        """
+        for _ in range(_ATTEMPTS):
+            try:
+                super()._check_request_limit(callable_name, in_middleware)
+                return
+            except REDIS_FAILURES:
+                self.context.seen_limits.clear()  # otherwise the next attempt would skip the limits
+        raise Unavailable("Limits cannot be checked right now. Try again in 1 s.", retry_after=1) from None
 
 
 def _take(storage: SharedStorage, wanted: Iterable[Window]) -> Window | None:

@@ -245,7 +245,7 @@ def test_a_caller_that_disconnects_during_the_retry_pays_for_the_first_answer(
 def test_a_caller_that_disconnects_from_a_held_stream_pays_for_what_was_produced(
     service: Server, upstream: Upstream
 ) -> None:
-    upstream.script(Step(words=400, between=0.01))
+    upstream.script(Step(words=400, fault="hang", after=60))
     client = service.http()
     with pytest.raises(httpx2.TimeoutException):
         client.post(

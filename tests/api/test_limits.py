@@ -267,6 +267,24 @@ def test_without_redis_each_worker_answers_at_once_and_allows_a_share_of_the_lim
     assert not [line for line in service.log_lines() if line.get("status") == 500]
 
 
+@pytest.mark.parametrize("fault", ["stopped", "frozen"])
+def test_simultaneous_calls_that_are_the_first_to_find_redis_away_are_all_answered(
+    make_service: MakeService, own_valkey: Valkey, upstream: Upstream, fault: str
+) -> None:
+    service = make_service(redis=own_valkey.fresh_url(), WEB_CONCURRENCY="1")
+    key = service.create_key(rpm=HIGH_RPM).text
+    assert ask(service, key).status_code == 200
+    if fault == "stopped":
+        own_valkey.stop()
+    else:
+        own_valkey.freeze()
+    try:
+        assert at_once(service, key, 24) == [200] * 24
+    finally:
+        if fault == "frozen":
+            own_valkey.thaw()
+
+
 # ---- start
 
 

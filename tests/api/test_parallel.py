@@ -37,7 +37,7 @@ def test_the_limit_of_parallel_calls_of_a_scope_is_exact_across_workers(
 @pytest.mark.parametrize("path", ["/v1/complete", "/v1/stream", CHAT, "/v1/messages"])
 def test_a_rejection_names_the_limit_and_the_time_to_wait(priced: Server, upstream: Upstream, path: str) -> None:
     key = priced.create_key(parallel=1).text
-    upstream.script(Step(words=50, between=0.1))
+    upstream.script(Step(words=50, fault="hang", after=5))
     with priced.http(key).stream("POST", "/v1/stream", json=body(max_tokens=60)) as running:
         assert running.status_code == 200
         reply = priced.http(key).post(path, json=body())

@@ -165,7 +165,8 @@ def test_a_killed_service_has_a_row_for_every_call_after_its_next_start(
     service = make_service(redis="embedded", WEB_CONCURRENCY="2")
     issued = service.create_key(rpm=HIGH_RPM)
     service.cli("budgets", "set", "--key", issued.stored.id, "--amount", "5", "--per", "total")
-    upstream.always(Step(words=200, between=0.05))
+    # No stream ends before the service is killed, however slowly the others begin.
+    upstream.always(Step(words=200, between=0.05, fault="hang", after=62))
 
     def call(number: int) -> None:
         body = {"model": MODEL, "max_tokens": MAX_TOKENS, "stream": True}

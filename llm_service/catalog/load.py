@@ -18,6 +18,8 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "openai": ("chat", "responses", "input_tokens", "completions", "embeddings"),
     "echo": (),
 }
+# The fields of Provider that a row does not have under this name.
+_DERIVED: Final = frozenset({"key", "counts_tokens", "own_address"})
 MAX_LIMIT: Final = 1_000_000_000
 
 
@@ -101,10 +103,12 @@ def provider(name: str, row: Mapping[str, Any], settings: Settings) -> Provider:
         counts_tokens="input_tokens" in formats if kind == "openai" else True,
         formats=formats,
         storage=bool(row.get("storage", settings.upstream_storage == "allow")),
+        store=_store(where, row),
+        own_address="base_url" in row,
     )
-    unknown = set(row) - {item.name for item in fields(Provider)} - {"key_env", "base_url_env"}
-    if unknown or {"key", "counts_tokens"} & set(row):
-        raise ValueError(f"{where}: unknown field {sorted(unknown | {'key', 'counts_tokens'} & set(row))[0]}")
+    unknown = set(row) - ({item.name for item in fields(Provider)} - _DERIVED) - {"key_env", "base_url_env"}
+    if unknown:
+        raise ValueError(f"{where}: unknown field {sorted(unknown)[0]}")
     return result
 
 
@@ -139,6 +143,12 @@ def _formats(where: str, row: Mapping[str, Any], responses: bool) -> tuple[str, 
         choices = f"may be {', '.join(known)}" if known else "must be left out for this kind"
         raise ValueError(f"{where}: unknown format {sorted(unknown)[0]}; formats {choices}")
     return tuple(listed)
+
+
+def _store(where: str, row: Mapping[str, Any]) -> bool | None:
+    if not isinstance(row.get("store", True), bool):
+        raise ValueError(f"{where}: store must be true or false")
+    return row.get("store")
 
 
 def timeouts(base: Timeouts, row: Mapping[str, Any], where: str) -> Timeouts:

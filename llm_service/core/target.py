@@ -69,7 +69,8 @@ class Provider:
 
     ``key`` is a secret and stays out of ``repr``. ``formats`` are the names of the
     wire formats that the server speaks; ``counts_tokens`` says whether it has a route
-    that counts the tokens of a prompt.
+    that counts the tokens of a prompt. ``store`` is whether requests carry OpenAI's field
+    ``store``; None leaves it to the format.
     """
 
     name: str
@@ -85,6 +86,8 @@ class Provider:
     counts_tokens: bool = True
     formats: tuple[str, ...] = ()
     storage: bool = False  # whether callers may let the vendor keep content
+    store: bool | None = None
+    own_address: bool = False  # whether the row has a base_url: the server is not the vendor's
 
     @property
     def configured(self) -> bool:

@@ -7,7 +7,7 @@ otherwise its promise to keep no content would end at the vendor. The operator m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
 from llm_service.core.call import Call
@@ -43,3 +43,17 @@ def check(call: Call, provider: Provider, needing: Iterable[str] = NEEDING) -> N
             param=field,
             code="storage_not_allowed",
         )
+
+
+def write(body: MutableMapping[str, Any], provider: Provider, *, by_default: bool = True) -> None:
+    """Tell the vendor to keep nothing, unless ``body`` asks for storage, which ``check`` must have allowed.
+
+    ``by_default`` is for a provider whose row does not say whether it gets the field. A server whose row says that it
+    does not know the field gets it only from a caller who asks for storage.
+    """
+    if body.get("store") is True:
+        return
+    if by_default if provider.store is None else provider.store:
+        body["store"] = False
+    elif provider.store is False:
+        body.pop("store", None)

@@ -144,6 +144,8 @@ def test_an_openai_compatible_server_is_one_row_with_its_own_key() -> None:
         ({"providers": {"x": {"kind": "echo", "formats": ["chat"]}}}, "formats must be left out for this kind"),
         ({"providers": {"x": {"kind": "openai", "formats": "chat"}}}, "formats must be a list of names"),
         ({"providers": {"x": {"kind": "openai", "formats": ["chat"], "responses": True}}}, "responses contradicts"),
+        ({"providers": {"x": {"kind": "openai", "store": "no"}}}, "[providers.x]: store must be true or false"),
+        ({"providers": {"x": {"kind": "openai", "own_address": True}}}, "unknown field own_address"),
         ({"providers": {"x": {"kind": "openai", "key": "sk-in-the-file"}}}, "key"),
         ({"providers": {"x": {"kind": "openai", "colour": 1}}}, "colour"),
         ({"providers": {}, "aliases": {"fast": {"targets": ["gone/model"]}}}, "gone/model"),
@@ -292,6 +294,15 @@ def test_formats_say_whether_a_server_has_the_responses_api_and_counts_tokens() 
     both = openai_row(formats=["chat", "responses", "input_tokens"])
     assert [row.responses for row in (chat, responses, both)] == [False, True, True]
     assert [row.counts_tokens for row in (chat, responses, both)] == [False, False, True]
+
+
+@pytest.mark.parametrize("responses", [True, False])
+def test_whether_requests_carry_store_does_not_depend_on_responses(responses: bool) -> None:
+    own = make_catalog(providers={"p": {"kind": "openai", "keyless": True, "responses": responses}}).providers["p"]
+    assert (own.store, own.own_address) == (None, False)
+    for said in (None, True, False):
+        row = openai_row(responses=responses, **({} if said is None else {"store": said}))
+        assert (row.store, row.own_address, row.responses) == (said, True, responses)
 
 
 @pytest.mark.parametrize(

@@ -80,3 +80,41 @@ def test_a_chat_is_stored_by_the_same_rules(shared_service: MakeService, upstrea
         if stream:
             assert list(reply)
         assert upstream.last.body["store"] is (store is True)
+
+
+PROXY = """
+[tiers.default]
+[providers.proxy]
+kind = "openai"
+base_url = "{url}"
+key_env = "OPENAI_API_KEY"
+responses = true
+storage = true
+{store}
+"""
+
+
+@pytest.mark.parametrize(
+    ("store", "chat", "responses"),
+    [("", None, False), ("store = true", False, False), ("store = false", None, None)],
+)
+@pytest.mark.parametrize("client", ["openai", "anthropic"])
+def test_a_provider_s_row_says_whether_requests_carry_store(
+    shared_service: MakeService, upstream: Upstream, client: str, store: str, chat: Any, responses: Any
+) -> None:
+    service = shared_service(models=PROXY.format(url=upstream.openai_url, store=store))
+    if client == "anthropic":  # this one crosses
+        said: list[Any] = [{"role": "user", "content": "Hi"}]
+        service.anthropic().messages.create(model="proxy/gpt-4o", max_tokens=20, messages=said)
+        assert (upstream.last.path, upstream.last.body.get("store")) == ("/v1/chat/completions", chat)
+        return
+    gpt = service.openai()
+    gpt.chat.completions.create(model="proxy/gpt-4o", messages=[{"role": "user", "content": "Hi"}])
+    assert upstream.last.body.get("store") is chat
+    gpt.responses.create(model="proxy/gpt-4o", input="Hi")
+    assert upstream.last.body.get("store") is responses
+    # What the client says itself reaches a server that may know the field.
+    gpt.chat.completions.create(model="proxy/gpt-4o", messages=[{"role": "user", "content": "Hi"}], store=False)
+    assert ("store" in upstream.last.body) is (store != "store = false")
+    gpt.responses.create(model="proxy/gpt-4o", input="Hi", store=True)
+    assert upstream.last.body["store"] is True

@@ -23,7 +23,7 @@ from llm_service.formats.openai_responses.encode_request import EXTRA_RULES as R
 from llm_service.formats.small import completions
 from tests.formats.examples import TURN, call, target
 
-OLDER = {"max_tokens_field": "max_tokens", "responses": False}
+OLDER = {"max_tokens_field": "max_tokens", "responses": False, "own_address": True}
 TARGETS: dict[str, tuple[Any, Target]] = {
     "chat": (chat, target()),
     "older": (chat, target(provider=OLDER)),

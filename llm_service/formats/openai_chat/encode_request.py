@@ -67,8 +67,8 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
     if conversation.user is not None:
         body["safety_identifier" if writer.current else "user"] = end_user(conversation.user)
     writer.extras(body)
-    if target.provider.responses:
-        body.setdefault("store", False)  # otherwise a setting of the account decides
+    # Without the field a setting of OpenAI's account decides (docs/privacy.md). Few other servers know it.
+    storage.write(body, target.provider, by_default=not target.provider.own_address)
     if call.stream:
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}

@@ -25,9 +25,9 @@ def forward(call: Call, target: Target) -> dict[str, Any]:
     """
     storage.check(call, target.provider)
     body = {**call.body, "model": target.model}
-    if "messages" in body and body.get("store") is None and target.provider.responses:
-        body["store"] = False  # otherwise a setting of the account decides: docs/privacy.md
     if "messages" in body:
+        # Without the field a setting of OpenAI's account decides (docs/privacy.md). Few other servers know it.
+        storage.write(body, target.provider, by_default=not target.provider.own_address)
         _name_limit(body, target.provider.max_tokens_field)
     messages = call.body.get("messages", ())  # a completions request has none
     if any(THINKING in message for message in messages):  # our own field, which OpenAI would reject

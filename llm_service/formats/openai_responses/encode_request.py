@@ -163,7 +163,7 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
         body["text"] = {"format": _format(conversation.format)}
     writer.reasoning(conversation, body)
     writer.extras(conversation, body)
-    body.setdefault("store", False)  # the vendor keeps every response by default
+    storage.write(body, target.provider)  # the vendor keeps every response by default
     if call.stream:
         body["stream"] = True
         body["stream_options"] = {"include_obfuscation": False}  # padding has no use behind this service's own TLS

@@ -27,7 +27,8 @@ def forward(call: Call, target: Target) -> dict[str, Any]:
     Raises UnsupportedParameter for storage that is not allowed.
     """
     storage.check(call, target.provider)
-    body = {**call.body, "model": target.model, "store": call.body.get("store") is True}
+    body = {**call.body, "model": target.model}
+    storage.write(body, target.provider)
     if left_out(call):
         body["input"] = [item for item in call.body["input"] if not _is_foreign(item)]
     return body

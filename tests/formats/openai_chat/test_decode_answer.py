@@ -89,7 +89,7 @@ def test_a_reasoning_model_gets_a_developer_message_and_no_sampling() -> None:
 
 def test_an_older_server_gets_only_the_fields_it_knows() -> None:
     conversation = Conversation(messages=(Message("user", (Text("x"),)),), max_tokens=9, user="u")
-    older = target(provider={"max_tokens_field": "max_tokens", "responses": False})
+    older = target(provider={"max_tokens_field": "max_tokens", "own_address": True})
     sent, _ = chat.write_request(call("simple", {"prompt": "x"}, stream=True), conversation, older)
     assert sent["max_tokens"] == 9
     assert sent["user"] == "u"

@@ -47,7 +47,7 @@ VALUES: dict[str, Any] = {
     "logprobs": True,
     "top_logprobs": 2,
 }
-OLDER: dict[str, Any] = {"max_tokens_field": "max_tokens", "responses": False}
+OLDER: dict[str, Any] = {"max_tokens_field": "max_tokens", "responses": False, "own_address": True}
 REJECTED: dict[str, Any] = {
     "audio": {"voice": "ash", "format": "wav"},
     "function_call": {"name": "f"},

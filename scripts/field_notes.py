@@ -116,6 +116,10 @@ REQUESTS: Mapping[str, Notes] = {
         "service_tier": {"messages": _TIER_CLAUDE, "chat": "dropped for an older server"},
         "max_tool_calls": {"chat": "it counts OpenAI's own tools", "messages": "it counts OpenAI's own tools"},
         "metadata": {"messages": "the response repeats it"},
+        "context_management": dict.fromkeys(
+            ("chat", "messages"), "entries of type `compaction` are dropped: nothing is shortened"
+        ),
+        "truncation": dict.fromkeys(("chat", "messages"), "an input that is too long is an error"),
         "top_logprobs": {"chat": "with `logprobs`"},
         "text.verbosity": {"chat": "`verbosity`"},
         "background": {"chat": "needs storage", "messages": "needs storage"},
@@ -233,15 +237,37 @@ NESTED: Mapping[str, Mapping[str, str]] = {
         "generate_summary": "the older name of `summary`",
         "summary": "any value shows the thinking",
     },
-    "responses: tools[]": {
+    "responses: tool function": {
+        "defer_loading": "the tool is offered at once",
         "strict": "a missing field means no, unlike at OpenAI",
-        "type": "`function`; other tools are rejected",
+    },
+    "responses: tool custom": {
+        "defer_loading": "the tool is offered at once",
+        "format": "a grammar is added to the description, and its enforcement is dropped and named",
+        "name": f"the name of {_CUSTOM}",
+    },
+    "responses: tool namespace": {
+        "name": "joined with the names of its tools: `namespace__name`",
+        "tools": "functions and custom tools",
     },
     "responses: message": {"role": "`developer` and `system` are system messages"},
     "responses: function_call": {
         "arguments": "a JSON object, or empty",
         "call_id": "kept as it is, in both directions",
+        "namespace": "joined with the name, as in `tools`",
     },
+    "responses: custom_tool_call": {"input": "the argument `input`"},
+    "responses: local_shell_call": {"action": "the arguments of a call of `local_shell`"},
+    "responses: local_shell_call_output": {"id": "the call's id, if there is no `call_id`"},
+    "responses: shell_call": {"action": "the arguments of a call of `shell`"},
+    "responses: shell_call_output": {"output": "as JSON"},
+    "responses: apply_patch_call": {"operation": "the arguments of a call of `apply_patch`"},
+    "responses: apply_patch_call_output": {"status": "`failed` is an error of the tool"},
+    "responses: computer_call": {
+        "action": "the arguments of a call of `computer`",
+        "actions": "the arguments of a call of `computer`",
+    },
+    "responses: computer_call_output": {"output": "an image; one that OpenAI keeps (`file_id`) is rejected"},
     "responses: reasoning item": {
         "encrypted_content": "Claude's own signature goes back to Claude unchanged; OpenAI's is dropped and named",
     },

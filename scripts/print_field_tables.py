@@ -31,6 +31,7 @@ from llm_service.formats.openai_chat import decode_tools as chat_tools  # noqa: 
 from llm_service.formats.openai_chat import extra_rules as chat_target  # noqa: E402
 from llm_service.formats.openai_chat import schema as chat  # noqa: E402
 from llm_service.formats.openai_responses import decode_messages as responses_content  # noqa: E402
+from llm_service.formats.openai_responses import decode_parts as responses_parts  # noqa: E402
 from llm_service.formats.openai_responses import decode_request as responses_request  # noqa: E402
 from llm_service.formats.openai_responses import decode_tools as responses_tools  # noqa: E402
 from llm_service.formats.openai_responses import encode_request as responses_target  # noqa: E402
@@ -117,12 +118,15 @@ NESTED: Final[Mapping[str, Mapping[str, FieldRule]]] = {
     "responses: text": responses_request.TEXT_CROSSING,
     "responses: text.format": responses_request.FORMAT_CROSSING,
     "responses: reasoning": responses_request.REASONING_CROSSING,
-    "responses: tools[]": responses_tools.TOOL_CROSSING,
+    **{f"responses: tool {kind}": table for kind, table in responses_tools.TOOL_CROSSING.items()},
     **{
         f"responses: {'reasoning item' if kind == 'reasoning' else kind}": table
         for kind, table in responses_content.ITEM_CROSSING.items()
     },
-    **{f"responses: {kind}": table for kind, table in responses_content.PART_CROSSING.items()},
+    **{
+        f"responses: {'text part' if kind == 'text' else kind}": table
+        for kind, table in responses_parts.PART_CROSSING.items()
+    },
 }
 
 # The routes that count tokens read a request by the tables of the format for which they count.

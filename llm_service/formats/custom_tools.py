@@ -1,6 +1,7 @@
 """OpenAI's custom tools take text. For a model whose tools take an object, the text is the object's one property.
 
 ``wrap`` makes the object for the request. ``unwrap`` gets the text back from an answer, ``Unwrapper`` from a stream.
+A grammar for the text cannot be enforced by other vendors: ``with_grammar`` tells it to the model in words.
 """
 
 from __future__ import annotations
@@ -33,6 +34,12 @@ def names(offered: Any) -> frozenset[str]:
             case {"type": "custom", "custom": {"name": str(name)}}:
                 found.add(name)
     return frozenset(found)
+
+
+def with_grammar(about: str | None, syntax: str, definition: str) -> str:
+    """The description of a tool whose text must follow a grammar."""
+    rule = f"The text must match this {syntax} grammar:\n{definition}"
+    return f"{about}\n\n{rule}" if about else rule
 
 
 def wrap(text: str) -> str:

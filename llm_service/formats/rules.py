@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
-from llm_service.core import identifiers
 from llm_service.core.conversation import Extra
 from llm_service.core.identifiers import field_name
 from llm_service.formats import validation
@@ -33,6 +32,7 @@ class FieldRule:
 
 
 TRANSLATE = FieldRule("translate")
+DROP = FieldRule("drop")
 REJECT = FieldRule("reject")
 
 
@@ -56,28 +56,40 @@ EVERY_ROUTE_HAS: Final[Mapping[str, FieldRule]] = dict.fromkeys(
     reject_unless(why="this route has a field of its own for it"),
 )
 
+# Fields of clients that no target needs: they tell a vendor about the client, or how OpenAI should keep images.
+HINTS: Final[Mapping[str, FieldRule]] = dict.fromkeys(
+    ("access_programs", "client_metadata", "image", "request_country"), drop_unless()
+)
+
 
 def is_neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
     """Whether ``neutral`` has ``value``. A boolean is not a number here, unlike in Python: ``True`` is not 1."""
     return any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in neutral)
 
 
-def cross(given: Mapping[str, Any], rules: Mapping[str, FieldRule], path: str = "") -> list[str]:
+def cross(
+    given: Mapping[str, Any], rules: Mapping[str, FieldRule], path: str = "", unknown: FieldRule = REJECT
+) -> list[str]:
     """The names of the fields of ``given`` that are dropped by ``rules``.
 
-    ``path`` is the path of ``given`` in the body, with its dot, and empty at the top. Raises UnsupportedParameter
-    for a field that is rejected. A field without a rule is rejected.
+    ``path`` is the path of ``given`` in the body, with its dot, and empty at the top. ``unknown`` is the rule for a
+    field that ``rules`` does not list. Raises UnsupportedParameter for a field that is rejected.
     """
     dropped = []
     for name, value in given.items():
-        rule = rules.get(name, REJECT)
+        rule = rules.get(name, unknown)
         if rule.how == "translate" or value is None or is_neutral(value, rule.neutral):
             continue
         if rule.how == "drop":
-            dropped.append(name)
+            dropped.append(field_name(name))
         else:
-            validation.unsupported(path + identifiers.field_name(name), rule.why)
+            validation.unsupported(path + field_name(name), rule.why)
     return dropped
+
+
+def name_dropped(dropped: dict[str, None], holder: str, names: Collection[str]) -> None:
+    """Add the members ``names`` of ``holder`` (``tools[]``) to what is dropped. What is not a name is not shown."""
+    dropped.update((f"{holder}.{field_name(name)}", None) for name in names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,8 +178,7 @@ def test_a_limit_for_openai_s_own_tools_is_dropped_and_named(
 
 
 REJECTED: list[tuple[dict[str, Any], str]] = [
-    ({"truncation": "auto"}, "truncation"),
-    ({"context_management": [{"type": "compaction"}]}, "context_management"),
+    ({"context_management": [{"type": "compaction"}, {"type": "edit_of_tomorrow"}]}, "context_management"),
     ({"previous_response_id": "resp_1"}, "previous_response_id"),
     ({"store": True}, "store"),
     ({"n": 2}, "n"),
@@ -216,3 +215,27 @@ def test_claude_drops_and_names_hints(client: openai.OpenAI, upstream: Upstream)
     _, dropped = respond(client, False, model=CLAUDE, input="Hello", **hints)
     assert set((dropped or "").replace(" ", "").split(",")) == {"metadata", "prompt_cache_key", "text.verbosity"}
     assert not {"prompt_cache_key", "verbosity"} & set(upstream.last.body)
+
+
+@both
+@pytest.mark.parametrize("model", [HOSTED, OLDER, CLAUDE])
+def test_what_only_openai_reads_is_dropped_and_named(
+    client: openai.OpenAI, upstream: Upstream, model: str, stream: bool
+) -> None:
+    hints: dict[str, Any] = {
+        "access_programs": [],
+        "client_metadata": {"turn": "1"},
+        "context_management": [{"type": "compaction", "compact_threshold": 1000}],
+        "image": {"context_compression": "auto"},
+        "include": ["web_search_call.action.sources"],
+        "max_tool_calls": 3,
+        "reasoning": {"context": "all_turns", "hint_of_tomorrow": 1},
+        "request_country": "IS",
+        "tools": [{"type": "web_search", "external_web_access": False}],
+        "truncation": "auto",
+    }
+    silent: dict[str, Any] = {"background": False, "conversation": None, "prompt": None, "store": False}
+    _, dropped = respond(client, stream, model=model, input="Hello", extra_body={**hints, **silent})
+    named = {*hints, "reasoning.context", "reasoning.hint_of_tomorrow", "tools[].web_search"} - {"reasoning", "tools"}
+    assert set((dropped or "").replace(" ", "").split(",")) == named
+    assert not {*hints, *silent} - {"store"} & set(upstream.last.body)

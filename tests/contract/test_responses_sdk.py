@@ -219,9 +219,8 @@ def test_a_failure_inside_a_stream_is_raised_and_no_event_marks_the_answer_as_co
 @pytest.mark.parametrize(
     ("extra", "param"),
     [
-        ({"tools": [{"type": "web_search"}]}, "tools[0]"),
+        ({"tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}}, "tool_choice"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0]"),
-        ({"truncation": "auto"}, "truncation"),
         ({"field_of_tomorrow": 1}, "field_of_tomorrow"),
     ],
 )

@@ -171,7 +171,7 @@ def test_formats_and_counters_have_no_more_fields() -> None:
     assert fields_of(ResponseFormatJSONSchema) <= {"type", "json_schema"}
     assert fields_of(input_token_count_params.Text) <= set(NESTED["responses: text"])
     assert set(typing.get_args(MessageCountTokensToolParam)) <= set(typing.get_args(ToolUnionParam))
-    assert fields_of(gpt_responses.FunctionToolParam) <= set(NESTED["responses: tools[]"])
+    assert fields_of(gpt_responses.FunctionToolParam) <= set(NESTED["responses: tool function"])
 
 
 # ---- what the tables say is done

@@ -26,6 +26,7 @@ from llm_service.formats.anthropic_messages import encode_thinking, native_field
 from llm_service.formats.encoding import RequestWriter
 from llm_service.formats.rules import (
     EVERY_ROUTE_HAS,
+    HINTS,
     REJECT,
     TRANSLATE,
     FieldRule,
@@ -85,7 +86,9 @@ EXTRA_RULES: Mapping[str, FieldRule] = {
     "prompt_cache_retention": drop_unless(),
     "seed": drop_unless(),
     "store": drop_unless(False),
+    "truncation": drop_unless("disabled"),
     "verbosity": drop_unless("medium"),
+    **HINTS,
     # The answer would be another one without these.
     "audio": REJECT,
     "best_of": reject_unless(0, 1),
@@ -99,7 +102,6 @@ EXTRA_RULES: Mapping[str, FieldRule] = {
     "presence_penalty": reject_unless(0),
     "suffix": reject_unless(""),
     "top_logprobs": reject_unless(0),
-    "truncation": reject_unless("disabled"),
     "web_search_options": REJECT,
     # Anthropic's API has these, but not every route has them.
     **EVERY_ROUTE_HAS,

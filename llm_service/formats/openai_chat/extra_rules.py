@@ -11,6 +11,7 @@ from llm_service.formats import validation
 from llm_service.formats.encoding import write_field
 from llm_service.formats.rules import (
     EVERY_ROUTE_HAS,
+    HINTS,
     REJECT,
     TRANSLATE,
     FieldRule,
@@ -73,6 +74,8 @@ EXTRA_RULES: Final[Mapping[str, FieldRule]] = {
     "max_tool_calls": drop_unless(),
     "speed": drop_unless("standard"),
     "stream_options": drop_unless(),
+    "truncation": drop_unless("disabled"),
+    **HINTS,
     # The chat API has these, but their results are not part of a translated answer.
     "audio": reject_unless(why=_NO_ROOM),
     "function_call": reject_unless("none", "auto", why=_NO_ROOM),

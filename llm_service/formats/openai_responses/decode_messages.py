@@ -1,88 +1,90 @@
-"""OpenAI Responses, the client's side: the items of ``input`` and their parts become turns of a conversation."""
+"""OpenAI Responses, the client's side: the items of ``input`` become turns of a conversation.
+
+Whatever OpenAI's API answers may be sent back, whichever model continues the conversation. What only OpenAI can read or
+has run itself is left out and named. An item is rejected if the answer would be another one without it.
+"""
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from llm_service.core.content import (
-    Document,
-    Image,
     Message,
     Part,
     RedactedThinking,
-    Refusal,
     Text,
     Thinking,
     ToolCall,
     ToolResult,
 )
-from llm_service.formats import media, rules, validation
+from llm_service.formats import rules, validation
 from llm_service.formats.bounds import as_list
+from llm_service.formats.openai_responses.decode_calls import CALL_CROSSING, EVERY_ITEM, read_call, read_result
+from llm_service.formats.openai_responses.decode_parts import Dropped, read_parts
 from llm_service.formats.openai_responses.encode_answer import read_carried
 from llm_service.formats.openai_responses.schema import NAME
-from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
-from llm_service.formats.tool_calls import read_arguments
-from llm_service.formats.validation import invalid, text_at
+from llm_service.formats.openai_responses.tool_names import OFFERING_ITEMS, ToolNames
+from llm_service.formats.rules import DROP, TRANSLATE, FieldRule, drop_unless
 
-# The names of the dropped fields, each once and in order.
-Dropped: TypeAlias = dict[str, None]
-
-_EVERY_PART: Mapping[str, FieldRule] = {
-    "type": TRANSLATE,
-    "prompt_cache_breakpoint": TRANSLATE,
-    "detail": drop_unless("auto"),
-    "annotations": drop_unless([]),
-    "logprobs": drop_unless([]),
-}
-# What happens to the fields of each part. A part or a field that is not listed is rejected.
-PART_CROSSING: Mapping[str, Mapping[str, FieldRule]] = {
-    "input_text": {**_EVERY_PART, "text": TRANSLATE},
-    "output_text": {**_EVERY_PART, "text": TRANSLATE},
-    "refusal": {**_EVERY_PART, "refusal": TRANSLATE},
-    "input_image": {**_EVERY_PART, "image_url": TRANSLATE, "file_id": REJECT},
-    "input_file": {
-        **_EVERY_PART,
-        **dict.fromkeys(("file_data", "file_url", "filename"), TRANSLATE),
-        "file_id": REJECT,
-    },
-}
-
-# An item's own id and status are the vendor's records. Another vendor does not need them.
-_EVERY_ITEM: Mapping[str, FieldRule] = {"type": TRANSLATE, "id": TRANSLATE, "status": TRANSLATE}
-# What happens to the fields of each item. An item or a field that is not listed is rejected.
+# What happens to the fields of each item. A field that is not listed is a hint.
 ITEM_CROSSING: Mapping[str, Mapping[str, FieldRule]] = {
-    "message": {**_EVERY_ITEM, "role": TRANSLATE, "content": TRANSLATE, "phase": drop_unless()},
-    "function_call": {
-        **_EVERY_ITEM,
-        **dict.fromkeys(("call_id", "name", "arguments"), TRANSLATE),
-        "async": reject_unless(False),
-        "caller": reject_unless({"type": "direct"}),
-        "namespace": REJECT,
-    },
-    "function_call_output": {
-        **_EVERY_ITEM,
-        **dict.fromkeys(("call_id", "output"), TRANSLATE),
-        "name": drop_unless(),
-        "caller": reject_unless({"type": "direct"}),
-        "namespace": REJECT,
-    },
-    "reasoning": {**_EVERY_ITEM, **dict.fromkeys(("summary", "encrypted_content", "content"), TRANSLATE)},
+    "message": {**EVERY_ITEM, "role": TRANSLATE, "content": TRANSLATE, "phase": drop_unless()},
+    **CALL_CROSSING,
+    "reasoning": {**EVERY_ITEM, **dict.fromkeys(("summary", "encrypted_content", "content"), TRANSLATE)},
 }
+# Items that are left out and named: records of what OpenAI has run itself, and of what it keeps. The tools that some
+# of them offer are offered (``tool_names``).
+DROPPED_ITEMS: Final = frozenset(
+    {
+        "code_interpreter_call",
+        "file_search_call",
+        "image_generation_call",
+        "item_reference",
+        "mcp_approval_request",
+        "mcp_call",
+        "mcp_list_tools",
+        "program",
+        "program_output",
+        "tool_search_call",
+        "web_search_call",
+        *OFFERING_ITEMS,
+    }
+)
+# Items without which the answer would be another one, and why they are rejected.
+REJECTED_ITEMS: Final[Mapping[str, str]] = {
+    "compaction": "only OpenAI can read the summary of the conversation that it holds: send the conversation itself",
+    "compaction_trigger": "only OpenAI can compact a conversation in this way: ask the model for a summary",
+    "configuration_update": "send reasoning and text as fields of the request",
+    "mcp_approval_response": "only OpenAI can make the call that it approves",
+}
+# Items that are history if another item follows or comes before: they change nothing then, and are left out.
+_HISTORY_BEFORE: Final = ("mcp_approval_response",)
+_HISTORY_AFTER: Final = ("compaction",)
+
+
+class _Turn:
+    """A turn: its parts with their paths, and the results of its tool calls, which begin the user's next turn."""
+
+    __slots__ = ("parts", "results", "role")
+
+    def __init__(self, role: Any, parts: list[tuple[Part, str]]) -> None:
+        self.role = role
+        self.parts = parts
+        self.results: list[tuple[Part, str]] = []
 
 
 class Turns:
     """Collects items as turns.
 
-    One turn of the assistant holds its reasoning, its text and its tool calls. The
-    results of tools belong to the user's next turn.
+    One turn of the assistant holds its reasoning, its text and its tool calls. The results of tools begin the user's
+    next turn, wherever the client sent them: other vendors want them right after their calls.
     """
 
     def __init__(self, instructions: str | None) -> None:
         self.system = [Text(instructions)] if instructions else []
-        self._turns: list[tuple[Any, list[tuple[Part, str]]]] = []
+        self._turns: list[_Turn] = []
+        self._called: dict[str, _Turn] = {}  # by the id of a call: its turn
 
     def add(self, role: str, parts: list[tuple[Part, str]], path: str) -> None:
         """Add parts, each with its path, to the last turn or as a new turn. ``path`` is that of all parts."""
@@ -90,37 +92,48 @@ class Turns:
             self._add_instructions(parts, path)
             return
         last = self._turns[-1] if self._turns else None
-        # A user's message after tool results belongs to their turn. Two messages of the user stay two turns.
-        if last is not None and last[0] == role and (role == "assistant" or type(last[1][-1][0]) is ToolResult):
-            last[1].extend(parts)
+        if role == "assistant" and last is not None and last.role == role and not last.results:
+            last.parts.extend(parts)
         elif parts:
-            self._turns.append((role, parts))
+            self._turns.append(_Turn(role, parts))
 
     def _add_instructions(self, parts: list[tuple[Part, str]], path: str) -> None:
         if self._turns:
-            self._turns.append(("system", parts))
+            self._turns.append(_Turn("system", parts))
             return
         for part, part_path in parts:
             if type(part) is not Text:
                 validation.unsupported(part_path or path, "a system message of that model can only hold text")
             self.system.append(part)
 
+    def add_call(self, call: ToolCall, path: str) -> None:
+        self.add("assistant", [(call, path)], path)
+        self._called[call.id] = self._turns[-1]
+
     def add_result(self, result: ToolResult, path: str) -> None:
-        if not self._turns or self._turns[-1][0] != "user":
-            self._turns.append(("user", []))
-        parts = self._turns[-1][1]
-        # The result goes before the user's own parts: it must be the first thing after the call.
-        index = next((index for index, (part, _) in enumerate(parts) if type(part) is not ToolResult), len(parts))
-        parts.insert(index, (result, path))
+        turn = self._called.get(result.id)
+        if turn is None:  # ``check_pairs`` reports it
+            self._turns.append(_Turn("user", [(result, path)]))
+        else:
+            turn.results.append((result, path))
 
     def messages(self) -> list[Message]:
-        return [
-            Message(role, tuple(part for part, _ in parts), tuple(path for _, path in parts))
-            for role, parts in self._turns
-        ]
+        messages: list[Message] = []
+        results: list[tuple[Part, str]] = []  # of the turn before
+        for turn in self._turns:
+            if results and turn.role != "user":
+                messages.append(_message("user", results))
+                results = []
+            messages.append(_message(turn.role, [*results, *turn.parts]))
+            results = turn.results
+        return [*messages, _message("user", results)] if results else messages
 
 
-def read_input(turns: Turns, given: Any, dropped: Dropped) -> None:
+def _message(role: Any, parts: list[tuple[Part, str]]) -> Message:
+    return Message(role, tuple(part for part, _ in parts), tuple(path for _, path in parts))
+
+
+def read_input(turns: Turns, given: Any, names: ToolNames, dropped: Dropped) -> None:
     """Add ``input``, a string or a list of items, to ``turns``.
 
     Raises InvalidRequest and UnsupportedParameter naming the path of the item or the part.
@@ -129,28 +142,37 @@ def read_input(turns: Turns, given: Any, dropped: Dropped) -> None:
         turns.add("user", [(Text(given), "input")], "input")
         return
     for index, item in enumerate(given):
-        _read_item(turns, item, f"input[{index}]", dropped)
+        path, kind = f"input[{index}]", _kind(item)
+        if kind in ITEM_CROSSING:
+            _read_item(turns, item, kind, path, names, dropped)
+        elif kind in DROPPED_ITEMS or _is_history(kind, given, index):
+            rules.name_dropped(dropped, "input[]", [kind])
+        else:
+            validation.unsupported(path, REJECTED_ITEMS.get(kind, validation.NO_COUNTERPART))
 
 
-def _read_item(turns: Turns, item: Mapping[str, Any], path: str, dropped: Dropped) -> None:
-    kind = item.get("type") or "message"
-    table = ITEM_CROSSING.get(kind)
-    if table is None:
-        validation.unsupported(path)
-    dropped.update((f"input[].{name}", None) for name in rules.cross(item, table, f"{path}."))
+def _kind(item: Mapping[str, Any]) -> str:
+    """The type of an item. A message and a reference may leave it out."""
+    if item.get("type"):
+        return str(item["type"])
+    return "message" if "role" in item else "item_reference"
+
+
+def _is_history(kind: str, given: Sequence[Any], index: int) -> bool:
+    return (kind in _HISTORY_BEFORE and index < len(given) - 1) or (kind in _HISTORY_AFTER and index > 0)
+
+
+def _read_item(turns: Turns, item: Mapping[str, Any], kind: str, path: str, names: ToolNames, dropped: Dropped) -> None:
+    rules.name_dropped(dropped, "input[]", rules.cross(item, ITEM_CROSSING[kind], f"{path}.", DROP))
     if kind == "message":
         content_path = f"{path}.content"
-        turns.add(item["role"], _read_parts(item["content"], content_path, dropped), content_path)
-    elif kind == "function_call":
-        arguments = read_arguments(item.get("arguments"), f"{path}.arguments")
-        call = ToolCall(text_at(item, path, "call_id"), text_at(item, path, "name"), arguments)
-        turns.add("assistant", [(call, path)], path)
-    elif kind == "function_call_output":
-        call_id = text_at(item, path, "call_id")
-        parts = tuple(part for part, _ in _read_parts(item.get("output"), f"{path}.output", dropped))
-        turns.add_result(ToolResult(call_id, parts), path)  # type: ignore[arg-type]
-    else:
+        turns.add(item["role"], read_parts(item["content"], content_path, dropped), content_path)
+    elif kind == "reasoning":
         turns.add("assistant", [(_read_reasoning(item, path), path)], path)
+    elif kind.endswith("_output"):
+        turns.add_result(read_result(item, kind, path, dropped), path)
+    else:
+        turns.add_call(read_call(item, kind, path, names), path)
 
 
 def _read_reasoning(item: Mapping[str, Any], path: str) -> Part:
@@ -172,69 +194,3 @@ def _read_reasoning(item: Mapping[str, Any], path: str) -> Part:
 def own_signature(id: Any, encrypted: str) -> str:
     """What OpenAI needs back together with a summary: the item's id and its encrypted content."""
     return f"{id if isinstance(id, str) else ''}:{encrypted}"
-
-
-def _read_parts(content: Any, path: str, dropped: Dropped) -> list[tuple[Part, str]]:
-    """A string or a list of parts, as parts with their paths in the body.
-
-    Raises InvalidRequest and UnsupportedParameter naming the path.
-    """
-    if isinstance(content, str):
-        return [(Text(content), path)]
-    if not isinstance(content, list):
-        invalid(path, "must be a string or a list of content parts")
-    return [(_read_part(part, f"{path}[{index}]", dropped), f"{path}[{index}]") for index, part in enumerate(content)]
-
-
-def _read_part(part: Any, path: str, dropped: Dropped) -> Part:
-    if not isinstance(part, dict):
-        invalid(path, "must be an object")
-    kind = part.get("type")
-    table = PART_CROSSING.get(kind) if isinstance(kind, str) else None
-    if table is None or not isinstance(kind, str):
-        validation.unsupported(path)
-    dropped.update((f"input[].content[].{name}", None) for name in rules.cross(part, table, f"{path}."))
-    hint = part.get("prompt_cache_breakpoint")
-    cache = media.read_cache(hint, media.EXPLICIT, media.OPENAI_TTL, f"{path}.prompt_cache_breakpoint")
-    return _PART_READERS[kind](part, path, cache)
-
-
-def _read_image(part: Mapping[str, Any], path: str, cache: int | None) -> Part:
-    url_path = f"{path}.image_url"
-    url = text_at(part, path, "image_url")
-    if not url.startswith("data:"):
-        return Image(url=media.check_url(url, url_path), cache=cache)
-    media_type, data = media.read_data_url(url, url_path)
-    return Image(data=data, media_type=media.check_image(media_type, url_path), cache=cache)
-
-
-def _read_file(part: Mapping[str, Any], path: str, cache: int | None) -> Part:
-    title = None if part.get("filename") is None else text_at(part, path, "filename")
-    if part.get("file_url") is not None:
-        url = media.check_url(text_at(part, path, "file_url"), f"{path}.file_url")
-        return Document(url=url, title=title, cache=cache)
-    data_path = f"{path}.file_data"
-    data, media_type = text_at(part, path, "file_data"), media.PDF
-    if data.startswith("data:"):
-        media_type, data = media.read_data_url(data, data_path)
-    if media_type.startswith("text/"):
-        return Document(text=_decode_text(data, data_path), title=title, cache=cache)
-    if media_type != media.PDF:
-        invalid(data_path, "must be a PDF or a text file")
-    return Document(data=data, media_type=media_type, title=title, cache=cache)
-
-
-def _decode_text(data: str, path: str) -> str:
-    try:
-        return base64.b64decode(data, validate=True).decode("utf-8")
-    except (binascii.Error, ValueError):
-        invalid(path, "must hold UTF-8 text in base64")
-
-
-_PART_READERS: Mapping[str, Callable[[Mapping[str, Any], str, int | None], Part]] = {
-    "input_text": lambda part, path, cache: Text(validation.text_of(part, path), cache),
-    "output_text": lambda part, path, cache: Text(validation.text_of(part, path), cache),
-    "refusal": lambda part, path, cache: Refusal(validation.text_of(part, path, "refusal")),
-    "input_image": _read_image,
-    "input_file": _read_file,
-}

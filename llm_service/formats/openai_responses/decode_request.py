@@ -16,10 +16,11 @@ from llm_service.core.conversation import Conversation, Extra
 from llm_service.formats import reasoning, rules, service_tiers, storage, validation
 from llm_service.formats.openai_chat.decode_request import read_user
 from llm_service.formats.openai_responses import decode_messages, decode_tools
-from llm_service.formats.openai_responses.decode_messages import Dropped
+from llm_service.formats.openai_responses.decode_parts import Dropped
 from llm_service.formats.openai_responses.schema import COMMON, EXTRAS, FIELD_NAMES, INCLUDE_LOGPROBS, TEXT_EXTRAS
-from llm_service.formats.rules import TRANSLATE, FieldRule, drop_unless, reject_unless
-from llm_service.formats.tool_calls import check_choice, check_names, check_pairs
+from llm_service.formats.openai_responses.tool_names import ToolNames
+from llm_service.formats.rules import DROP, TRANSLATE, FieldRule, drop_unless, reject_unless
+from llm_service.formats.tool_calls import check_choice, check_pairs
 from llm_service.formats.validation import invalid, text_at
 
 _NO_HEADERS: Mapping[str, str] = {}
@@ -41,11 +42,15 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
     """
     _check_kept(body)
     dropped: Dropped = {}
-    extras = _read_extras(body)
+    extras = _read_extras(body, dropped)
+    names = ToolNames(body)
+    tools = decode_tools.read_tools(body, names, dropped)
     turns = decode_messages.Turns(body.get("instructions"))
-    decode_messages.read_input(turns, body["input"], dropped)
+    decode_messages.read_input(turns, body["input"], names, dropped)
     messages = tuple(turns.messages())
     if not messages:
+        if body["input"]:
+            validation.unsupported("input[0]", "no item of the input holds anything that the model can read")
         invalid("input", "must have a message with the role user")
     check_pairs(messages, "call_id")
     if any(name not in (INCLUDE_LOGPROBS, "reasoning.encrypted_content") for name in body.get("include") or ()):
@@ -57,8 +62,8 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
         temperature=body.get("temperature"),
         top_p=body.get("top_p"),
         user=read_user(body, dropped),
-        tools=decode_tools.read_tools(body.get("tools"), dropped),
-        tool_choice=decode_tools.read_choice(body.get("tool_choice")),
+        tools=tools,
+        tool_choice=decode_tools.read_choice(body.get("tool_choice"), body, names, tools),
         parallel_tool_calls=body.get("parallel_tool_calls"),
         format=_read_format(body.get("text") or {}),
         reasoning=_read_reasoning(body.get("reasoning"), dropped),
@@ -67,7 +72,6 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
         extras=extras,
         field_names=FIELD_NAMES,
     )
-    check_names(conversation.tools)
     check_choice(conversation, "tool_choice")
     return conversation
 
@@ -81,9 +85,12 @@ def _check_kept(body: Mapping[str, Any]) -> None:
         validation.unsupported("prompt", "only the Responses API of OpenAI keeps prompt templates")
 
 
-def _read_extras(body: Mapping[str, Any]) -> dict[str, Extra]:
+def _read_extras(body: Mapping[str, Any], dropped: Dropped) -> dict[str, Extra]:
     """The extra fields, those inside ``text`` and ``include`` included."""
     extras = rules.read_extras(body, COMMON, EXTRAS)
+    if _only_compacts(body.get("context_management")):
+        del extras["context_management"]
+        dropped["context_management"] = None
     text = {name: value for name, value in (body.get("text") or {}).items() if name in TEXT_EXTRAS}
     for name, extra in rules.read_extras(text, (), TEXT_EXTRAS, "text.").items():
         rules.add_extra(extras, name, extra)
@@ -93,6 +100,12 @@ def _read_extras(body: Mapping[str, Any]) -> dict[str, Extra]:
         if name == INCLUDE_LOGPROBS:
             extras.setdefault("logprobs", Extra(True, f"include[{index}]"))
     return extras
+
+
+def _only_compacts(management: Any) -> bool:
+    """Whether ``context_management`` only asks OpenAI to shorten a conversation that becomes too long."""
+    entries = management if isinstance(management, list) else ()
+    return bool(entries) and all(isinstance(entry, dict) and entry.get("type") == "compaction" for entry in entries)
 
 
 def _read_format(text: Mapping[str, Any]) -> JsonFormat | None:
@@ -123,7 +136,7 @@ def _read_format(text: Mapping[str, Any]) -> JsonFormat | None:
 def _read_reasoning(given: Mapping[str, Any] | None, dropped: Dropped) -> Reasoning | None:
     if not given:
         return None
-    dropped.update((f"reasoning.{name}", None) for name in rules.cross(given, REASONING_CROSSING, "reasoning."))
+    rules.name_dropped(dropped, "reasoning", rules.cross(given, REASONING_CROSSING, "reasoning.", DROP))
     effort = given.get("effort")
     if effort is not None and effort not in reasoning.EFFORTS:
         invalid("reasoning.effort", f"must be one of {', '.join(reasoning.EFFORTS)}")

@@ -17,7 +17,7 @@ from llm_service.core.content import Part, RedactedThinking, Refusal, Text, Thin
 from llm_service.core.events import Answer, StopReason
 from llm_service.core.money import as_dollars
 from llm_service.core.usage import Usage
-from llm_service.formats import tool_calls
+from llm_service.formats.openai_responses.encode_tool_calls import CallNames, prefix, whole_item
 
 # Base64 has no colon, so OpenAI's own encrypted_content cannot be mistaken for this.
 _CARRIED: Final = "carried:"
@@ -78,19 +78,6 @@ def message_item(id: str, content: list[dict[str, Any]], status: str) -> dict[st
     return {"id": id, "type": "message", "status": status, "role": "assistant", "content": content}
 
 
-def function_item(id: str, call_id: str, name: str, arguments: str, status: str | None = None) -> dict[str, Any]:
-    """A tool call. It is incomplete if its arguments were cut, whatever the status of the answer."""
-    status = status or ("completed" if tool_calls.is_arguments(arguments) else "incomplete")
-    return {
-        "id": id,
-        "type": "function_call",
-        "status": status,
-        "arguments": arguments,
-        "call_id": call_id,
-        "name": name,
-    }
-
-
 def reasoning_item(id: str, text: str, encrypted: str | None = None) -> dict[str, Any]:
     item: dict[str, Any] = {"id": id, "type": "reasoning", "summary": [summary_part(text)] if text else []}
     return {**item, "encrypted_content": encrypted} if encrypted else item
@@ -114,6 +101,7 @@ def output_of(
     are the tokens of the answer; the first part of text gets them.
     """
     output: list[dict[str, Any]] = []
+    names = CallNames(call)
     for part in parts:
         index = len(output)
         match part:
@@ -122,10 +110,9 @@ def output_of(
                     logprobs = ()
             case Refusal(text):
                 _add_text(call, output, refusal_part(text), "refusal")
-            case ToolCall(id, name, arguments):
-                output.append(
-                    function_item(item_id(call, "fc", index), id, name, arguments if arguments.strip() else "{}")
-                )
+            case ToolCall():
+                tool = names.of(part.name)
+                output.append(whole_item(item_id(call, prefix(tool), index), part, tool))
             case Thinking(text, signature, vendor):
                 encrypted = carried(vendor, signature) if signature else None
                 output.append(reasoning_item(item_id(call, "rs", index), text, encrypted))

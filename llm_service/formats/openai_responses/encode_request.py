@@ -34,6 +34,7 @@ from llm_service.formats.openai_responses.encode_parts import write_part
 from llm_service.formats.openai_responses.schema import INCLUDE_LOGPROBS, NAME
 from llm_service.formats.rules import (
     EVERY_ROUTE_HAS,
+    HINTS,
     REJECT,
     TRANSLATE,
     FieldRule,
@@ -80,6 +81,7 @@ EXTRA_RULES: Final[Mapping[str, FieldRule]] = {
     "seed": drop_unless(),
     "speed": drop_unless("standard"),
     "stream_options": drop_unless(),
+    **HINTS,
     "audio": REJECT,
     "frequency_penalty": reject_unless(0),
     "logit_bias": reject_unless({}),
@@ -90,7 +92,7 @@ EXTRA_RULES: Final[Mapping[str, FieldRule]] = {
     # This API has these, but only the clients of its own route can send them or use what comes of them.
     **dict.fromkeys(
         (
-            *("access_programs", "background", "context_management", "conversation", "image", "include"),
+            *("background", "context_management", "conversation", "include"),
             *("previous_response_id", "prompt", "tool_choice"),
         ),
         reject_unless("none", "auto", False, [], why=_ONLY_ITS_ROUTE),
@@ -115,6 +117,8 @@ def needed(conversation: Conversation, target: Target) -> bool:
     chat = any(_is_rejected(extra, CHAT_RULES.get(name, REJECT)) for name, extra in conversation.extras.items())
     if here != chat:
         return chat
+    if any(_only_this_has(name, extra) for name, extra in conversation.extras.items()):
+        return True
     reasons = target.thinking == "effort"
     if reasons and (conversation.tools or conversation.reasoning is not None):
         return True
@@ -130,6 +134,12 @@ def _is_rejected(extra: Extra, rule: FieldRule) -> bool:
 def _only_chat_has(name: str) -> bool:
     """Whether a hint is dropped here and translated there."""
     return EXTRA_RULES.get(name, REJECT).how == "drop" and CHAT_RULES.get(name, REJECT).how == "translate"
+
+
+def _only_this_has(name: str, extra: Extra) -> bool:
+    """Whether a hint is translated here and dropped there."""
+    rule = EXTRA_RULES.get(name, REJECT)
+    return rule.how == "translate" and CHAT_RULES.get(name, REJECT).how == "drop" and extra.value not in rule.neutral
 
 
 def _needs(part: Part, reasons: bool) -> bool:

@@ -31,20 +31,20 @@ from llm_service.core.events import (
     ToolCallStart,
 )
 from llm_service.formats import sse
-from llm_service.formats.openai_responses import encode_answer, schema
+from llm_service.formats.openai_responses import encode_answer, encode_tool_calls, schema
 from llm_service.formats.openai_responses import errors as responses_errors
+from llm_service.formats.openai_responses.encode_tool_calls import CallNames, StreamedCall
 
 
 class _Item:
     """The open item: its kind, and its content so far."""
 
-    __slots__ = ("call_id", "content", "id", "kind", "logprobs", "name", "pieces")
+    __slots__ = ("call", "content", "id", "kind", "logprobs", "pieces")
 
-    def __init__(self, kind: str, id: str, call_id: str = "", name: str = "") -> None:
-        self.kind, self.id = kind, id
-        self.call_id, self.name = call_id, name
+    def __init__(self, kind: str, id: str, call: StreamedCall | None = None) -> None:
+        self.kind, self.id, self.call = kind, id, call
         self.content: list[dict[str, Any]] = []  # the finished parts of a message
-        self.pieces: list[str] = []  # of the open part, of the arguments or of the summary
+        self.pieces: list[str] = []  # of the open part or of the summary
         self.logprobs: list[TokenLogprob] = []  # of the open part
 
 
@@ -52,11 +52,12 @@ class StreamEncoder:
     """One stream as ``response.*`` events."""
 
     KEEP_ALIVE: ClassVar[bytes] = schema.KEEP_ALIVE
-    __slots__ = ("_call", "_item", "_model", "_output", "_sequence", "_verbatim")
+    __slots__ = ("_call", "_item", "_model", "_names", "_output", "_sequence", "_verbatim")
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._model = call.model
+        self._names = CallNames(call)
         self._sequence = 0
         self._output: list[dict[str, Any]] = []  # finished items
         self._item: _Item | None = None
@@ -111,11 +112,11 @@ class StreamEncoder:
 
     # ---- items
 
-    def _open_item(self, kind: str, prefix: str, call_id: str = "", name: str = "") -> bytes:
+    def _open_item(self, kind: str, prefix: str, call: StreamedCall | None = None) -> bytes:
         closing = self._close_item()
-        item = self._item = _Item(kind, encode_answer.item_id(self._call, prefix, len(self._output)), call_id, name)
-        if kind == "function_call":
-            opened = encode_answer.function_item(item.id, call_id, name, "", "in_progress")
+        item = self._item = _Item(kind, encode_answer.item_id(self._call, prefix, len(self._output)), call)
+        if call is not None:
+            opened = call.opened(item.id)
         elif kind == "reasoning":
             opened = encode_answer.reasoning_item(item.id, "")
         else:
@@ -127,12 +128,10 @@ class StreamEncoder:
         item = self._item
         if item is None:
             return b""
-        if item.kind == "function_call":
-            arguments = "".join(item.pieces)
-            closing = self._event(
-                "response.function_call_arguments.done", **self._item_path(), name=item.name, arguments=arguments
-            )
-            whole = encode_answer.function_item(item.id, item.call_id, item.name, arguments)
+        if item.call is not None:
+            cut = answer is not None
+            closing = self._call_events(item.call.end(cut))
+            whole = item.call.closed(item.id, cut)
         elif item.kind == "reasoning":
             text = "".join(item.pieces)
             closing = self._close_summary(text)
@@ -235,19 +234,20 @@ class StreamEncoder:
     # ---- tool calls
 
     def _open_call(self, event: ToolCallStart) -> bytes:
-        return self._open_item("function_call", "fc", event.id, event.name)
+        tool = self._names.of(event.name)
+        return self._open_item("call", encode_tool_calls.prefix(tool), StreamedCall(event.id, tool))
 
     def _add_arguments(self, event: ToolCallDelta) -> bytes:
-        if not event.arguments:
-            return b""
         assert self._item is not None, "a piece of a call comes between its start and its end"
-        self._item.pieces.append(event.arguments)
-        return self._event("response.function_call_arguments.delta", **self._item_path(), delta=event.arguments)
+        assert self._item.call is not None, "the pieces of a call come one after the other"
+        return self._call_events(self._item.call.add(event.arguments))
 
     def _close_call(self, event: ToolCallEnd) -> bytes:
         assert self._item is not None, "a call ends once"
-        empty = b"" if self._item.pieces else self._add_arguments(ToolCallDelta(event.index, "{}"))
-        return empty + self._close_item()
+        return self._close_item()
+
+    def _call_events(self, events: Iterable[tuple[str, dict[str, Any]]]) -> bytes:
+        return b"".join([self._event(kind, **self._item_path(), **fields) for kind, fields in events])
 
 
 def _part(kind: str, text: str, logprobs: Iterable[TokenLogprob] = ()) -> dict[str, Any]:

@@ -51,6 +51,7 @@ COMMON: Final = frozenset(
 EXTRAS: Final[Mapping[str, ExtraField]] = {
     "access_programs": ExtraField("access_programs"),
     "background": ExtraField("background", (False,)),
+    "client_metadata": ExtraField("client_metadata"),
     "context_management": ExtraField("context_management", ([],)),
     "conversation": ExtraField("conversation"),
     "image": ExtraField("image"),
@@ -115,6 +116,8 @@ def _item_problem(item: Any) -> str | None:
         return ".type must be a string"
     if kind is not None and kind != "message":
         return None
+    if kind is None and item.keys() <= {"id", "type"} and isinstance(item.get("id"), str):
+        return None  # a reference to an item that OpenAI keeps
     if item.get("role") not in ROLES:
         return f".role must be one of {', '.join(ROLES)}"
     content = item.get("content")

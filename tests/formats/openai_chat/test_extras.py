@@ -65,7 +65,10 @@ REJECTED: dict[str, Any] = {
     "tools": [{"type": "function"}],
     "web_search_options": {"search_context_size": "low"},
 }
-HINTS_OF_OTHERS = {"diagnostics", "max_tool_calls", "speed", "stream_options"}
+HINTS_OF_OTHERS = {
+    *("access_programs", "client_metadata", "diagnostics", "image", "max_tool_calls", "request_country", "speed"),
+    *("stream_options", "truncation"),
+}
 NAMES_OF_OTHERS = {"input", "max_output_tokens", "output_config", "system", "thinking"}
 
 

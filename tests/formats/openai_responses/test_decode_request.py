@@ -37,7 +37,7 @@ from llm_service.core.content import (
 )
 from llm_service.core.conversation import Conversation, Extra
 from llm_service.formats import openai_responses as responses
-from llm_service.formats.openai_responses import decode_messages, decode_request, decode_tools, schema
+from llm_service.formats.openai_responses import decode_messages, decode_parts, decode_request, decode_tools, schema
 from tests.formats.openai_responses.wire import body, message, reasoning, tool_call
 
 PIXEL = "iVBORw0KGgo="
@@ -299,8 +299,6 @@ REJECT: list[tuple[dict[str, Any], str]] = [
     ({"conversation": "conv_1"}, "conversation"),
     ({"prompt": {"id": "p"}}, "prompt"),
     ({"input": None, "prompt": {"id": "p"}}, "prompt"),
-    ({"tools": [TOOL, {"type": "web_search"}]}, "tools[1]"),
-    ({"tools": [{**TOOL, "defer_loading": True}]}, "tools[0].defer_loading"),
     ({"tool_choice": {"type": "web_search"}}, "tool_choice"),
     ({"text": {"grammar": "x"}}, "text.grammar"),
     ({"reasoning": {"mode": "pro"}}, "reasoning.mode"),
@@ -391,15 +389,15 @@ TABLES = {
         decode_messages.ITEM_CROSSING["reasoning"],
         keys(response_reasoning_item_param.ResponseReasoningItemParam),
     ),
-    "function tool": (decode_tools.TOOL_CROSSING, keys(function_tool_param.FunctionToolParam)),
+    "function tool": (decode_tools.TOOL_CROSSING["function"], keys(function_tool_param.FunctionToolParam)),
     "text": (decode_request.TEXT_CROSSING, keys(response_text_config_param.ResponseTextConfigParam)),
     "reasoning settings": (decode_request.REASONING_CROSSING, keys(reasoning_param.Reasoning)),
-    "input_text": (decode_messages.PART_CROSSING["input_text"], keys(response_input_text_param.ResponseInputTextParam)),
+    "input_text": (decode_parts.PART_CROSSING["input_text"], keys(response_input_text_param.ResponseInputTextParam)),
     "input_image": (
-        decode_messages.PART_CROSSING["input_image"],
+        decode_parts.PART_CROSSING["input_image"],
         keys(response_input_image_param.ResponseInputImageParam),
     ),
-    "input_file": (decode_messages.PART_CROSSING["input_file"], keys(response_input_file_param.ResponseInputFileParam)),
+    "input_file": (decode_parts.PART_CROSSING["input_file"], keys(response_input_file_param.ResponseInputFileParam)),
 }
 
 

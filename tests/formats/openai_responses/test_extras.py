@@ -28,7 +28,8 @@ def read(**extra: Any) -> Conversation:
 
 VALUES: dict[str, Any] = {
     "access_programs": {"cyber": "standard"},
-    "context_management": [{"type": "compaction"}],
+    "client_metadata": {"turn": "1"},
+    "context_management": {"edits": []},
     "image": {"context_compression": "auto"},
     "max_tool_calls": 3,
     "metadata": {"a": "b"},
@@ -169,7 +170,11 @@ TRANSLATED: dict[str, tuple[Any, dict[str, Any]]] = {
     "verbosity": ("low", {"text": {"verbosity": "low"}}),
 }
 DROPPED: dict[str, Any] = {
+    "access_programs": {"cyber": "standard"},
+    "client_metadata": {"turn": "1"},
     "diagnostics": {},
+    "image": {"context_compression": "auto"},
+    "request_country": "IS",
     "max_tool_calls": 3,
     "prediction": {"type": "content", "content": "x"},
     "seed": 7,
@@ -188,7 +193,7 @@ REJECTED: dict[str, Any] = {
     # Fields of this API that only its own clients can send, and the other formats' names of what every route has.
     **dict.fromkeys(
         (
-            *("access_programs", "background", "context_management", "conversation", "image", "include", "input"),
+            *("background", "context_management", "conversation", "include", "input"),
             *("instructions", "max_completion_tokens", "max_output_tokens", "max_tokens", "messages", "output_config"),
             *("previous_response_id", "prompt", "reasoning", "system", "text", "thinking", "tool_choice", "tools"),
         ),

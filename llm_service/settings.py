@@ -15,12 +15,15 @@ import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import SplitResult, urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from llm_service.core import setting_values as values
 
 MEBIBYTE = 1024 * 1024
+_PREFIX = "LLM_SERVICE_"
+_FROM_KUBERNETES = ("PORT", "SERVICE_")
 
 
 class SettingsError(ValueError):
@@ -33,100 +36,25 @@ def _setting(env: str, default: Any, help: str, read: Callable[[str], Any] = str
     return field(default=default, metadata=metadata, repr=shown)
 
 
-def _integer(low: int, high: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        number = int(text)
-        if not low <= number <= high:
-            raise ValueError(f"must be a whole number from {low} to {high}")
-        return number
-
-    return read
-
-
-def _seconds(low: float, high: float) -> Callable[[str], float]:
-    def read(text: str) -> float:
-        number = float(text)
-        if not low <= number <= high:
-            raise ValueError(f"must be a number of seconds from {low:g} to {high:g}")
-        return number
-
-    return read
-
-
-def _list(text: str) -> tuple[str, ...]:
-    return tuple(item.strip() for item in text.split(",") if item.strip())
-
-
-def _choice(*names: str) -> Callable[[str], str]:
-    """A reader that accepts one of ``names`` in upper or lower case."""
-
-    def read(text: str) -> str:
-        for name in names:
-            if text.lower() == name.lower():
-                return name
-        raise ValueError(f"must be one of {', '.join(names)}")
-
-    return read
-
-
-def _time_zone(text: str) -> str:
-    try:
-        if text != "UTC":  # UTC needs no time zone database
-            ZoneInfo(text)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("must be a time zone such as UTC or Europe/Berlin") from None
-    return text
-
-
-def _database_url(text: str) -> str:
-    """An SQLAlchemy URL. ``postgres://`` and ``postgresql://`` both select the driver psycopg 3."""
-    for prefix in ("postgres://", "postgresql://"):
-        if text.startswith(prefix):
-            return "postgresql+psycopg://" + text[len(prefix) :]
-    if "://" not in text:
-        raise ValueError("must be an SQLAlchemy URL such as postgresql://user:password@host/name")
-    return text
-
-
-def _redis_url(text: str) -> str:
-    if "://" not in text:
-        raise ValueError("must be a URL: redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://")
-    return text
-
-
-def _webhook_url(text: str) -> str:
-    """The URL as it is sent: in ASCII, without a fragment."""
-    try:
-        parts = urlsplit(text)
-        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        good, parts = False, SplitResult("", "", "", "", "")
-    if not good or not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError("must be a URL such as https://host/path")
-    if "@" in parts.netloc:
-        raise ValueError("must not contain a user name or a password")
-    return parts._replace(fragment="").geturl()
-
-
 @dataclass(frozen=True)
 class Settings:
     """The service's settings. ``Settings.load()`` reads them; tests build them by keyword."""
 
     host: str = _setting("HOST", "127.0.0.1", "address to listen on (the container image sets 0.0.0.0)")
-    port: int = _setting("PORT", 8000, "port to listen on", _integer(0, 65535))
-    workers: int = _setting("WEB_CONCURRENCY", 2, "number of gunicorn worker processes", _integer(1, 256))
+    port: int = _setting("PORT", 8000, "port to listen on", values.integer(0, 65535))
+    workers: int = _setting("WEB_CONCURRENCY", 2, "number of gunicorn worker processes", values.integer(1, 256))
     database_url: str | None = _setting(
         "DATABASE_URL",
         None,
         "SQLAlchemy URL of the database; when unset, SQLite in the instance folder",
-        _database_url,
+        values.database_url,
         shown=False,
     )
     redis_url: str | None = _setting(
         "REDIS_URL",
         None,
         "URL of Redis or Valkey; when unset, an embedded server in the instance folder",
-        _redis_url,
+        values.redis_url,
         shown=False,
     )
     instance: Path = _setting(
@@ -156,84 +84,93 @@ class Settings:
     api_keys: tuple[str, ...] = _setting(
         "API_KEYS",
         (),
-        "comma-separated API keys that are accepted without the database, for quick starts",
-        _list,
+        "API keys that are accepted without the database, for quick starts; separated by commas or white space",
+        values.api_keys,
         shown=False,
     )
     cors_origins: tuple[str, ...] = _setting(
-        "LLM_SERVICE_CORS_ORIGINS", (), "comma-separated origins that may call from a browser; * means any", _list
+        "LLM_SERVICE_CORS_ORIGINS",
+        (),
+        "comma-separated origins that may call from a browser; * means any",
+        values.listed,
     )
     log_level: str = _setting(
         "LLM_SERVICE_LOG_LEVEL",
         "INFO",
         "lowest level of the JSON log lines on stderr: DEBUG, INFO, WARNING or ERROR",
-        _choice("DEBUG", "INFO", "WARNING", "ERROR"),
+        values.choice("DEBUG", "INFO", "WARNING", "ERROR"),
     )
     max_body_bytes: int = _setting(
         "LLM_SERVICE_MAX_BODY_BYTES",
         32 * MEBIBYTE,
         "largest request body in bytes; a larger one gets 413",
-        _integer(1024, 2**31),
+        values.integer(1024, 2**31),
     )
     anonymous_rpm: int = _setting(
         "LLM_SERVICE_ANONYMOUS_RPM",
         30,
         "requests per minute that one client address may send without a valid key",
-        _integer(1, 1_000_000),
+        values.integer(1, 1_000_000),
     )
     trusted_proxies: int = _setting(
         "LLM_SERVICE_TRUSTED_PROXIES",
         0,
         "number of proxies in front of the service whose X-Forwarded-For is trusted",
-        _integer(0, 16),
+        values.integer(0, 16),
     )
     keep_alive: float = _setting(
         "LLM_SERVICE_KEEP_ALIVE",
         15.0,
         "seconds without an event after which a stream gets a comment line",
-        _seconds(0.05, 300),
+        values.seconds(0.05, 300),
     )
     send_timeout: float = _setting(
         "LLM_SERVICE_SEND_TIMEOUT",
         30.0,
         "seconds that a client may stall while it sends its request or receives its answer",
-        _seconds(1, 600),
+        values.seconds(1, 600),
     )
     graceful_timeout: float = _setting(
-        "LLM_SERVICE_GRACEFUL_TIMEOUT", 30.0, "seconds from SIGTERM until the last call has ended", _seconds(6, 3600)
+        "LLM_SERVICE_GRACEFUL_TIMEOUT",
+        30.0,
+        "seconds from SIGTERM until the last call has ended",
+        values.seconds(6, 3600),
     )
     echo_delay: float = _setting(
-        "LLM_SERVICE_ECHO_DELAY", 0.05, "seconds between two words that the echo model streams", _seconds(0, 60)
+        "LLM_SERVICE_ECHO_DELAY",
+        0.05,
+        "seconds between two words that the echo model streams",
+        values.seconds(0, 60),
     )
     embeddings_gather_ms: int = _setting(
         "LLM_SERVICE_EMBEDDINGS_GATHER_MS",
         3,
         "milliseconds that a small embeddings request waits for others, to be sent with them; 0 turns this off",
-        _integer(0, 1000),
+        values.integer(0, 1000),
     )
     time_zone: str = _setting(
         "LLM_SERVICE_TIME_ZONE",
         "UTC",
         "IANA time zone in which the days, weeks and months of budgets begin",
-        _time_zone,
+        values.time_zone,
     )
     money_without_redis: Literal["closed", "open"] = _setting(
         "LLM_SERVICE_MONEY_WITHOUT_REDIS",
         "closed",
         "what happens to calls with a budget while Redis is away: closed rejects them, open admits them",
-        _choice("closed", "open"),
+        values.choice("closed", "open"),
     )
     log_retention_days: int | None = _setting(
         "LLM_SERVICE_LOG_RETENTION_DAYS",
         None,
         "days to keep the rows of the request log; when unset, for ever. The daily sums always stay",
-        _integer(1, 36500),
+        values.integer(1, 36500),
     )
     webhook_url: str | None = _setting(
         "LLM_SERVICE_WEBHOOK_URL",
         None,
         "where to announce that a budget passed a threshold; when unset, it is only logged",
-        _webhook_url,
+        values.webhook_url,
         shown=False,
     )
     webhook_secret: str | None = _setting(
@@ -246,7 +183,7 @@ class Settings:
         "LLM_SERVICE_UPSTREAM_STORAGE",
         "refuse",
         "whether callers may ask OpenAI to keep content, if neither key nor provider says: allow or refuse",
-        _choice("refuse", "allow"),
+        values.choice("refuse", "allow"),
     )
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -258,20 +195,37 @@ class Settings:
             SettingsError: a variable is wrong; the message names it.
         """
         environ = dict(os.environ if environ is None else environ)
-        values: dict[str, Any] = {"environ": environ}
+        given: dict[str, Any] = {"environ": environ}
         for item in fields(cls):
             env = item.metadata.get("env")
             text = environ.get(env, "") if env else ""
             if not text.strip():
                 continue
             try:
-                values[item.name] = item.metadata["read"](text.strip())
+                given[item.name] = item.metadata["read"](text.strip())
             except ValueError as error:
                 # The value may be a secret or a URL with a password, so only the name is reported.
                 raise SettingsError(f"{env}: {_reason(error, text)}") from None
-        settings = cls(**values)
+        settings = cls(**given)
         _ = settings.webhook_key
         return settings
+
+    def unknown_names(self) -> list[str]:
+        """A sentence for each variable of the environment that looks like a setting and is none.
+
+        Kubernetes sets ``LLM_SERVICE_PORT...`` and ``LLM_SERVICE_SERVICE_...`` for a service named ``llm-service``.
+        """
+        known = [env.removeprefix(_PREFIX) for env, _, _ in documented() if env.startswith(_PREFIX)]
+        sentences = []
+        for name in sorted(self.environ):
+            word = name.removeprefix(_PREFIX)
+            if word == name or word in known or word.startswith(_FROM_KUBERNETES):
+                continue
+            nearest = get_close_matches(word, known, 1)
+            sentences.append(
+                f"{name} is not a setting" + (f"; did you mean {_PREFIX}{nearest[0]}?" if nearest else ".")
+            )
+        return sentences
 
     def secret(self, name: str) -> str | None:
         """The value of an environment variable that the catalogue names, such as a provider's key."""

@@ -21,7 +21,7 @@ SDKS = {"anthropic", "openai", "httpx2"}
 # A wing is a folder of the package, or a file beside the folders. Each may import the wings listed, and itself.
 WINGS: dict[str, tuple[tuple[str, ...], str]] = {
     "core": ((), "values: everybody imports them, so they import nothing of ours"),
-    "settings": ((), "every setting is read in one place, before anything else is built"),
+    "settings": (("core",), "every setting is read in one place, before anything else is built"),
     "extensions": ((), "unbound objects: they are bound in app"),
     "catalog": (("core", "settings"), "reads models.toml into values of core"),
     "formats": (("core",), "wire formats are pure: they can be tested and reused without a server"),

@@ -32,7 +32,21 @@ def test_a_postgresql_url_means_psycopg_3(scheme: str) -> None:
         ("PORT", "70000"),
         ("WEB_CONCURRENCY", "0"),
         ("DATABASE_URL", "not-a-url"),
+        ("DATABASE_URL", "mysql://me:secret@db/name"),
+        ("DATABASE_URL", "postgresql+psycopg2://me:secret@db/name"),
+        ("DATABASE_URL", "postgresql://app:p@ss:w/o#r?d@h/app"),
+        ("DATABASE_URL", "postgresql://app:p@ss@h/app"),
+        ("DATABASE_URL", "postgresql://app:p?ss@h/app"),
+        ("DATABASE_URL", "postgresql://h:port/app"),
+        ("DATABASE_URL", "postgresql://h:70000/app"),
+        ("DATABASE_URL", "postgresql://app:secret@a:b:5432/app"),
         ("REDIS_URL", "localhost"),
+        ("REDIS_URL", "tcp://x:6379"),
+        ("REDIS_URL", "http://x:6379"),
+        ("REDIS_URL", "redis://:p@ss@x:6379/0"),
+        ("REDIS_URL", "redis://x:six/0"),
+        ("API_KEYS", "short"),
+        ("API_KEYS", "a-key-of-the-tests, k2"),
         ("LLM_SERVICE_LOG_LEVEL", "LOUD"),
         ("LLM_SERVICE_KEEP_ALIVE", "nan"),
         ("LLM_SERVICE_TIME_ZONE", "Mars/Olympus"),
@@ -53,6 +67,55 @@ def test_a_wrong_setting_stops_the_start_with_its_name(name: str, value: str) ->
     with pytest.raises(SettingsError) as caught:
         Settings.load({name: value})
     assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "postgresql://app:p%40ss@h:5432/app?sslmode=require&options=-c%20x"),
+        ("DATABASE_URL", "postgresql://app:secret@[2001:db8::1]:5432/app"),
+        ("DATABASE_URL", "postgresql:///app?host=/run/postgresql"),
+        ("DATABASE_URL", "postgresql://app@/app?host=/tmp"),
+        ("DATABASE_URL", "sqlite:////data/llm@home.sqlite3"),
+        ("REDIS_URL", "redis://:p%40ss@x:6379/0"),
+        ("REDIS_URL", "unix:///run/redis.sock?db=1"),
+        ("REDIS_URL", "rediss://[::1]:6379"),
+        ("REDIS_URL", "redis+sentinel://:secret@a:26379,b:26379/mymaster"),
+        ("REDIS_URL", "redis+cluster://a:7000,b:7000"),
+    ],
+)
+def test_the_usual_urls_are_accepted(name: str, value: str) -> None:
+    settings = Settings.load({name: value})
+    assert value.partition("://")[2] in (str(settings.database_url or "") + str(settings.redis_url or ""))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a-key-of-one,a-key-of-two",
+        "a-key-of-one\na-key-of-two\n",
+        " a-key-of-one\ta-key-of-two",
+        '"a-key-of-one,a-key-of-two"',
+        "'a-key-of-one', 'a-key-of-two'",
+    ],
+)
+def test_api_keys_stand_between_commas_or_white_space_with_or_without_quotes(text: str) -> None:
+    assert Settings.load({"API_KEYS": text}).api_keys == ("a-key-of-one", "a-key-of-two")
+
+
+def test_a_variable_that_looks_like_a_setting_and_is_none_is_named_with_the_nearest_setting() -> None:
+    environ = {
+        "LLM_SERVICE_LOGLEVEL": "DEBUG",
+        "LLM_SERVICE_ZZZ": "1",
+        "LLM_SERVICE_PORT": "tcp://10.0.0.1:80",
+        "LLM_SERVICE_PORT_80_TCP_ADDR": "10.0.0.1",
+        "LLM_SERVICE_SERVICE_HOST": "10.0.0.1",
+        "LLM_SERVICE_KEEP_ALIVE": "5",
+    }
+    assert Settings.load(environ).unknown_names() == [
+        "LLM_SERVICE_LOGLEVEL is not a setting; did you mean LLM_SERVICE_LOG_LEVEL?",
+        "LLM_SERVICE_ZZZ is not a setting.",
+    ]
 
 
 def test_an_error_does_not_quote_the_value() -> None:

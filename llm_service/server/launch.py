@@ -73,6 +73,8 @@ def prepare(app: Flask, settings: Settings, metrics: Path | None = None) -> Laun
         if launch.embedded is not None and launch.embedded.pid is not None:
             build_counters(app)
         warn_of_retirements(app.extensions["llm_service"].catalog)
+        for sentence in settings.unknown_names():
+            log.warning("an environment variable is ignored", extra={"fields": {"warning": sentence}})
     except (embedded_redis.EmbeddedRedisError, LaunchError) as error:
         launch.stop()
         raise LaunchError(str(error)) from error

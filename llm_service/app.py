@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from flask import Flask, Response, g
 from flask_cors import CORS
-from werkzeug.middleware.proxy_fix import ProxyFix
 
 from llm_service import cli, providers, store
 from llm_service.api import (
     account,
     anthropic,
     authentication,
+    client_address,
     completion,
     docs,
     failures,
@@ -98,7 +98,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["llm_service_authenticator"] = authenticator
 
     if settings.trusted_proxies:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxies)  # type: ignore[method-assign]
+        behind = client_address.behind_proxies(app.wsgi_app, settings.trusted_proxies)
+        app.wsgi_app = behind  # type: ignore[method-assign]
     request_info.init_app(app)  # first: it resolves the key that the limits are counted for
     app.extensions["llm_service_open"] = {health.blueprint.name, docs.blueprint.name}
     limits.build(app, redis_url, settings.workers)

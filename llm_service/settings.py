@@ -109,7 +109,7 @@ class Settings:
     anonymous_rpm: int = _setting(
         "LLM_SERVICE_ANONYMOUS_RPM",
         30,
-        "requests per minute that one client address may send without a valid key",
+        "requests per minute that one client address (IPv6: one /64 network) may send without a valid key",
         values.integer(1, 1_000_000),
     )
     trusted_proxies: int = _setting(

@@ -30,6 +30,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
+from llm_service.api import client_address
 from llm_service.api.authentication import Identity
 from llm_service.billing.admission import SCOPE_LABELS
 from llm_service.core.call import Call, Caller
@@ -196,7 +197,7 @@ def windows() -> list[Window]:
     """The windows of the current request, the key's first. Those of models are counted after the body is read."""
     caller, address = _caller(), request.remote_addr or "unknown"
     if caller is None:
-        return [Window("ip", address, current().settings.anonymous_rpm)]
+        return [Window("ip", client_address.counted(address), current().settings.anonymous_rpm)]
     result = []
     rpm = current().catalog.requests_per_minute(caller)
     if rpm is not None:

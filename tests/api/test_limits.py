@@ -222,6 +222,16 @@ def test_only_the_trusted_proxy_s_address_counts(strict: Server) -> None:
     assert ask(strict, "wrong", **{"X-Forwarded-For": "198.51.100.99, 203.0.113.3"}).status_code == 429
 
 
+def test_the_addresses_of_one_ipv6_network_have_one_limit_without_a_key(strict: Server) -> None:
+    def ask_from(address: str) -> int:
+        status: int = ask(strict, "wrong", **{"X-Forwarded-For": address}).status_code
+        return status
+
+    assert [ask_from(f"[2001:db8:5::{number}]:443") for number in range(ANONYMOUS_RPM)] == [401] * ANONYMOUS_RPM
+    assert ask_from("2001:db8:5::ffff:1") == 429
+    assert ask_from("2001:db8:5:1::1") == 401  # another network
+
+
 # ---- without Redis
 
 

@@ -17,6 +17,9 @@
     │       └── Stopping            503  the worker is draining
     ├── UpstreamError               the vendor was asked
     │   ├── UpstreamRejected        4xx  the vendor rejected this very request: repeating it cannot help
+    │   │   ├── UpstreamContextExceeded 400  it is longer than the model's context window
+    │   │   ├── UpstreamContentRejected 400  its content is against the vendor's policy
+    │   │   └── UpstreamTooLarge    413  its body is larger than the vendor accepts
     │   ├── UpstreamRateLimited     429
     │   │   └── UpstreamQuotaExhausted 429  the operator's account is out of credit: waiting cannot help
     │   ├── UpstreamOverloaded      503
@@ -51,6 +54,7 @@ class ServiceError(Exception):
         param: path of the offending field, e.g. ``messages[2].content``, or None.
         retry_after: whole seconds to wait, or None.
         helps_elsewhere: whether another attempt or target may succeed.
+        is_final: whether it is useless that the caller sends the same request again by itself.
         vendor: ``{"format", "status", "type", "code", "request_id"}`` of the upstream's own error, if there was one.
             Every value is an identifier, never text.
     """
@@ -59,6 +63,7 @@ class ServiceError(Exception):
     code: ClassVar[str] = "internal_error"
     outcome: ClassVar[str] = "refused"
     helps_elsewhere: bool = False
+    is_final: bool = False
 
     def __init__(
         self,
@@ -104,6 +109,8 @@ class Limit:
 class Rejected(ServiceError):
     """Nothing was sent upstream."""
 
+    is_final = True
+
 
 class InvalidRequest(Rejected):
     status, code = 400, "invalid_request"
@@ -146,11 +153,15 @@ class UnsupportedMediaType(Rejected):
 
 
 class RateLimited(Rejected):
+    """It is final only if this call alone is larger than the limit."""
+
     status, code = 429, "rate_limit_exceeded"
+    is_final = False
 
 
 class Unavailable(Rejected):
     status, code = 503, "unavailable"
+    is_final = False
 
 
 class Stopping(Unavailable):
@@ -160,15 +171,58 @@ class Stopping(Unavailable):
 
 
 class UpstreamError(ServiceError):
-    """The vendor was asked."""
+    """The vendor was asked. It is final for the caller, because this service has tried again already."""
 
     status, code, outcome = 502, "upstream_error", "upstream_error"
     helps_elsewhere = True
+    is_final = True
 
 
 class UpstreamRejected(UpstreamError):
     status, code = 400, "upstream_rejected"
     helps_elsewhere = False
+
+
+class UpstreamContextExceeded(UpstreamRejected):
+    """The input, or the input and the output limit together, are longer than the model's context window.
+
+    The numbers are those of the vendor's sentence, in tokens; None if it has none. ``excess`` says what they prove to
+    be too long: the ``input`` alone, the ``sum`` of both, or None.
+    """
+
+    code = "context_length_exceeded"
+
+    def __init__(
+        self,
+        *,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        maximum: int | None = None,
+        **others: Any,
+    ) -> None:
+        self.input_tokens, self.output_tokens, self.maximum = input_tokens, output_tokens, maximum
+        self.excess: str | None = None
+        window = f"the model's context window of {maximum} tokens" if maximum else "the model's context window"
+        sentence = f"The request is longer than {window}. Send a shorter one."
+        if input_tokens is not None and maximum is not None:
+            if input_tokens > maximum:
+                self.excess = "input"
+                sentence = f"The request has {input_tokens} tokens, more than {window}. Send a shorter one."
+            elif output_tokens is not None and input_tokens + output_tokens > maximum:
+                self.excess = "sum"
+                sentence = (
+                    f"The request has {input_tokens} tokens and asks for {output_tokens}. Together that is more than "
+                    f"{window}. Send a shorter one, or ask for fewer tokens."
+                )
+        super().__init__(sentence, **others)
+
+
+class UpstreamContentRejected(UpstreamRejected):
+    code = "content_policy_violation"
+
+
+class UpstreamTooLarge(UpstreamRejected):
+    status, code = 413, "upstream_too_large"
 
 
 class UpstreamRateLimited(UpstreamError):

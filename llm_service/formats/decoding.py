@@ -16,6 +16,8 @@ import orjson
 from llm_service.core.call import Call
 from llm_service.core.errors import (
     UpstreamBroken,
+    UpstreamContentRejected,
+    UpstreamContextExceeded,
     UpstreamError,
     UpstreamFailed,
     UpstreamOverloaded,
@@ -23,10 +25,11 @@ from llm_service.core.errors import (
     UpstreamRateLimited,
     UpstreamRejected,
     UpstreamTimeout,
+    UpstreamTooLarge,
 )
 from llm_service.core.events import IDLE, Event
 from llm_service.core.identifiers import vendor_code
-from llm_service.formats import sse
+from llm_service.formats import sse, vendor_errors
 
 CHARACTERS_PER_TOKEN = 4
 # Far above any context window, far below what a 64-bit column holds times any price.
@@ -170,11 +173,14 @@ class VendorError:
         )
 
 
+CONTENT_REJECTED = "The provider's content policy does not allow this request or its answer."
 _IN_BAND: Mapping[type[UpstreamError], str] = {
     UpstreamRateLimited: "The provider's rate limit was reached in the middle of its answer.",
     UpstreamQuotaExhausted: "This service's account with the provider ran out of credit.",
     UpstreamOverloaded: "The provider is overloaded and stopped its answer.",
     UpstreamRejected: "The provider rejected the request after it had begun to answer.",
+    UpstreamContentRejected: CONTENT_REJECTED,
+    UpstreamTooLarge: "The request is too large for the provider.",
     UpstreamTimeout: "The provider timed out in the middle of its answer.",
     UpstreamFailed: "The provider failed in the middle of its answer.",
 }
@@ -183,9 +189,15 @@ _IN_BAND: Mapping[type[UpstreamError], str] = {
 Kinds: TypeAlias = Iterable[tuple[type[UpstreamError], frozenset[str]]]
 
 
-def in_band(format: str, reported: VendorError, kinds: Kinds) -> UpstreamError:
-    """The error inside a stream (its HTTP status was 200) as ours; the vendor's text is left out."""
+def in_band(format: str, reported: VendorError, kinds: Kinds = ()) -> UpstreamError:
+    """The error inside a stream (its HTTP status was 200) as ours; the vendor's text is left out.
+
+    ``kinds`` are words of the format that the common table of ``vendor_errors`` does not have.
+    """
     words = {reported.code, reported.type}
-    kind = next((kind for kind, names in kinds if words & names), UpstreamFailed)
+    own = next((kind for kind, names in kinds if words & names), None)
+    kind = vendor_errors.kind_of(words, reported.message) or own or UpstreamFailed
     vendor = {"format": format, "status": 200, "type": reported.type, "code": reported.code, "request_id": None}
+    if kind is UpstreamContextExceeded:
+        return vendor_errors.context_exceeded(reported.message, vendor=vendor)
     return kind(_IN_BAND[kind], vendor=vendor)

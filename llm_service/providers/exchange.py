@@ -23,6 +23,8 @@ from llm_service.core.cancellation import Cancel
 from llm_service.core.conversation import Conversation
 from llm_service.core.errors import (
     UpstreamBroken,
+    UpstreamContentRejected,
+    UpstreamContextExceeded,
     UpstreamError,
     UpstreamFailed,
     UpstreamOverloaded,
@@ -30,13 +32,14 @@ from llm_service.core.errors import (
     UpstreamRateLimited,
     UpstreamRejected,
     UpstreamTimeout,
+    UpstreamTooLarge,
 )
 from llm_service.core.events import IDLE, Answer, Attempt, Event, Finished, Started
 from llm_service.core.headers import RETURNED
 from llm_service.core.identifiers import field_path, loggable
 from llm_service.core.target import Target
-from llm_service.formats import RelayedFormat, UpstreamFormat, json_mode, registry, sse
-from llm_service.formats.decoding import VendorError
+from llm_service.formats import RelayedFormat, UpstreamFormat, json_mode, registry, sse, vendor_errors
+from llm_service.formats.decoding import CONTENT_REJECTED, VendorError
 from llm_service.observability import scrub
 from llm_service.providers.http.sdk_head import Reply, Wire
 from llm_service.providers.http.transport import Scope
@@ -184,7 +187,8 @@ def _status_error(lane: Lane, call: Call, reply: Reply) -> UpstreamError:
     finally:
         reply.close()
     content = scrub.request_text(call.body)
-    error = _without_content(lane.format.read_error(parsed, status), content)
+    raw = lane.format.read_error(parsed, status)
+    error = _without_content(raw, content)
     request_id = reply.header("request-id") or reply.header("x-request-id")
     facts = {"status": status, "type": error.type, "code": error.code, "request_id": loggable(request_id)}
     param = field_path(error.param)
@@ -195,6 +199,15 @@ def _status_error(lane: Lane, call: Call, reply: Reply) -> UpstreamError:
         "retry_after": retry_after,
         "headers": _returned(reply),
     }
+    kind = vendor_errors.closer_kind(status, (raw.code, raw.type), raw.message)
+    if kind is UpstreamContextExceeded:
+        return vendor_errors.context_exceeded(raw.message, **common)
+    if kind is UpstreamContentRejected:
+        return UpstreamContentRejected(CONTENT_REJECTED, param=param, **common)
+    if kind is UpstreamTooLarge:
+        return UpstreamTooLarge(message or "The request is too large for the provider.", param=param, **common)
+    if kind is UpstreamQuotaExhausted:
+        return UpstreamQuotaExhausted("This service's account with the provider is out of credit.", **common)
     if status in (401, 403):
         text = "The provider rejected this service's own credentials. The operator must check the provider's API key."
         return UpstreamRejected(text, status=status, code="upstream_authentication", **common)

@@ -176,9 +176,10 @@ def rejection(check: Check, remaining: int, wait_ms: int) -> Rejected:
         )
     if not waiting_helps:
         advice = "shorten it, or ask for fewer output tokens" if check.quota else "this limit admits no call"
-        return RateLimited(
-            f"The {label} is {check.quota}, and this call alone may take {check.amount}: {advice}.", limit=limit
-        )
+        text = f"The {label} is {check.quota}, and this call alone may take {check.amount}: {advice}."
+        too_large = RateLimited(text, limit=limit)
+        too_large.is_final = True
+        return too_large
     asked = f", and this call may take {check.amount}" if check.kind == "tokens" else ""
     return RateLimited(
         f"Rate limit reached: {remaining} of {check.quota} is left of the {label}{asked}. Retry in {limit.reset} s.",

@@ -42,12 +42,28 @@ def error(failure: errors.ServiceError, request_id: str) -> dict[str, Any]:
         details["error_code"] = failure.vendor.get("code") or failure.code
     if failure.param is not None:
         details["param"] = failure.param
-    error_object = {"type": kind, "message": failure.message, "details": details}
+    error_object = {"type": kind, "message": _message(failure), "details": details}
     return {"type": "error", "error": error_object, "request_id": request_id}
 
 
+def _message(failure: errors.ServiceError) -> str:
+    """Our sentence, or Anthropic's where its clients know the failure only by it."""
+    if isinstance(failure, errors.UpstreamContentRejected):
+        return "Output blocked by content filtering policy"
+    if not isinstance(failure, errors.UpstreamContextExceeded):
+        return failure.message
+    # Claude Code compacts the conversation after the first and third sentence, and lowers max_tokens after the second.
+    if failure.excess == "input":
+        return f"prompt is too long: {failure.input_tokens} tokens > {failure.maximum} maximum"
+    if failure.excess == "sum":
+        numbers = f"{failure.input_tokens} + {failure.output_tokens} > {failure.maximum}"
+        advice = "decrease input length or `max_tokens` and try again"
+        return f"input length and `max_tokens` exceed context limit: {numbers}, {advice}"
+    return "prompt is too long: the request is longer than the model's context window"
+
+
 def error_headers(failure: errors.ServiceError, now: datetime) -> dict[str, str]:
-    """Anthropic's rate-limit headers, and a header that tells its SDKs not to retry what this service already retried.
+    """Anthropic's rate-limit headers. Its SDKs are told not to retry what cannot help, or what was retried here.
 
     ``now`` has a time zone: the reset is a time in UTC (RFC 3339).
     """
@@ -58,7 +74,7 @@ def error_headers(failure: errors.ServiceError, now: datetime) -> dict[str, str]
         headers[f"{name}-limit"] = str(failure.limit.quota)
         headers[f"{name}-remaining"] = str(failure.limit.remaining)
         headers[f"{name}-reset"] = f"{reset:%Y-%m-%dT%H:%M:%SZ}"
-    if isinstance(failure, errors.UpstreamError):
+    if failure.is_final:
         headers["x-should-retry"] = "false"
     return headers
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from llm_service.core import errors
 from llm_service.formats.openai_chat import errors as chat_errors
-from llm_service.formats.openai_responses.schema import NAME
 
 # Both of OpenAI's APIs use the same words for errors.
 status = chat_errors.status
@@ -16,10 +15,10 @@ status = chat_errors.status
 def error(failure: errors.ServiceError, request_id: str) -> dict[str, Any]:
     """The error's JSON object. It keeps OpenAI's own type and code if OpenAI sent the error."""
     written = chat_errors.error(failure, request_id)
-    vendor = failure.vendor
-    # The vendor's words about the service's own credentials are replaced: the caller would think of its own key.
-    if vendor.get("format") == NAME and vendor.get("type") and failure.code != "upstream_authentication":
-        written["error"] |= {"type": vendor["type"], "code": vendor.get("code")}
+    described = written["error"]
+    # The word of this API for a request that a policy rejects. Codex repeats a request whose code it does not know.
+    if described["code"] == "content_policy_violation":
+        described["code"] = "invalid_prompt"
     return written
 
 

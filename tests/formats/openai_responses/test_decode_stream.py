@@ -142,7 +142,7 @@ FAILURES: list[tuple[dict[str, Any], type[errors.UpstreamError]]] = [
     ({"error": {"code": "server_is_overloaded", "message": "m"}}, errors.UpstreamOverloaded),
     (
         {"type": "response.failed", "response": response(status="failed", error={"code": "invalid_prompt"})},
-        errors.UpstreamRejected,
+        errors.UpstreamContentRejected,
     ),
     ({"type": "response.failed", "response": None}, errors.UpstreamFailed),
 ]

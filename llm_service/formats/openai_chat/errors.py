@@ -26,6 +26,7 @@ _CODES: Mapping[str, frozenset[str]] = {
     "upstream_rate_limited": frozenset({"rate_limit_exceeded"}),
     "upstream_quota_exhausted": frozenset({"insufficient_quota", "credit_balance_exhausted"}),
     "upstream_overloaded": frozenset({"server_is_overloaded", "slow_down"}),
+    "upstream_too_large": frozenset({"request_too_large"}),
     "context_length_exceeded": frozenset({"context_length_exceeded"}),
     "content_policy_violation": frozenset(
         {"content_policy_violation", "content_filter", "invalid_prompt", "bio_policy", "cyber_policy"}

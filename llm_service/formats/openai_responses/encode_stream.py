@@ -69,14 +69,19 @@ class StreamEncoder:
         return write(self, event) if write is not None else b""
 
     def error(self, failure: errors.ServiceError, request_id: str = "") -> bytes:
-        """The failure as the stream's last event. No terminal event follows it.
+        """The failure as the stream's last events, ``error`` and ``response.failed``, as OpenAI sends them.
 
-        OpenAI documents the error's fields in the event itself, but sends them in ``error``.
-        The event has both: its SDKs raise an exception only for the second.
+        OpenAI's SDKs raise an exception at ``error`` and read no further. Codex does not know that event: it needs
+        ``response.failed``, or it takes the failure for a lost connection. OpenAI documents the error's fields in the
+        event ``error`` itself, but sends them in its member ``error``. The event has both: the SDKs raise an exception
+        only for the second.
         """
         written = responses_errors.error(failure, request_id or self._call.request_id)["error"]
         flat = {"code": written["code"], "message": written["message"], "param": written["param"]}
-        return self._event("error", **flat, error=written)
+        code = written["code"] or ("invalid_prompt" if failure.status < 500 else "server_error")  # it must have one
+        error = {"code": code, "message": written["message"]}
+        failed = encode_answer.response_object(self._call, self._model, "failed", self._output, error=error)
+        return self._event("error", **flat, error=written) + self._event("response.failed", response=failed)
 
     def _event(self, kind: str, **fields: Any) -> bytes:
         number = self._sequence

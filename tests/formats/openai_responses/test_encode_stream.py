@@ -182,11 +182,13 @@ def test_a_failure_ends_the_stream_as_an_error_that_the_sdk_raises() -> None:
     encoder = responses.StreamEncoder(CALL)
     stream = written(encoder, [Started(model="claude"), Delta("Hi")])
     stream += encoder.error(errors.UpstreamOverloaded("The provider is overloaded."), "req-1")
-    last = data_of(stream)[-1]
-    assert last["type"] == "error"
-    assert last["code"] == last["error"]["code"] == "server_is_overloaded"
-    assert last["message"] == "The provider is overloaded."
-    assert last["sequence_number"] == len(data_of(stream)) - 1
+    error, failed = data_of(stream)[-2:]
+    assert (error["type"], failed["type"]) == ("error", "response.failed")
+    assert error["code"] == error["error"]["code"] == "server_is_overloaded"
+    assert error["message"] == "The provider is overloaded."
+    assert failed["response"]["status"] == "failed"
+    assert failed["response"]["error"] == {"code": error["code"], "message": error["message"]}
+    assert failed["sequence_number"] == len(data_of(stream)) - 1
     with pytest.raises(openai.APIError, match="overloaded"):
         list(openai_client(stream).responses.create(model="m", input="x", stream=True))
     with pytest.raises(openai.APIError, match="overloaded"):
@@ -196,7 +198,23 @@ def test_a_failure_ends_the_stream_as_an_error_that_the_sdk_raises() -> None:
 def test_a_failure_after_relayed_frames_has_a_later_number() -> None:
     encoder = responses.StreamEncoder(CALL)
     written(encoder, [Started(verbatim=True), Relay(b"event: a\ndata: {}\n\nevent: b\ndata: {}\n\n")])
-    assert data_of(encoder.error(errors.UpstreamBroken("Broken.")))[0]["sequence_number"] == 2
+    numbers = [event["sequence_number"] for event in data_of(encoder.error(errors.UpstreamBroken("Broken.")))]
+    assert numbers == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (errors.UpstreamRejected("No."), "invalid_prompt"),
+        (errors.UpstreamRateLimited("Slow."), "rate_limit_exceeded"),
+        (errors.UpstreamQuotaExhausted("Broke."), "insufficient_quota"),
+        (errors.BudgetExceeded("Broke."), "insufficient_quota"),
+        (errors.UpstreamOverloaded("Busy."), "server_is_overloaded"),
+    ],
+)
+def test_a_failed_response_has_a_code_that_codex_knows(failure: errors.ServiceError, code: str) -> None:
+    failed = data_of(responses.StreamEncoder(CALL).error(failure))[-1]["response"]
+    assert failed["error"] == {"code": code, "message": failure.message}
 
 
 def test_openai_s_own_error_type_is_kept_unless_it_is_about_the_service_s_key() -> None:

@@ -5,22 +5,30 @@ A wrong row raises a ValueError with its name and what is wrong.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import date
 from typing import Any, Final
 
 from llm_service.catalog import load
 from llm_service.catalog.prices import read_price
-from llm_service.core.target import CHAT_TOOLS, THINKING, Timeouts
+from llm_service.core import short_names
+from llm_service.core.target import CHAT_TOOLS, FORCED_TOOLS, THINKING, Timeouts
 
 MAX_TOKENS: Final = 1_000_000_000
-_WORDS: Final[Mapping[str, tuple[str, ...]]] = {"thinking": THINKING, "chat_tools": CHAT_TOOLS}
+_WORDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "thinking": THINKING,
+    "chat_tools": CHAT_TOOLS,
+    "forced_tools": FORCED_TOOLS,
+}
 _COUNTS: Final = ("max_output", "context")
-_SWITCHES: Final = ("sampling", "system_turns", "cache_breakpoints")
+_SWITCHES: Final = ("sampling", "system_turns", "cache_breakpoints", "prefill")
+_PATTERNS: Final = ("tool_names", "tool_ids")
 _FIELDS: Final = (
     *_COUNTS,
     *_SWITCHES,
     *_WORDS,
+    *_PATTERNS,
     "efforts",
     "default_effort",
     "retires",
@@ -50,9 +58,22 @@ def check(pattern: str, row: Mapping[str, Any], base: Timeouts) -> None:
             raise ValueError(f"{where}: {name} must be one of {', '.join(words)}")
     _check_efforts(where, row)
     _check_end(where, row)
+    for name in _PATTERNS:
+        if name in row:
+            _check_pattern(f"{where}: {name}", row[name])
     if "price" in row:
         read_price(row["price"], f"{where} price")
     load.timeouts(base, row.get("timeouts", {}), where)
+
+
+def _check_pattern(where: str, pattern: Any) -> None:
+    """A name that does not match is replaced by an alias, so the pattern must leave room for one."""
+    try:
+        if isinstance(pattern, str) and short_names.leaves_room(pattern):
+            return
+    except re.error:
+        pass
+    raise ValueError(f"{where} must be a regular expression that nine letters and digits can match")
 
 
 def _check_efforts(where: str, row: Mapping[str, Any]) -> None:

@@ -14,6 +14,8 @@ THINKING = ("adaptive", "always", "budget", "effort", "none")
 # When an OpenAI model accepts tools at /v1/chat/completions: always, only if it does not reason, or never. It accepts
 # them at /v1/responses in each case.
 CHAT_TOOLS = ("always", "without_reasoning", "never")
+# When a model accepts a tool choice that forces a call: always, only if it does not think, or never.
+FORCED_TOOLS = ("always", "without_thinking", "never")
 
 
 class Price(Protocol):
@@ -102,8 +104,11 @@ class Target:
     words that it knows; empty means all. ``default_effort`` is its effort if a request names none; None means that it
     is not known. ``chat_tools`` is one of ``CHAT_TOOLS``. ``system_turns``: whether it accepts system messages between
     the turns. ``cache_breakpoints``: whether an OpenAI model accepts marks where the prompt may be cached (all of
-    Anthropic's do). ``retires`` is the first day on which the vendor does not serve the model, and ``replacement`` is
-    the model that the vendor recommends instead; None means that none is announced.
+    Anthropic's do). ``forced_tools`` is one of ``FORCED_TOOLS``. ``prefill``: whether a Claude model continues a last
+    message of the assistant. ``tool_names`` and ``tool_ids`` are regular expressions that the names of tools and the
+    ids of their calls must match as a whole; None: the rule of the wire format. ``retires`` is the first day on which
+    the vendor does not serve the model, and ``replacement`` is the model that the vendor recommends instead; None means
+    that none is announced.
     """
 
     provider: Provider
@@ -121,6 +126,10 @@ class Target:
     cache_breakpoints: bool = False
     retires: date | None = None
     replacement: str | None = None
+    forced_tools: str = "always"
+    prefill: bool = False
+    tool_names: str | None = None
+    tool_ids: str | None = None
 
     @property
     def name(self) -> str:

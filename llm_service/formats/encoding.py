@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from llm_service.core.call import Call
 from llm_service.core.conversation import Conversation, Extra
 from llm_service.core.target import Target
-from llm_service.formats import validation
+from llm_service.formats import target_rules, validation
 from llm_service.formats.rules import REJECT, FieldRule, is_neutral
+from llm_service.formats.target_rules import TargetRules
 
 
 class RequestWriter:
-    """One request to ``target``. ``dropped`` holds the client's names of the fields that are left out."""
+    """One request to ``target``. ``dropped`` holds the client's names of the fields that are left out.
+
+    ``conversation`` obeys ``RULES``. Raises InvalidRequest and UnsupportedParameter if it cannot be made to.
+    """
+
+    RULES: ClassVar[TargetRules | None] = None
 
     def __init__(self, call: Call, conversation: Conversation, target: Target) -> None:
         self.call, self.conversation, self.target = call, conversation, target
         self.dropped: dict[str, None] = {}
+        if self.RULES is not None:
+            self.conversation = target_rules.fit(self.RULES, call, conversation, target, self.drop)
 
     def client_name(self, name: str) -> str:
         """What the client's format calls a field of ``Conversation``."""

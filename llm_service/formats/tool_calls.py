@@ -6,7 +6,7 @@ wrote, so that no number and no order of members changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -51,32 +51,37 @@ def check_pairs(messages: Iterable[Message], id_field: str) -> None:
     """Both vendors require that the result of each call is in the next turn, and the call of each result in the turn
     before.
 
+    Calls of one turn may share an id, as those of some servers do: their results come in the same order.
     ``id_field`` is the client's name of the id in a result. Raises InvalidRequest naming the call without a result or
     the result without a call.
     """
-    calls: dict[str, str] = {}  # id of each call without a result -> its path
+    calls: dict[str, list[str]] = {}  # id of each call without a result -> its path; more, if several calls share an id
     for message in messages:
         results = False
         for index, part in enumerate(message.parts):
             if type(part) is ToolResult:
                 results = True
-                if calls.pop(part.id, None) is None:
+                paths = calls.get(part.id)
+                if not paths:
                     validation.invalid(
                         f"{message.path_of(index)}.{id_field}", "must be the id of a tool call of the turn before"
                     )
-            elif type(part) is ToolCall:
-                if part.id in calls:
-                    validation.invalid(f"{message.path_of(index)}.id", "must not be given twice")
-                if message.role != "assistant":
-                    validation.invalid(message.path_of(index), "must be in a message of the assistant")
+                paths.pop(0)
+                if not paths:
+                    del calls[part.id]
+            elif type(part) is ToolCall and message.role != "assistant":
+                validation.invalid(message.path_of(index), "must be in a message of the assistant")
         if calls:
-            path = next(iter(calls.values()))
-            validation.invalid(path, "has no result" if results else "has no result in the next turn")
+            validation.invalid(_first(calls), "has no result" if results else "has no result in the next turn")
         for index, part in enumerate(message.parts):
             if type(part) is ToolCall:
-                calls[part.id] = message.path_of(index)
+                calls.setdefault(part.id, []).append(message.path_of(index))
     if calls:
-        validation.invalid(next(iter(calls.values())), "has no result")
+        validation.invalid(_first(calls), "has no result")
+
+
+def _first(calls: Mapping[str, Sequence[str]]) -> str:
+    return next(iter(calls.values()))[0]
 
 
 def check_choice(conversation: Conversation, path: str) -> None:
@@ -85,7 +90,7 @@ def check_choice(conversation: Conversation, path: str) -> None:
     if choice is None:
         return
     names = {tool.name for tool in conversation.tools}
-    if choice.mode == "required" and not names:
+    if choice.mode == "required" and (not names or choice.allowed == ()):
         validation.invalid(path, "must not ask for a tool when there are none")
     for name in (choice.name, *(choice.allowed or ())):
         if name is not None and name not in names:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
@@ -38,7 +38,7 @@ from llm_service.core.events import IDLE, Answer, Attempt, Event, Finished, Star
 from llm_service.core.headers import RETURNED
 from llm_service.core.identifiers import field_path, loggable
 from llm_service.core.target import Target
-from llm_service.formats import RelayedFormat, UpstreamFormat, json_mode, registry, sse, vendor_errors
+from llm_service.formats import RelayedFormat, UpstreamFormat, json_mode, registry, sse, tool_names, vendor_errors
 from llm_service.formats.decoding import CONTENT_REJECTED, VendorError
 from llm_service.observability import scrub
 from llm_service.providers.http.sdk_head import Reply, Wire
@@ -72,12 +72,16 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What is sent for a call. ``wants_object``: the answer must be a JSON object, and it is checked here."""
+    """What is sent for a call. ``wants_object``: the answer must be a JSON object, and it is checked here.
+
+    ``tool_names`` has the caller's name of each tool that is sent under an alias.
+    """
 
     body: Mapping[str, Any]
     verbatim: bool
     dropped: tuple[str, ...]
     wants_object: bool = False
+    tool_names: Mapping[str, str] = field(default_factory=dict)
 
 
 def events(
@@ -95,6 +99,8 @@ def events(
     try:
         if call.stream:
             answer = _stream(lane, call, reply, request.verbatim)
+            if request.tool_names:
+                answer = tool_names.restored(answer, request.tool_names)
             for event in json_mode.checked(answer) if request.wants_object else answer:
                 if type(event) is Started:
                     event = replace(event, **facts)
@@ -114,12 +120,13 @@ def _request(lane: Lane, call: Call, target: Target, conversation: Conversation 
         return _Request(lane.format.forward(call, target), True, lane.left_out(call))
     if conversation is None:
         conversation = registry.format_of(call).read_request(call.body, call.headers)
+    conversation, names = tool_names.fit(conversation, target)
     body, dropped = cast(UpstreamFormat, lane.format).write_request(call, conversation, target)
     betas = ("anthropic-beta",) if "anthropic-beta" in call.headers else ()
     # If the caller's JSON is checked by json_answers, the whole answer is checked, and may be repaired, there.
     unchecked = call.kind == "generate" and call.json_answers == "off"
     wants_object = unchecked and json_mode.asks_for_object(conversation)
-    return _Request(body, False, (*conversation.dropped, *dropped, *betas), wants_object)
+    return _Request(body, False, (*conversation.dropped, *dropped, *betas), wants_object, names)
 
 
 def _plain(lane: Lane, call: Call, reply: Reply, request: _Request) -> Answer:
@@ -129,7 +136,7 @@ def _plain(lane: Lane, call: Call, reply: Reply, request: _Request) -> Answer:
     answer = cast(UpstreamFormat, lane.format).read_answer(body, call)
     if request.wants_object:
         json_mode.check(answer)
-    return answer
+    return tool_names.restored_answer(answer, request.tool_names) if request.tool_names else answer
 
 
 def _send(lane: Lane, call: Call, target: Target, cancel: Cancel, request: _Request) -> Reply:

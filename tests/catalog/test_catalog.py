@@ -168,6 +168,10 @@ def test_an_openai_compatible_server_is_one_row_with_its_own_key() -> None:
             {"models": {"a/b": {"chat_tools": "sometimes"}}},
             "chat_tools must be one of always, without_re",
         ),
+        ({"models": {"a/b": {"forced_tools": "no"}}}, "forced_tools must be one of always, without_thinking, never"),
+        ({"models": {"a/b": {"tool_ids": "["}}}, '[models."a/b"]: tool_ids must be a regular expression'),
+        ({"models": {"a/b": {"tool_names": "[a-z]{3}"}}}, '[models."a/b"]: tool_names must be a regular expression'),
+        ({"models": {"a/b": {"tool_names": 64}}}, '[models."a/b"]: tool_names must be a regular expression'),
     ],
 )
 def test_a_wrong_catalogue_stops_the_start_and_names_the_wrong_part(document: dict[str, Any], expected: str) -> None:
@@ -269,6 +273,24 @@ def test_the_packaged_aliases_and_replacements_are_models_without_a_known_end() 
         assert [name for name in targets if catalog.resolve(name)[0].retires is not None] == []
     for row in tomllib.loads(PACKAGED.read_text())["models"].values():
         assert "replacement" not in row or catalog.resolve(row["replacement"])[0].retires is None
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("claude-sonnet-4-6", "without_thinking"),
+        ("claude-opus-4-7", "without_thinking"),
+        ("claude-opus-4-8", "always"),
+        ("claude-sonnet-5", "always"),
+        ("claude-opus-5-5", "never"),
+        ("claude-sonnet-5-5", "never"),
+        ("claude-fable-5", "always"),
+        ("claude-fable-5-1", "never"),
+        ("claude-haiku-5-5", "always"),
+    ],
+)
+def test_the_packaged_models_say_when_a_tool_may_be_forced(model: str, expected: str) -> None:
+    assert make_catalog().resolve(f"anthropic/{model}")[0].forced_tools == expected
 
 
 def test_an_unknown_way_of_thinking_is_rejected() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from tests.upstream.rejection import Rejected
+from tests.upstream.tool_schemas import anthropic_problem
 
 IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 SOURCES = {
@@ -27,6 +29,11 @@ REQUIRED_FIELDS = {
     "document": ("source",),
     "text": ("text",),
 }
+# Models that reject a forced tool beside adaptive thinking (langchain-aws#1141 says which newer ones accept it), and
+# those that reject it in any case (platform.claude.com, "What's new in Claude Opus 5.5" and "... Sonnet 5.5").
+FORCED_WITHOUT_THINKING = re.compile(r"-4-[567]")
+NEVER_FORCED = re.compile(r"-5-5|fable-5-1")
+NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 UNSUPPORTED_KEYWORDS = ("minLength", "maxLength", "minimum", "maximum", "pattern", "maxItems", "oneOf")
 
 
@@ -69,6 +76,13 @@ def _block(block: dict[str, Any], path: str) -> None:
             raise invalid(f"{path}.image.source.base64.media_type: Input should be 'image/jpeg', 'image/png', ...")
     if kind == "tool_use" and not isinstance(block["input"], dict):
         raise invalid(f"{path}.tool_use.input: Input should be a valid dictionary")
+    if kind == "tool_use" and not NAME.fullmatch(block["name"]):
+        raise invalid(f"{path}.tool_use.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'")
+    id_field = {"tool_use": "id", "tool_result": "tool_use_id"}.get(kind)
+    if id_field is not None and not re.fullmatch(r"[a-zA-Z0-9_-]+", block[id_field]):
+        raise invalid(f"{path}.{kind}.{id_field}: String should match pattern '^[a-zA-Z0-9_-]+$'")
+    if kind == "tool_result" and block.get("is_error") and not block.get("content"):
+        raise invalid(f"{path}.tool_result: content cannot be empty if `is_error` is true")
     if kind == "tool_result" and isinstance(block.get("content"), list):
         for number, inner in enumerate(block["content"]):
             _block(inner, f"{path}.tool_result.content.{number}")
@@ -85,6 +99,7 @@ def _tool_calls_and_results(messages: list[dict[str, Any]]) -> None:
         else:
             turns.append((message["role"], blocks))
     open_calls: list[str] = []
+    seen: set[str] = set()
     for index, (_, blocks) in enumerate(turns):
         results = [block["tool_use_id"] for block in blocks if block["type"] == "tool_result"]
         if set(results) - set(open_calls):
@@ -94,6 +109,9 @@ def _tool_calls_and_results(messages: list[dict[str, Any]]) -> None:
         if results and any(block["type"] != "tool_result" for block in blocks[: len(results)]):
             raise invalid(f"messages.{index}: `tool_result` blocks must come first")
         open_calls = [block["id"] for block in blocks if block["type"] == "tool_use"]
+        if len(set(open_calls)) < len(open_calls) or seen.intersection(open_calls):
+            raise invalid(f"messages.{index}: `tool_use` ids must be unique")
+        seen.update(open_calls)
 
 
 def _cache_controls(value: Any) -> None:
@@ -118,10 +136,18 @@ def _find_cache_controls(value: Any) -> Iterator[Any]:
 def _tools(body: dict[str, Any]) -> None:
     tools = body.get("tools") or []
     for index, tool in enumerate(tools):
-        if tool.get("type", "custom") == "custom" and tool.get("input_schema", {}).get("type") != "object":
-            raise invalid(f"tools.{index}.custom.input_schema.type: Input should be 'object'")
+        if tool.get("type", "custom") == "custom":
+            if not NAME.fullmatch(tool["name"]):
+                raise invalid(f"tools.{index}.custom.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'")
+            problem = anthropic_problem(tool.get("input_schema"))
+            if problem is not None:
+                raise invalid(f"tools.{index}.custom.input_schema{problem}")
         if tool.get("strict"):
             _schema(tool["input_schema"], f"tools.{index}.custom.input_schema")
+    if len({tool["name"] for tool in tools}) < len(tools):
+        raise invalid("tools: Tool names must be unique.")
+    if not tools and any(block["type"] in ("tool_use", "tool_result") for block in _find_blocks(body["messages"])):
+        raise invalid("Requests which include `tool_use` or `tool_result` blocks must define tools.")
     choice = body.get("tool_choice")
     if choice is not None and not tools:
         raise invalid("tool_choice: may only be specified while providing `tools`.")
@@ -129,13 +155,23 @@ def _tools(body: dict[str, Any]) -> None:
         raise invalid("tool_choice: Input tag does not match any of the expected tags")
     if choice is not None and choice["type"] == "none" and "disable_parallel_tool_use" in choice:
         raise invalid("tool_choice.none.disable_parallel_tool_use: Extra inputs are not permitted")
-    is_thinking = isinstance(body.get("thinking"), dict) and body["thinking"].get("type") == "enabled"
-    if is_thinking and choice is not None and choice["type"] in ("any", "tool"):
+    kind = body["thinking"].get("type") if isinstance(body.get("thinking"), dict) else None
+    is_thinking = kind == "enabled"
+    forced = choice is not None and choice["type"] in ("any", "tool")
+    if forced and NEVER_FORCED.search(body["model"]):
+        raise invalid("tool_choice: forced tool use is not supported on this model.")
+    if forced and (is_thinking or (kind == "adaptive" and FORCED_WITHOUT_THINKING.search(body["model"]))):
         raise invalid("Thinking may not be enabled when tool_choice forces tool use.")
     if is_thinking:
         _begins_with_thinking(body["messages"])
         if any(name in body for name in ("temperature", "top_k")):
             raise invalid("`temperature` may only be set to 1 when thinking is enabled.")
+
+
+def _find_blocks(messages: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for message in messages:
+        if isinstance(message["content"], list):
+            yield from message["content"]
 
 
 def _begins_with_thinking(messages: list[dict[str, Any]]) -> None:

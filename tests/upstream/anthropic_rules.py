@@ -43,11 +43,10 @@ MAX_OUTPUT = {  # the first entry whose name is a part of the model's name appli
     "claude-3-5": 8_192,
     "claude-3-7": 64_000,
     "claude-3": 4_096,
-    "opus-4-6": 128_000,
     "opus-4-5": 64_000,
     "opus-4-1": 32_000,
-    "sonnet": 64_000,
-    "haiku": 64_000,
+    "sonnet-4-5": 64_000,
+    "haiku-4-5": 64_000,
 }
 
 
@@ -84,6 +83,12 @@ def check_body(request: Request, body: dict[str, Any], account: Account, countin
     if not counting:
         _max_tokens(body)
     _messages(body)
+    system = body.get("system")
+    if system:
+        _not_blank([{"type": "text", "text": system}] if isinstance(system, str) else system, "system")
+    for stop in body.get("stop_sequences") or ():
+        if not stop.strip():
+            raise _invalid("stop_sequences: each stop sequence must contain non-whitespace")
     _sampling(body, generation(model))
     _thinking(body, generation(model))
     check_content(body)
@@ -160,15 +165,33 @@ def _content(body: dict[str, Any], index: int, message: dict[str, Any]) -> None:
         raise _invalid(
             "messages: all messages must have non-empty content except for the optional final assistant message"
         )
+    if last_assistant and _text_of_last(content).rstrip() != _text_of_last(content):
+        raise _invalid("messages: final assistant content cannot end with trailing whitespace")
     if isinstance(content, str):
+        _not_blank([{"type": "text", "text": content}], "messages")
         return
     if not isinstance(content, list):
         raise _invalid(f"messages.{index}.content: Input should be a valid list")
     for number, block in enumerate(content):
         if not isinstance(block, dict) or "type" not in block:
             raise _invalid(f"messages.{index}.content.{number}: Input should be a valid dictionary")
-        if block["type"] == "text" and not block.get("text"):
-            raise _invalid("messages: text content blocks must be non-empty")
+    _not_blank(content, "messages")
+    if content and message["role"] == "assistant" and content[-1]["type"] in ("thinking", "redacted_thinking"):
+        raise _invalid(f"messages.{index}: The final block in an assistant message cannot be `thinking`.")
+
+
+def _not_blank(blocks: list[dict[str, Any]], where: str) -> None:
+    """Of several blocks only one must say something (experiential#804 lists what the API answered to each)."""
+    texts = [block.get("text") for block in blocks if block["type"] == "text"]
+    if not all(texts):
+        raise _invalid(f"{where}: text content blocks must be non-empty")
+    if texts and len(texts) == len(blocks) and not any(str(text).strip() for text in texts):
+        raise _invalid(f"{where}: text content blocks must contain non-whitespace text")
+
+
+def _text_of_last(content: Any) -> str:
+    last = content[-1] if isinstance(content, list) and content else {"text": content}
+    return str(last.get("text") or "")
 
 
 def _sampling(body: dict[str, Any], version: tuple[int, int]) -> None:

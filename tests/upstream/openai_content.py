@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from tests.upstream.rejection import Rejected
+from tests.upstream.tool_schemas import openai_problem
 
 PARTS = {
     "user": ("text", "image_url", "input_audio", "file"),
@@ -16,6 +17,7 @@ PARTS = {
     "developer": ("text",),
 }
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}\Z")
+MAX_ID = 64
 MESSAGE_FIELDS = frozenset(
     {"role", "content", "name", "tool_calls", "tool_call_id", "refusal", "audio", "function_call", "annotations"}
 )
@@ -70,9 +72,12 @@ def _tool_calls_and_results(messages: list[dict[str, Any]]) -> None:
             continue
         if open_calls:
             raise _unanswered_calls(index, open_calls)
-        for call in message.get("tool_calls") or ():
+        for number, call in enumerate(message.get("tool_calls") or ()):
+            path = f"messages[{index}].tool_calls[{number}]"
             if call["type"] == "function":
                 json.loads(call["function"]["arguments"])
+                check_name(call["function"]["name"], f"{path}.function.name")
+            check_length(call["id"], f"{path}.id", MAX_ID)
             open_calls.append(call["id"])
     if open_calls:
         raise _unanswered_calls(len(messages), open_calls)
@@ -98,14 +103,36 @@ def _tools(body: dict[str, Any]) -> None:
         if tool.get("type") != "function":
             continue
         function, path = tool["function"], f"tools[{index}].function"
-        if not NAME.match(function.get("name", "")):
-            raise rejection(f"Invalid '{path}.name'.", f"{path}.name")
-        if function.get("parameters", {"type": "object"}).get("type") != "object":
-            raise rejection(
-                "Invalid schema for function: must be object.", f"{path}.parameters", "invalid_function_parameters"
-            )
+        check_name(function.get("name", ""), f"{path}.name")
+        check_parameters(function["name"], function.get("parameters"), f"{path}.parameters")
         if function.get("strict"):
             _strict(function.get("parameters", {}), f"{path}.parameters", "invalid_function_parameters")
+
+
+def check_name(name: str, path: str) -> None:
+    check_length(name, path, 64)
+    if not NAME.match(name):
+        raise rejection(
+            f"Invalid '{path}': string does not match pattern. Expected a string that matches the pattern "
+            "'^[a-zA-Z0-9_-]+$'.",
+            path,
+        )
+
+
+def check_length(value: str, path: str, most: int) -> None:
+    if len(value) > most:
+        raise rejection(
+            f"Invalid '{path}': string too long. Expected a string with maximum length {most}, but got a string with "
+            f"length {len(value)} instead.",
+            path,
+            "string_above_max_length",
+        )
+
+
+def check_parameters(name: str, schema: Any, path: str) -> None:
+    problem = openai_problem(schema) if schema is not None else None
+    if problem is not None:
+        raise rejection(f"Invalid schema for function '{name}': {problem}", path, "invalid_function_parameters")
 
 
 def _format(format: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from openai.types.responses import response_create_params
 
-from tests.upstream import openai_rules
+from tests.upstream import openai_content, openai_rules
 from tests.upstream.answer import Answer, Block, CommonRequest, Event, count_prompt, strings
 from tests.upstream.anthropic_wire import compact
 from tests.upstream.ledger import Bill
@@ -65,6 +65,7 @@ def check(body: dict[str, Any], account: Account, *, counting: bool = False) -> 
             "max_output_tokens",
             "integer_below_min_value",
         )
+    openai_rules.check_output(model, "max_output_tokens", limit)
     if openai_rules.REASONING_MODELS.match(model):
         for name in ("temperature", "top_p"):
             if body.get(name) not in (None, 1):
@@ -74,8 +75,11 @@ def check(body: dict[str, Any], account: Account, *, counting: bool = False) -> 
             "Unsupported parameter: 'reasoning.effort' is not supported with this model.", "reasoning", None
         )
     for index, tool in enumerate(body.get("tools") or []):
-        if tool.get("type") == "function" and "name" not in tool:
-            raise _rejection(f"Missing required parameter: 'tools[{index}].name'.", f"tools[{index}].name", None)
+        if tool.get("type") == "function":
+            if "name" not in tool:
+                raise _rejection(f"Missing required parameter: 'tools[{index}].name'.", f"tools[{index}].name", None)
+            openai_content.check_name(tool["name"], f"tools[{index}].name")
+            openai_content.check_parameters(tool["name"], tool.get("parameters"), f"tools[{index}].parameters")
     _check_items(body.get("input"))
 
 
@@ -89,6 +93,8 @@ def _check_items(value: Any) -> None:
         if kind == "message":
             _check_content(item, path)
         elif kind == "function_call":
+            openai_content.check_name(item["name"], f"{path}.name")
+            openai_content.check_length(item["call_id"], f"{path}.call_id", openai_content.MAX_ID)
             calls.add(item["call_id"])
         elif kind == "function_call_output" and item["call_id"] not in calls:
             raise _rejection(

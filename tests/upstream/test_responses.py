@@ -10,7 +10,7 @@ import pytest
 from tests.upstream import Step, Upstream
 from tests.upstream.conftest import GPT
 
-TOOLS: Any = [{"type": "function", "name": "look", "parameters": {"type": "object"}, "strict": False}]
+TOOLS: Any = [{"type": "function", "name": "look", "parameters": {"type": "object", "properties": {}}, "strict": False}]
 
 
 def test_an_answer_is_typed_and_its_usage_is_in_the_ledger(vendor: Upstream, gpt: openai.OpenAI) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from llm_service.core.call import Call
@@ -21,7 +24,7 @@ from llm_service.core.content import (
 )
 from llm_service.core.conversation import Conversation, Extra
 from llm_service.core.target import Target
-from llm_service.formats import json_mode, json_schema, media, tool_calls, validation
+from llm_service.formats import json_mode, json_schema, media, tool_calls, tool_schemas, validation
 from llm_service.formats.anthropic_messages import encode_thinking, native_fields
 from llm_service.formats.encoding import RequestWriter
 from llm_service.formats.rules import (
@@ -34,10 +37,13 @@ from llm_service.formats.rules import (
     reject_unless,
     translate_to,
 )
+from llm_service.formats.target_rules import TargetRules
 
 # Anthropic requires max_tokens. This is the limit for a model whose own limit is not in the catalogue.
 DEFAULT_MAX_TOKENS: Final = 4096
 
+# What Anthropic's errors say that the names of a tool's arguments must match.
+_ARGUMENT_NAMES: Final = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 _NO_ROOM: Final = "the answers of this route cannot carry what it asks for"
 _NEEDS_SERVER_TOOLS: Final = (
     "it is for tools that Anthropic runs, and their results can only be sent to clients of Anthropic's own format "
@@ -125,8 +131,8 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
 
     Raises InvalidRequest and UnsupportedParameter naming what Anthropic does not accept.
     """
-    conversation = native_fields.merge(conversation)
-    writer = _Writer(call, conversation, target)
+    writer = _Writer(call, native_fields.merge(conversation), target)
+    conversation = writer.conversation
     body: dict[str, Any] = {
         "model": target.model,
         "max_tokens": conversation.max_tokens or target.max_output or DEFAULT_MAX_TOKENS,
@@ -161,8 +167,10 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
 class _Writer(RequestWriter):
     """The parts of one request."""
 
+    RULES = TargetRules(tool_ids=r"[a-zA-Z0-9_-]+", tool=partial(tool_schemas.fit, names=_ARGUMENT_NAMES), blanks=False)
+
     def system(self, conversation: Conversation) -> list[dict[str, Any]]:
-        blocks = [_cached({"type": "text", "text": part.text}, part.cache) for part in conversation.system if part.text]
+        blocks = [_cached({"type": "text", "text": part.text}, part.cache) for part in conversation.system]
         if json_mode.asks_for_object(conversation):
             blocks.append({"type": "text", "text": json_mode.INSTRUCTION})
         return blocks
@@ -174,8 +182,7 @@ class _Writer(RequestWriter):
         if turns[0].role == "assistant":
             validation.unsupported(f"{turns[0].path}.role", "Anthropic needs a user message first")
         if turns[-1].role == "assistant":
-            why = "the last message must be a user message, because current Claude models reject a prefilled answer"
-            validation.unsupported(f"{turns[-1].path}.role", why)
+            turns = (*turns[:-1], self._prefill(turns[-1]))
         written: list[dict[str, Any]] = []
         for message in turns:
             role = message.role
@@ -183,24 +190,27 @@ class _Writer(RequestWriter):
                 role = "user"
                 self.dropped[f"{message.path}.role"] = None
             blocks = [block for index, part in enumerate(message.parts) if (block := self._block(part, message, index))]
-            if not blocks:
-                validation.unsupported(f"{message.path}.content", "Anthropic rejects an empty message")
             if role != message.role:
                 blocks[0]["text"] = f"System: {blocks[0]['text']}"
             plain = len(message.parts) == 1 and blocks[0].keys() == {"type", "text"}
             written.append({"role": role, "content": blocks[0]["text"] if plain else blocks})
         return written
 
-    def _block(self, part: Part, message: Message, index: int) -> dict[str, Any] | None:
-        """A part as a content block; None for a part that is left out.
+    def _prefill(self, message: Message) -> Message:
+        """A last turn of the assistant, which the model continues. Anthropic rejects white space at its end."""
+        last = message.parts[-1]
+        if not self.target.prefill or self.conversation.format is not None or type(last) is not Text:
+            why = "the last message must be a user message, because the model rejects a prefilled answer"
+            validation.unsupported(f"{message.path}.role", why)
+        return replace(message, parts=(*message.parts[:-1], Text(last.text.rstrip(), last.cache)))
 
-        These are an empty text, which Anthropic rejects, and the reasoning of another vendor's model.
-        """
+    def _block(self, part: Part, message: Message, index: int) -> dict[str, Any] | None:
+        """A part as a content block; None for the reasoning of another vendor's model, which is left out."""
         match part:
             case Text(text, cache):
-                return _cached({"type": "text", "text": text}, cache) if text else None
+                return _cached({"type": "text", "text": text}, cache)
             case Refusal(text):
-                return {"type": "text", "text": text} if text else None
+                return {"type": "text", "text": text}
             case ToolCall(id, name, arguments, cache):
                 block = {"type": "tool_use", "id": id, "name": name, "input": tool_calls.as_object(arguments)}
                 return _cached(block, cache)
@@ -219,7 +229,10 @@ class _Writer(RequestWriter):
 
     def _result(self, result: ToolResult, message: Message, index: int) -> dict[str, Any]:
         written: dict[str, Any] = {"type": "tool_result", "tool_use_id": result.id}
-        blocks = [block for part in result.parts if (block := self._block(part, message, index))]
+        said = [part for part in result.parts if type(part) is not Text or part.text.strip()]
+        if not said and result.is_error:
+            said = [Text("Error")]  # Anthropic rejects an error that says nothing
+        blocks = [block for part in said if (block := self._block(part, message, index))]
         if len(blocks) == 1 and blocks[0].keys() == {"type", "text"}:
             written["content"] = blocks[0]["text"]
         elif blocks:
@@ -234,6 +247,7 @@ class _Writer(RequestWriter):
         if choice is not None and choice.allowed is not None:
             offered = tuple(tool for tool in offered if tool.name in choice.allowed)
         if not offered:
+            self._tools_of_the_history(conversation, body)
             return
         body["tools"] = [_tool(tool) for tool in offered]
         written: dict[str, Any] | None = None
@@ -247,6 +261,14 @@ class _Writer(RequestWriter):
                 written = {**(written or {"type": "auto"}), "disable_parallel_tool_use": single}
         if written is not None:
             body["tool_choice"] = written
+
+    def _tools_of_the_history(self, conversation: Conversation, body: dict[str, Any]) -> None:
+        """Anthropic rejects calls in the history if no tools are offered. The model may not call these."""
+        parts = (part for message in conversation.messages for part in message.parts)
+        names = dict.fromkeys(part.name for part in parts if type(part) is ToolCall)
+        if names:
+            body["tools"] = [_tool(Tool(name)) for name in names]
+            body["tool_choice"] = {"type": "none"}
 
     def sampling(self, conversation: Conversation, body: dict[str, Any], thinks: bool) -> None:
         both = conversation.temperature is not None and conversation.top_p is not None
@@ -287,14 +309,9 @@ def _document(document: Document) -> dict[str, Any]:
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
-    schema: dict[str, Any] = dict(tool.schema or {})
-    schema.setdefault("type", "object")
-    if schema["type"] != "object":
-        validation.invalid(f"{tool.path}.type", "must be object, because the arguments of a tool are an object")
+    schema = {"type": "object", "properties": {}} if tool.schema is None else tool.schema
     if tool.strict:
         schema = json_schema.for_anthropic(schema, tool.path)
-    else:
-        schema.setdefault("properties", {})
     written: dict[str, Any] = {"name": tool.name, "input_schema": schema}
     if tool.description is not None:
         written["description"] = tool.description

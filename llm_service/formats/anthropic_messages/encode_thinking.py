@@ -42,8 +42,10 @@ def write(
         if effort is not None:
             _effort(body, reasoning.nearest(effort, target.efforts))
     elif target.thinking == "budget" and _may_think(conversation):
-        budget = asked.budget or reasoning.budget_for(asked.effort or "medium", body["max_tokens"])
-        if budget is not None and budget < body["max_tokens"]:
+        budget = asked.budget
+        if budget is None or budget >= body["max_tokens"]:  # Anthropic rejects a budget that leaves no answer
+            budget = reasoning.budget_for(asked.effort or ("max" if budget else "medium"), body["max_tokens"])
+        if budget is not None:
             thinking = {"type": "enabled", "budget_tokens": budget}
     if thinking is None:
         dropped[conversation.field_names.get("reasoning", "reasoning")] = None
@@ -61,12 +63,8 @@ def _effort(body: dict[str, Any], effort: str) -> None:
 def _may_think(conversation: Conversation) -> bool:
     """Whether a model with a token budget may think in this conversation.
 
-    Anthropic rejects thinking together with a forced tool call, and after a turn with tool calls that does not start
-    with signed thinking.
+    Anthropic rejects thinking after a turn with tool calls that does not start with signed thinking.
     """
-    choice = conversation.tool_choice
-    if choice is not None and choice.mode in ("required", "tool"):
-        return False
     for message in reversed(conversation.messages):
         if message.role == "assistant":
             calls = any(type(part) is ToolCall for part in message.parts)

@@ -40,7 +40,7 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
         tier=service_tiers.read(body),
         dropped=tuple(dropped),
         extras=rules.read_extras(body, COMMON, EXTRAS),
-        field_names=FIELD_NAMES,
+        field_names=_names(body),
     )
     tool_calls.check_choice(conversation, decode_tools.choice_field(body))
     return conversation
@@ -50,6 +50,14 @@ def _read_limit(body: Mapping[str, Any]) -> int | None:
     """The limit of the answer. If both fields are given, ``max_tokens``, the older one, does not count."""
     limit = body.get("max_completion_tokens")
     return body.get("max_tokens") if limit is None else limit
+
+
+def _names(body: Mapping[str, Any]) -> Mapping[str, str]:
+    """The client's names of the fields of the conversation: some have two."""
+    older = body.get("max_completion_tokens") is None
+    names = FIELD_NAMES if older else {**FIELD_NAMES, "max_tokens": "max_completion_tokens"}
+    choice = decode_tools.choice_field(body)
+    return names if choice == "tool_choice" else {**names, "tool_choice": choice}
 
 
 def read_user(body: Mapping[str, Any], dropped: decode_messages.Dropped) -> str | None:

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from llm_service.core.call import Call
-from llm_service.core.content import (
-    Document,
-    Image,
-    Message,
-    Part,
-    RedactedThinking,
-    Refusal,
-    Text,
-    Thinking,
-    Tool,
-    ToolCall,
-    ToolChoice,
-    ToolResult,
-)
+from llm_service.core.content import Tool, ToolChoice
 from llm_service.core.conversation import Conversation
 from llm_service.core.target import Target
-from llm_service.formats import json_schema, media, reasoning, storage, validation
-from llm_service.formats.encoding import RequestWriter
+from llm_service.formats import json_schema, reasoning, storage, validation
+from llm_service.formats.openai_chat.encode_messages import MessageWriter
 from llm_service.formats.openai_chat.extra_rules import CARRIED_BY, EXTRA_RULES, OLDER_SERVERS, end_user
+from llm_service.formats.target_rules import TargetRules
+from llm_service.formats.tool_schemas import fit as fit_tool
 
+# What OpenAI checks at both of its routes, and what compatible servers check at most.
+OPENAI_RULES: Final = TargetRules(tool_ids=r".{1,64}", tool=partial(fit_tool, complete=True))
 _MOST_STOPS: Final = 4
 _FORMAT_NAME: Final = "answer"  # OpenAI requires a name, and formats of Anthropic have none
 _TIERS: Final[Mapping[str, str]] = {
@@ -46,8 +38,8 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
 
     Raises UnsupportedParameter naming a field that OpenAI cannot take.
     """
-    _reject_prefill(conversation)
     writer = _Writer(call, conversation, target)
+    conversation = writer.conversation
     body: dict[str, Any] = {"model": target.model, "messages": writer.messages(conversation)}
     if conversation.max_tokens is not None:
         body[target.provider.max_tokens_field] = conversation.max_tokens
@@ -77,17 +69,10 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
     return body, tuple(writer.dropped)
 
 
-def _reject_prefill(conversation: Conversation) -> None:
-    """OpenAI cannot continue a last message of the assistant: it would begin a new turn after it."""
-    if conversation.messages and conversation.messages[-1].role == "assistant":
-        path = conversation.messages[-1].path
-        validation.unsupported(
-            f"{path}.role", "the last message must be a user message: the model cannot continue an answer"
-        )
-
-
-class _Writer(RequestWriter):
+class _Writer(MessageWriter):
     """The parts of one request."""
+
+    RULES = OPENAI_RULES
 
     def __init__(self, call: Call, conversation: Conversation, target: Target) -> None:
         super().__init__(call, conversation, target)
@@ -122,105 +107,6 @@ class _Writer(RequestWriter):
                 body[name] = value
             else:
                 self.drop(name)
-
-    def messages(self, conversation: Conversation) -> list[dict[str, Any]]:
-        system = "system" if self.target.sampling else "developer"
-        written: list[dict[str, Any]] = []
-        if conversation.system:
-            written.append({"role": system, "content": self._content(conversation.system, ())})
-        for message in conversation.messages:
-            if message.role == "assistant":
-                written.append(self._assistant(message))
-            elif message.role == "system":
-                written.append({"role": system, "content": self._content(message.parts, message.paths)})
-            else:
-                written += self._user_turn(message)
-        return written
-
-    def _assistant(self, message: Message) -> dict[str, Any]:
-        said: list[Part] = []
-        calls: list[dict[str, Any]] = []
-        for part in message.parts:
-            if type(part) is ToolCall:
-                self._check_hint(part.cache)
-                function = {"name": part.name, "arguments": (part.arguments.strip() and part.arguments) or "{}"}
-                calls.append({"id": part.id, "type": "function", "function": function})
-            elif isinstance(part, Thinking | RedactedThinking):
-                self.drop("thoughts")
-            else:
-                said.append(part)
-        if not said and not calls:
-            validation.unsupported(f"{message.path}.content", "it holds nothing that the model can read")
-        content = self._content(tuple(said), message.paths) if said else None
-        written: dict[str, Any] = {"role": "assistant", "content": content}
-        if calls:
-            written["tool_calls"] = calls
-        return written
-
-    def _user_turn(self, message: Message) -> Iterable[dict[str, Any]]:
-        results = [part for part in message.parts if type(part) is ToolResult]
-        said = message.parts[len(results) :]
-        shown: list[dict[str, Any]] = []
-        for index, result in enumerate(results):
-            yield {"role": "tool", "tool_call_id": result.id, "content": self._result(result, shown, message, index)}
-        if shown:  # after all messages of the tools, which must come first
-            yield {"role": "user", "content": shown}
-        if said:
-            yield {"role": "user", "content": self._content(said, message.paths[len(results) :])}
-
-    def _result(self, result: ToolResult, shown: list[dict[str, Any]], message: Message, index: int) -> Any:
-        """The text of a tool's result. Its images and documents are added to ``shown``."""
-        self._check_hint(result.cache)
-        texts = ["Error:"] if result.is_error else []
-        others = []
-        for part in result.parts:
-            if type(part) is Text:
-                self._check_hint(part.cache)
-                texts.append(part.text)
-            else:
-                others.append(self._part(part, message.path_of(index)))
-        if others:
-            texts.append("(The tool's result is in the next user message.)")
-            shown += [{"type": "text", "text": f"The result of tool call {result.id}:"}, *others]
-        if len(texts) == 1 and not result.is_error:
-            return texts[0]
-        if result.is_error:
-            return " ".join(texts)
-        return [{"type": "text", "text": text} for text in texts] if texts else ""
-
-    def _content(self, parts: tuple[Part, ...], paths: tuple[str, ...]) -> Any:
-        """A single text as a string, which every server takes. Anything else as a list of parts."""
-        if len(parts) == 1 and type(parts[0]) is Text and not self._kept(parts[0].cache):
-            self._check_hint(parts[0].cache)
-            return parts[0].text
-        return [
-            self._part(part, paths[index] if index < len(paths) else "messages") for index, part in enumerate(parts)
-        ]
-
-    def _part(self, part: Part, path: str) -> dict[str, Any]:
-        match part:
-            case Text(text, cache):
-                written: dict[str, Any] = {"type": "text", "text": text}
-            case Image(url, data, media_type, cache):
-                shown = url if url is not None else media.data_url(media_type, data or "")
-                written = {"type": "image_url", "image_url": {"url": shown}}
-            case Document(cache=cache):
-                written = _document(part, path)
-            case Refusal(text):
-                return {"type": "refusal", "refusal": text}
-            case _:
-                validation.unsupported(path)
-        self._check_hint(cache)
-        if cache is not None and self._kept(cache):
-            written["prompt_cache_breakpoint"] = media.write_cache(cache, media.EXPLICIT, media.OPENAI_TTL)
-        return written
-
-    def _kept(self, cache: int | None) -> bool:
-        return cache is not None and self.target.cache_breakpoints
-
-    def _check_hint(self, cache: int | None) -> None:
-        if cache is not None and not self.target.cache_breakpoints:
-            self.drop("cache")
 
     def tools(self, conversation: Conversation, body: dict[str, Any]) -> None:
         if not conversation.tools:
@@ -277,18 +163,6 @@ class _Writer(RequestWriter):
                 self.drop("reasoning")
             return
         body["reasoning_effort"] = reasoning.nearest(effort, self.target.efforts)
-
-
-def _document(document: Document, path: str) -> dict[str, Any]:
-    about = [text for text in (document.title, document.context) if text]
-    if document.text is not None:
-        return {"type": "text", "text": "\n".join([*about, document.text])}
-    if document.data is None:
-        validation.unsupported(f"{path}.source", "send the document itself in place of its URL")
-    if document.context is not None:
-        validation.unsupported(f"{path}.context")
-    data = media.data_url(document.media_type, document.data)
-    return {"type": "file", "file": {"filename": document.title or "document.pdf", "file_data": data}}
 
 
 def _choice(choice: ToolChoice | None) -> Any:

@@ -28,6 +28,8 @@ from llm_service.core.target import Target
 from llm_service.formats import json_schema, media, reasoning, storage, validation
 from llm_service.formats.bounds import LEAST_OUTPUT
 from llm_service.formats.encoding import RequestWriter
+from llm_service.formats.openai_chat.encode_messages import reject_prefill
+from llm_service.formats.openai_chat.encode_request import OPENAI_RULES
 from llm_service.formats.openai_chat.extra_rules import EXTRA_RULES as CHAT_RULES
 from llm_service.formats.openai_chat.extra_rules import ONLY_CLAUDE, end_user
 from llm_service.formats.openai_responses.encode_parts import write_part
@@ -158,8 +160,8 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
 
     Raises UnsupportedParameter naming what OpenAI cannot take.
     """
-    _reject_prefill(conversation)
     writer = _Writer(call, conversation, target)
+    conversation = writer.conversation
     body: dict[str, Any] = {"model": target.model, "input": writer.input(conversation)}
     writer.limits(conversation, body)
     if conversation.user is not None:
@@ -180,15 +182,10 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
     return body, tuple(writer.dropped)
 
 
-def _reject_prefill(conversation: Conversation) -> None:
-    """OpenAI would begin a new turn after a last message of the assistant instead of continuing that message."""
-    if conversation.messages and conversation.messages[-1].role == "assistant":
-        path = f"{conversation.messages[-1].path}.role"
-        validation.unsupported(path, "the last message must have the role user: the model cannot continue an answer")
-
-
 class _Writer(RequestWriter):
     """One request."""
+
+    RULES = OPENAI_RULES
 
     def extras(self, conversation: Conversation, body: dict[str, Any]) -> None:
         """Write the fields that not every format knows.
@@ -257,6 +254,7 @@ class _Writer(RequestWriter):
             body["reasoning"] = written
 
     def input(self, conversation: Conversation) -> list[dict[str, Any]]:
+        reject_prefill(conversation)
         system = "system" if self.target.sampling else "developer"
         items: list[dict[str, Any]] = []
         if conversation.system:
@@ -318,8 +316,6 @@ class _Writer(RequestWriter):
                     self.drop("thoughts")  # only the vendor that made it can read it
             if type(part) in (Text, ToolCall) and getattr(part, "cache", None) is not None:
                 self.drop("cache")
-        if not items:
-            validation.unsupported(f"{message.path}.content", "it holds nothing that the model can read")
         return items
 
 

@@ -146,7 +146,7 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
         validation.unsupported("max_tokens", "it must be at least 1")
     stop = body.get("stop")
     return Conversation(
-        messages=(Message("user", (Text(text),)),),
+        messages=(Message("user", (Text(text),), ("prompt",)),),
         max_tokens=DEFAULT_MAX_TOKENS if limit is None else limit,
         temperature=body.get("temperature"),
         top_p=body.get("top_p"),

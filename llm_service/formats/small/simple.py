@@ -77,7 +77,7 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
     system = [Text(body["system"])] if body.get("system") else []
     messages: list[Message] = []
     if body.get("prompt") is not None:
-        messages.append(Message("user", (Text(body["prompt"]),)))
+        messages.append(Message("user", (Text(body["prompt"]),), ("prompt",)))
     for index, given in enumerate(body.get("messages") or ()):
         if given["role"] == "system" and not messages:
             system.append(Text(given["content"]))

@@ -55,6 +55,8 @@ REQUESTS: Mapping[str, Notes] = {
         "service_tier": {"messages": _TIER_CLAUDE},
     },
     "messages": {
+        "container": dict.fromkeys(("chat", "responses"), "its `skills` are rejected"),
+        "context_management": dict.fromkeys(("chat", "responses"), "`clear_thinking` has no effect"),
         "model": {"chat": _MODEL, "responses": _MODEL},
         "messages": {"chat": "see below", "responses": "`input`"},
         "system": {
@@ -116,9 +118,7 @@ REQUESTS: Mapping[str, Notes] = {
         "service_tier": {"messages": _TIER_CLAUDE, "chat": "dropped for an older server"},
         "max_tool_calls": {"chat": "it counts OpenAI's own tools", "messages": "it counts OpenAI's own tools"},
         "metadata": {"messages": "the response repeats it"},
-        "context_management": dict.fromkeys(
-            ("chat", "messages"), "entries of type `compaction` are dropped: nothing is shortened"
-        ),
+        "context_management": dict.fromkeys(("chat", "messages"), "nothing is shortened"),
         "truncation": dict.fromkeys(("chat", "messages"), "an input that is too long is an error"),
         "top_logprobs": {"chat": "with `logprobs`"},
         "text.verbosity": {"chat": "`verbosity`"},
@@ -152,10 +152,13 @@ REQUESTS: Mapping[str, Notes] = {
 _CUSTOM = "a tool with one property, the string `input`"
 _CACHE = "for Claude `cache_control` with the shortest time that is not shorter, else the longest time"
 _HINT = "for OpenAI `prompt_cache_breakpoint` if the model takes it, else dropped"
+_CLAUDES = "Anthropic's own name for the hint"
 _NO_HINT = "drop: OpenAI has no such hint here"
 
 NESTED: Mapping[str, Mapping[str, str]] = {
     "chat: message": {
+        "audio": "its transcript, if the message has no text; without either it is rejected",
+        "cache_control": "Anthropic's own name for the hint, for the last part of the message",
         "claude_thinking": "a field of this service: Claude's thinking with its signature, in answers and back",
         "content": "see below",
         "function_call": "deprecated: a tool call with an id of this service",
@@ -163,7 +166,10 @@ NESTED: Mapping[str, Mapping[str, str]] = {
         "role": "leading `system` and `developer` messages are the system prompt; a later one keeps its place, for a "
         "model without system turns as a user message that begins with `System:`",
         "tool_call_id": "for Claude, results in a row and the user's text after them are one turn",
-        "tool_calls": "ids and arguments stay as they are",
+        "prompt_cache_breakpoint": "as `cache_control`",
+        "provider_specific_fields": "LiteLLM's: the `claude_thinking` in it is used",
+        "tool_calls": "ids and arguments stay as they are; arguments that are not JSON become the one "
+        "property `malformed_arguments`",
     },
     "chat: function message": {"content": "the result of a tool", "name": "the function that the turn before calls"},
     "chat: call of a function": {"index": "part of a stream; it means nothing here"},
@@ -177,17 +183,22 @@ NESTED: Mapping[str, Mapping[str, str]] = {
         "file_id": "only OpenAI has the file",
         "filename": "for Claude `title`",
     },
-    "chat: tool custom": {"custom": _CUSTOM},
     "chat: custom": {"format": "a grammar has no counterpart"},
-    "chat: function": {"parameters": "for Claude `input_schema`", "strict": "for Claude with the schema in its subset"},
+    "chat: function": {
+        "cache_control": _CLAUDES,
+        "parameters": "for Claude `input_schema`",
+        "strict": "for Claude with the schema in its subset",
+    },
     "chat: json_schema": {
         "description": "Claude has no counterpart, and it has no effect there",
         "name": "Claude has no counterpart, and it has no effect there",
         "schema": "for Claude as `anthropic.transform_schema` writes it",
         "strict": "Claude is always strict",
     },
+    "chat: tool function": {"cache_control": _CLAUDES},
+    "chat: tool custom": {"cache_control": _CLAUDES, "custom": _CUSTOM},
     **{
-        f"chat: part {kind}": {"prompt_cache_breakpoint": _CACHE, "cache_control": "Anthropic's own name for the hint"}
+        f"chat: part {kind}": {"prompt_cache_breakpoint": _CACHE, "cache_control": _CLAUDES}
         for kind in ("text", "image_url", "file", "refusal")
     },
     "messages: metadata": {"user_id": _USER_OPENAI},
@@ -199,6 +210,11 @@ NESTED: Mapping[str, Mapping[str, str]] = {
         "source": "a PDF in base64 is a file, a text is a text part; a URL and a `file` are rejected",
         "title": "the file's name, or the first line of the text",
     },
+    "messages: block search_result": {
+        "cache_control": _HINT,
+        "content": "its text, after the title and the source",
+    },
+    "messages: block tool_reference": {"tool_name": "a text that says that the tool can be called"},
     "messages: block tool_use": {"cache_control": _NO_HINT, "input": "`arguments`"},
     "messages: block tool_result": {
         "cache_control": _NO_HINT,
@@ -213,7 +229,9 @@ NESTED: Mapping[str, Mapping[str, str]] = {
     "messages: tool": {
         "cache_control": _NO_HINT,
         "strict": "where OpenAI's strict mode takes the schema",
-        "type": "`custom`; Anthropic's own tools are rejected",
+        "type": "`custom`; Anthropic's own tools are dropped, and rejected where `tool_choice` forces one",
+        "allowed_callers": "the model may call the tool directly",
+        "defer_loading": "the tool is offered at once",
     },
     "messages: tool_choice": {
         "disable_parallel_tool_use": "`parallel_tool_calls`",
@@ -221,7 +239,7 @@ NESTED: Mapping[str, Mapping[str, str]] = {
     },
     "messages: thinking": {
         "display": "`summarized` asks Responses for a summary; dropped for chat, which shows no reasoning",
-        "type": "`between_tools` is rejected",
+        "type": "`between_tools` is dropped",
     },
     "messages: output_config": {
         "effort": "`reasoning_effort` or `reasoning.effort`",

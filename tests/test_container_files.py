@@ -200,7 +200,8 @@ def test_the_image_s_files_serve_and_its_health_check_passes(tmp_path: Path) -> 
     try:
         check = json.loads(last("HEALTHCHECK").partition("CMD")[2])
         deadline = time.monotonic() + 60
-        # The check asks the container itself, so a proxy of the environment must not be asked: nobody listens on port 9.
+        # The check asks the container itself, so a proxy of the environment must not be asked:
+        # nobody listens on port 9.
         environ |= {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
         while subprocess.run(check, cwd=app, env=environ, stderr=subprocess.DEVNULL).returncode != 0:
             assert server.poll() is None, "the server ended"

@@ -105,6 +105,7 @@ def provider(name: str, row: Mapping[str, Any], settings: Settings) -> Provider:
         storage=bool(row.get("storage", settings.upstream_storage == "allow")),
         store=_store(where, row),
         own_address="base_url" in row,
+        thoughts=row.get("thoughts", "none"),
     )
     unknown = set(row) - ({item.name for item in fields(Provider)} - _DERIVED) - {"key_env", "base_url_env"}
     if unknown:

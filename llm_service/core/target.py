@@ -90,6 +90,7 @@ class Provider:
     storage: bool = False  # whether callers may let the vendor keep content
     store: bool | None = None
     own_address: bool = False  # whether the row has a base_url: the server is not the vendor's
+    thoughts: str = "none"  # the field of a chat message in which the server wants the model's thoughts back
 
     @property
     def configured(self) -> bool:

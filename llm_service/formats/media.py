@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
-from llm_service.core.identifiers import field_name
+from llm_service.core.content import Part, RedactedThinking, Refusal, Thinking
 from llm_service.formats import validation
 
 IMAGE_TYPES: Final = ("image/jpeg", "image/png", "image/gif", "image/webp")
@@ -42,36 +43,47 @@ ANTHROPIC_TTL: Final[Mapping[str, int]] = {"5m": 300, "1h": 3600}
 OPENAI_TTL: Final[Mapping[str, int]] = {"30m": 1800, "12h": 43200}
 
 
-def read_cache(hint: Any, kind: tuple[str, str], ttls: Mapping[str, int], path: str) -> int | None:
+def read_cache(
+    hint: Any, kind: tuple[str, str], ttls: Mapping[str, int], path: str, dropped: dict[str, None]
+) -> int | None:
     """The seconds of a vendor's hint to cache: 0 if the hint has no time, None without a hint.
 
-    ``kind`` is the member (name and value) that every hint has. Raises InvalidRequest naming ``path``.
+    ``kind`` is the member (name and value) that every hint has. A hint with a member that is not known here is dropped
+    as a whole, and its name is added to ``dropped``. Raises InvalidRequest naming ``path`` or the wrong time.
     """
     if hint is None:
         return None
     if not isinstance(hint, dict) or hint.get(kind[0]) != kind[1]:
         validation.invalid(path, f'must be {{"{kind[0]}": "{kind[1]}"}}')
-    for name in hint:
-        if name not in (kind[0], "ttl"):
-            validation.unsupported(f"{path}.{field_name(name)}")
     ttl = hint.get("ttl")
-    if ttl is None:
-        return 0
-    if not isinstance(ttl, str) or ttl not in ttls:
+    if ttl is not None and (not isinstance(ttl, str) or ttl not in ttls):
         validation.invalid(f"{path}.ttl", f"must be {' or '.join(ttls)}")
-    return ttls[ttl]
+    if any(hint[name] is not None for name in hint if name not in (kind[0], "ttl")):
+        dropped[path.rpartition(".")[2]] = None
+        return None
+    return 0 if ttl is None else ttls[ttl]
 
 
-def read_part_cache(part: Mapping[str, Any], path: str) -> int | None:
-    """The hint to cache of a part of a chat message, in OpenAI's words or in Anthropic's; of both, the longer one."""
+def read_part_cache(part: Mapping[str, Any], path: str, dropped: dict[str, None]) -> int | None:
+    """The hint to cache of a message, a part or a tool of a chat request, in OpenAI's words or in Anthropic's.
+
+    Of both, the longer one counts.
+    """
     hints = [
-        read_cache(part.get(name), kind, ttls, f"{path}.{name}")
+        read_cache(part.get(name), kind, ttls, f"{path}.{name}", dropped)
         for name, kind, ttls in (
             ("prompt_cache_breakpoint", EXPLICIT, OPENAI_TTL),
             ("cache_control", EPHEMERAL, ANTHROPIC_TTL),
         )
     ]
     return max((seconds for seconds in hints if seconds is not None), default=None)
+
+
+def with_cache(part: Part, cache: int) -> Part:
+    """``part`` with a hint to cache, if it can have one. The longer hint counts."""
+    if isinstance(part, Thinking | RedactedThinking | Refusal):
+        return part
+    return replace(part, cache=max(cache, part.cache or 0))
 
 
 def write_cache(seconds: int, kind: tuple[str, str], ttls: Mapping[str, int]) -> dict[str, str]:

@@ -56,9 +56,22 @@ EVERY_ROUTE_HAS: Final[Mapping[str, FieldRule]] = dict.fromkeys(
     reject_unless(why="this route has a field of its own for it"),
 )
 
-# Fields of clients that no target needs: they tell a vendor about the client, or how OpenAI should keep images.
+# Fields of any client's request that say something about the client or the work of a server, and nothing about the
+# answer. They are dropped and named, whichever API has them.
 HINTS: Final[Mapping[str, FieldRule]] = dict.fromkeys(
-    ("access_programs", "client_metadata", "image", "request_country"), drop_unless()
+    (
+        # OpenAI's, about the client and how to keep images.
+        *("access_programs", "client_metadata", "image", "request_country"),
+        # Anthropic's headers and its fields for accounts, as some clients write them into the body.
+        *("anthropic_beta", "anthropic_version", "betas", "user_profile_id", "workspace_id"),
+        *("billing_policy", "diagnostics", "fallback_credit_token"),
+        # What a client or a router reports about itself.
+        *("request_id", "session_id", "tags", "trace", "trace_id", "usage"),
+        *("litellm_call_id", "litellm_metadata", "litellm_session_id", "litellm_trace_id"),
+        # How a server that runs the model itself uses its memory: Ollama, llama.cpp, vLLM.
+        *("cache_prompt", "cache_salt", "id_slot", "keep_alive", "priority"),
+    ),
+    DROP,
 )
 
 
@@ -88,7 +101,7 @@ def cross(
 
 
 def name_dropped(dropped: dict[str, None], holder: str, names: Collection[str]) -> None:
-    """Add the members ``names`` of ``holder`` (``tools[]``) to what is dropped. What is not a name is not shown."""
+    """Add the members ``names`` of ``holder`` (``tools[]``) to ``dropped``. A text that is not a name is not shown."""
     dropped.update((f"{holder}.{field_name(name)}", None) for name in names)
 
 

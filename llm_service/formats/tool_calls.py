@@ -6,14 +6,17 @@ wrote, so that no number and no order of members changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final
 
 import orjson
 
-from llm_service.core.content import Message, Tool, ToolCall, ToolResult
+from llm_service.core.content import Message, Tool, ToolCall, ToolChoice, ToolResult
 from llm_service.core.conversation import Conversation
 from llm_service.formats import decoding, validation
+
+# The property that holds arguments which are not JSON.
+MALFORMED: Final = "malformed_arguments"
 
 
 def is_arguments(text: str) -> bool:
@@ -26,18 +29,32 @@ def is_arguments(text: str) -> bool:
         return False
 
 
+def is_json(text: str) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
 def as_object(arguments: str) -> Any:
     """Arguments that were checked as a value for ``orjson.dumps``: their own text."""
     return orjson.Fragment(arguments) if arguments.strip() else {}
 
 
 def read_arguments(value: Any, path: str) -> str:
-    """Arguments a client sends as text. Raises InvalidRequest naming ``path``."""
+    """Arguments a client sends as text. Raises InvalidRequest naming ``path``.
+
+    A text that is not JSON is what a model wrote, for instance in an answer that ``max_tokens`` cut. It becomes the
+    one property of an object: not every vendor takes it as it is.
+    """
     if not isinstance(value, str):
         validation.invalid(path, "must be a string")
-    if not is_arguments(value):
+    if is_arguments(value):
+        return value
+    if is_json(value):
         validation.invalid(path, "must be a JSON object written as a string")
-    return value
+    return orjson.dumps({MALFORMED: value}).decode()
 
 
 def as_text(value: Any, path: str) -> str:
@@ -95,6 +112,21 @@ def check_choice(conversation: Conversation, path: str) -> None:
     for name in (choice.name, *(choice.allowed or ())):
         if name is not None and name not in names:
             validation.invalid(path, "must name a tool of this request")
+
+
+def check_forced(
+    choice: ToolChoice | None, tools: Collection[Tool], left_out: Mapping[str, str | None], why: str
+) -> None:
+    """A tool that is left out, because the target does not have it, must not be one that the request forces.
+
+    ``left_out`` has the name of each by its path. Raises UnsupportedParameter naming the path.
+    """
+    if choice is None or not left_out:
+        return
+    for path, name in left_out.items():
+        named = choice.mode == "tool" and choice.name == name and all(tool.name != name for tool in tools)
+        if named or (choice.mode == "required" and not tools):
+            validation.unsupported(path, why)
 
 
 def check_names(given: Iterable[Tool]) -> None:

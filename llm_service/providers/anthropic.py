@@ -8,6 +8,7 @@ that travels verbatim keeps the version that the client chose.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import anthropic
@@ -35,7 +36,8 @@ class Anthropic:
     def __init__(self, row: Provider, tick: float) -> None:
         self._base_url = row.base_url or DEFAULT_BASE_URL
         lanes = self._lanes = Lanes(row, self._base_url, lambda: row.key or "none", self._post, tick, _headers)
-        self.messages = lanes.add_verbatim(lanes.lane(anthropic_messages, "/v1/messages", anthropic_messages.left_out))
+        left_out = partial(anthropic_messages.left_out, to_anthropic=not row.own_address)
+        self.messages = lanes.add_verbatim(lanes.lane(anthropic_messages, "/v1/messages", left_out))
         self.counting = lanes.add_verbatim(lanes.lane(count_tokens, "/v1/messages/count_tokens"))
 
     def events(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:

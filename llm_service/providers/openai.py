@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from functools import partial
 
 import httpx2
 import openai
@@ -36,7 +37,8 @@ class OpenAI:
         self._row = row
         self._base_url = row.base_url or DEFAULT_BASE_URL
         lanes = self._lanes = Lanes(row, self._base_url, lambda: row.key or "none", self._post, tick)
-        self.chat = lanes.add_verbatim(lanes.lane(openai_chat, "/chat/completions"))
+        left_out = partial(openai_chat.left_out, to_openai=not row.own_address)
+        self.chat = lanes.add_verbatim(lanes.lane(openai_chat, "/chat/completions", left_out))
         self.completions = lanes.add_verbatim(lanes.lane(completions, "/completions"), self._serves_completions)
         self.responses = lanes.lane(openai_responses, "/responses", openai_responses.left_out)
         self.counting = lanes.lane(input_tokens, "/responses/input_tokens")

@@ -113,11 +113,12 @@ def test_stop_reasons_are_translated(
 @pytest.mark.parametrize(
     ("extra", "param"),
     [
-        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0].type"),
-        ({"thinking": {"type": "between_tools"}}, "thinking.type"),
-        ({"output_config": {"task_budget": {}}}, "output_config.task_budget"),
-        ({"container": "c"}, "container"),
-        ({"metadata": {"user_id": "a", "more": 1}}, "metadata.more"),
+        (
+            {"tools": [{"type": "web_search_20250305", "name": "web_search"}], "tool_choice": {"type": "any"}},
+            "tools[0]",
+        ),
+        ({"container": {"skills": [{"type": "anthropic", "skill_id": "xlsx"}]}}, "container.skills"),
+        ({"inference_geo": "us"}, "inference_geo"),
         ({"field_of_tomorrow": 1}, "field_of_tomorrow"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"stop_sequences": ["a", "b", "c", "d", "e"]}, "stop_sequences"),
@@ -131,12 +132,8 @@ def test_stop_reasons_are_translated(
             "messages[0].content[0].source",
         ),
         (
-            {"messages": [{"role": "user", "content": [{"type": "search_result", "source": "x"}]}]},
+            {"messages": [{"role": "user", "content": [{"type": "container_upload", "file_id": "x"}]}]},
             "messages[0].content[0]",
-        ),
-        (
-            {"messages": [{"role": "user", "content": [{"type": "text", "text": "a", "citations": [{}]}]}]},
-            "messages[0].content[0].citations",
         ),
         ({"system": [{"type": "image", "source": {}}]}, "system[0]"),
     ],

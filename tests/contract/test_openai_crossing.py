@@ -313,7 +313,6 @@ RESULT = {"role": "tool", "tool_call_id": "c1", "content": "12"}
 @pytest.mark.parametrize(
     ("asked", "param"),
     [
-        (calling({"name": "clock", "arguments": "{oops"}), f"{FUNCTION}.arguments"),
         (calling({"name": "clock", "arguments": "[]"}), f"{FUNCTION}.arguments"),
         (calling({"name": "clock"}), f"{FUNCTION}.arguments"),
         (calling({"arguments": "{}"}), f"{FUNCTION}.name"),

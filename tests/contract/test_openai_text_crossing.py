@@ -105,7 +105,7 @@ def test_stop_reasons_are_translated(
 @pytest.mark.parametrize(
     ("extra", "param"),
     [
-        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [{"type": "web_search"}], "tool_choice": "required"}, "tools[0]"),
         ({"response_format": {"type": "grammar"}}, "response_format.type"),
         ({"n": 2}, "n"),
         ({"logprobs": True}, "logprobs"),

@@ -184,12 +184,11 @@ def custom(**facts: Any) -> dict[str, Any]:
         (turns(CALLED, {"role": "function", "content": "12"}), "messages[2].name"),
         (turns({**CALLED, "tool_calls": [{}]}, ANSWERED), "messages[1].function_call"),
         (
-            turns({**CALLED, "function_call": {"name": "clock", "arguments": "{"}}),
+            turns({**CALLED, "function_call": {"name": "clock", "arguments": "[]"}}),
             "messages[1].function_call.arguments",
         ),
         (turns({**CALLED, "role": "user", "content": "x"}), "messages[1].function_call"),
         (custom(format=GRAMMAR), "tools[0].custom.format"),
-        (custom(novel=1), "tools[0].custom.novel"),
         (custom(name=""), "tools[0].custom.name"),
         ({"tools": [{"type": "custom", "function": CLOCK}]}, "tools[0].function"),
         (

@@ -178,7 +178,6 @@ def test_a_limit_for_openai_s_own_tools_is_dropped_and_named(
 
 
 REJECTED: list[tuple[dict[str, Any], str]] = [
-    ({"context_management": [{"type": "compaction"}, {"type": "edit_of_tomorrow"}]}, "context_management"),
     ({"previous_response_id": "resp_1"}, "previous_response_id"),
     ({"store": True}, "store"),
     ({"n": 2}, "n"),

@@ -58,7 +58,7 @@ def test_a_recorded_stream_of_openai_is_read_by_anthropics_sdk(name: str) -> Non
     assert read(chat.StreamDecoder(messages_call), *(bytes([byte]) for byte in stream)) == events
     there, here = openai_reads(stream), anthropic_reads(written(messages.StreamEncoder(messages_call), events))
     texts = "".join(block.text for block in here.content if block.type == "text")
-    assert texts == (there.message.content or "")
+    assert texts == (there.message.content or "") + (there.message.refusal or "")
     assert [(block.id, block.name, block.input) for block in here.content if block.type == "tool_use"] == [
         (given.id, given.function.name, json.loads(given.function.arguments))
         for given in there.message.tool_calls or ()

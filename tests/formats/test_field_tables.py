@@ -115,6 +115,8 @@ SDK: dict[str, set[str]] = {
     "messages: block text": fields_of(claude.TextBlockParam),
     "messages: block image": fields_of(claude.ImageBlockParam),
     "messages: block document": fields_of(claude.DocumentBlockParam),
+    "messages: block search_result": fields_of(claude.SearchResultBlockParam),
+    "messages: block tool_reference": fields_of(claude.ToolReferenceBlockParam),
     "messages: block tool_use": fields_of(claude.ToolUseBlockParam),
     "messages: block tool_result": fields_of(claude.ToolResultBlockParam),
     "messages: block thinking": fields_of(claude.ThinkingBlockParam),
@@ -158,7 +160,8 @@ def parts_of(typed: Any) -> set[str]:
 
 
 def test_every_kind_of_content_has_a_rule() -> None:
-    rows = re.findall(r"^\| `((?:chat|messages): (?:part|block) \w+)` \| reject \|$", DOCUMENTS[0].read_text(), re.M)
+    row = r"^\| `((?:chat|messages): (?:part|block) \w+)` \| (?:reject|drop) \|$"
+    rows = re.findall(row, DOCUMENTS[0].read_text(), re.M)
     parts = parts_of(ChatCompletionContentPartParam) | parts_of(ContentArrayOfContentPart)
     chat = {f"chat: part {kind}" for kind in parts}
     blocks = {f"messages: block {kind}" for kind in parts_of(ContentBlockParam)}

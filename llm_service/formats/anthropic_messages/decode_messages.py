@@ -17,8 +17,9 @@ from llm_service.core.content import (
     ToolCall,
     ToolResult,
 )
+from llm_service.core.identifiers import field_name
 from llm_service.formats import media, reasoning, rules, tool_calls, validation
-from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
+from llm_service.formats.rules import DROP, REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
 
 # The names of the fields that are dropped, in their order.
 Dropped: TypeAlias = dict[str, None]
@@ -26,46 +27,78 @@ Dropped: TypeAlias = dict[str, None]
 MESSAGE_CROSSING: Mapping[str, FieldRule] = {"role": TRANSLATE, "content": TRANSLATE}
 # Clients send it back when they return a block of an answer unchanged.
 _CALLER: FieldRule = drop_unless({"type": "direct"})
+# Without it the answer would not say where its statements come from.
+_CITATIONS: FieldRule = reject_unless({"enabled": False})
+# What happens to the members of each block. Any other member is rejected, except in a block of the assistant: an
+# earlier answer may have whatever its server sent, and is the same without it.
 BLOCK_CROSSING: Mapping[str, Mapping[str, FieldRule]] = {
-    "text": {**dict.fromkeys(("type", "text", "cache_control"), TRANSLATE), "citations": reject_unless([])},
+    "text": {**dict.fromkeys(("type", "text", "cache_control"), TRANSLATE), "citations": drop_unless([])},
     "image": {
         **dict.fromkeys(("type", "source", "cache_control"), TRANSLATE),
         "transformations": drop_unless(),
     },
     "document": {
         **dict.fromkeys(("type", "source", "title", "context", "cache_control"), TRANSLATE),
-        "citations": reject_unless({"enabled": False}),
+        "citations": _CITATIONS,
+    },
+    "search_result": {
+        **dict.fromkeys(("type", "source", "title", "content", "cache_control"), TRANSLATE),
+        "citations": _CITATIONS,
     },
     "tool_use": {
         **dict.fromkeys(("type", "id", "name", "input", "cache_control"), TRANSLATE),
         "caller": _CALLER,
-        "toolset_name": REJECT,
+        "toolset_name": DROP,
     },
     "tool_result": {
         **dict.fromkeys(("type", "tool_use_id", "content", "is_error", "cache_control"), TRANSLATE),
-        "toolset_name": REJECT,
+        "toolset_name": DROP,
     },
+    "tool_reference": dict.fromkeys(("type", "tool_name", "cache_control"), TRANSLATE),
     "thinking": dict.fromkeys(("type", "thinking", "signature"), TRANSLATE),
     "redacted_thinking": dict.fromkeys(("type", "data"), TRANSLATE),
 }
 
 
 def read_messages(given: Iterable[Mapping[str, Any]], dropped: Dropped) -> tuple[Message, ...]:
-    """The turns of a request. Raises InvalidRequest and UnsupportedParameter with the path of what is wrong."""
+    """The turns of a request. An empty turn of the assistant says nothing, so it is left out.
+
+    Raises InvalidRequest and UnsupportedParameter with the path of what is wrong.
+    """
     messages: list[Message] = []
     for index, message in enumerate(given):
         path = f"messages[{index}]"
-        if len(message) > 2:
-            rules.cross(message, MESSAGE_CROSSING, f"{path}.")
         role, content = message["role"], message["content"]
-        if isinstance(content, str):
-            messages.append(Message(role, (Text(content),), (f"{path}.content",)))
-            continue
-        parts, paths = read_blocks(content, f"{path}.content", BLOCKS[role], dropped)
-        _check_order(parts, paths)
-        messages.append(Message(role, parts, paths))
+        if len(message) > 2:
+            names = rules.cross(message, MESSAGE_CROSSING, f"{path}.", DROP if role == "assistant" else REJECT)
+            rules.name_dropped(dropped, "messages[]", names)
+        parts: tuple[Part, ...] = (Text(content),) if isinstance(content, str) else ()
+        paths: tuple[str, ...] = (f"{path}.content",)
+        if not isinstance(content, str):
+            parts, paths = read_blocks(content, f"{path}.content", role, dropped)
+            _check_order(parts, paths)
+        if parts and (content or role != "assistant"):
+            _add(messages, Message(role, parts, paths))
     tool_calls.check_pairs(messages, "tool_use_id")
     return tuple(messages)
+
+
+def _add(messages: list[Message], message: Message) -> None:
+    """Add a turn. Anthropic reads turns of one role in a row as one turn.
+
+    Here that matters where tool calls or their results are spread over such turns. Other turns stay apart.
+    """
+    last = messages[-1] if messages else None
+    if last is not None and last.role == message.role and _goes_on(last, message):
+        message = Message(last.role, last.parts + message.parts, last.paths + message.paths)
+        messages.pop()
+    messages.append(message)
+
+
+def _goes_on(last: Message, message: Message) -> bool:
+    if message.role == "assistant":
+        return any(type(part) is ToolCall for part in last.parts)
+    return type(last.parts[-1]) is ToolResult and type(message.parts[0]) is ToolResult
 
 
 def read_system(given: Any, dropped: Dropped) -> tuple[Text, ...]:
@@ -74,7 +107,7 @@ def read_system(given: Any, dropped: Dropped) -> tuple[Text, ...]:
         return ()
     if isinstance(given, str):
         return (Text(given),)
-    parts, _ = read_blocks(given, "system", BLOCKS["system"], dropped)
+    parts, _ = read_blocks(given, "system", "system", dropped)
     return tuple(part for part in parts if type(part) is Text)
 
 
@@ -88,32 +121,35 @@ def _check_order(parts: Iterable[Part], paths: tuple[str, ...]) -> None:
             validation.invalid(path, "must come before all other content of its message")
 
 
-Readers: TypeAlias = Mapping[str, Callable[[Mapping[str, Any], str, Dropped, int | None], Part]]
+def read_blocks(content: Any, path: str, where: str, dropped: Dropped) -> tuple[tuple[Part, ...], tuple[str, ...]]:
+    """The parts of ``content`` and their paths.
 
-
-def read_blocks(
-    content: Any, path: str, readers: Readers, dropped: Dropped
-) -> tuple[tuple[Part, ...], tuple[str, ...]]:
-    """The parts of ``content`` and their paths. ``path`` is the path of the list, and ``readers`` has a row for each
-    type of block that is allowed in it."""
+    ``path`` is the path of the list. ``where`` is a key of ``BLOCKS``: the role of the message, or ``tool_result``. A
+    block of the assistant that only Anthropic's servers make, such as the result of a tool that they ran, is dropped
+    and named, and so is each member of the assistant's blocks that is not known here.
+    """
     parts: list[Part] = []
     paths: list[str] = []
+    unknown = DROP if where == "assistant" else REJECT
     for index, block in enumerate(content):
         block_path = f"{path}[{index}]"
         kind = block["type"]
-        read = readers.get(kind)
+        read = BLOCKS[where].get(kind)
         if read is None:
-            validation.unsupported(block_path)
+            if unknown is REJECT:
+                validation.unsupported(block_path)
+            dropped[f"messages[].{field_name(kind)}"] = None
+            continue
         if len(block) > 2:
-            names = rules.cross(block, BLOCK_CROSSING[kind], f"{block_path}.")
-            dropped.update((f"{kind}.{name}", None) for name in names if name != "caller")
+            names = rules.cross(block, BLOCK_CROSSING[kind], f"{block_path}.", unknown)
+            rules.name_dropped(dropped, kind, [name for name in names if name != "caller"])
         hint = block.get("cache_control")
         cache = None
         if hint is not None:
-            cache = media.read_cache(hint, media.EPHEMERAL, media.ANTHROPIC_TTL, f"{block_path}.cache_control")
+            cache = media.read_cache(hint, media.EPHEMERAL, media.ANTHROPIC_TTL, f"{block_path}.cache_control", dropped)
         parts.append(read(block, block_path, dropped, cache))
         paths.append(block_path)
-    if not parts:
+    if not parts and where != "assistant":
         raise errors.UnsupportedParameter(
             f"{path} has no content that the model can read: add a content block.", param=path
         )
@@ -165,6 +201,17 @@ def _read_document(block: Mapping[str, Any], path: str, dropped: Dropped, cache:
     validation.invalid(f"{source_path}.type", "must be base64, url, text, content or file")
 
 
+def _read_search_result(block: Mapping[str, Any], path: str, dropped: Dropped, cache: int | None) -> Part:
+    """A result of the client's own search, as a text with its title and its source."""
+    title, source = (validation.text_at(block, path, name, filled=False) for name in ("title", "source"))
+    return Document(text=_content_text(block, path), title=title or None, context=source or None, cache=cache)
+
+
+def _read_reference(block: Mapping[str, Any], path: str, dropped: Dropped, cache: int | None) -> Part:
+    """A tool that the client's own search for tools found. A model of another vendor was offered it from the start."""
+    return Text(f"The tool {validation.text_at(block, path, 'tool_name')} can be called.", cache)
+
+
 def _content_text(source: Mapping[str, Any], path: str) -> str:
     """The text of a document that is made of content blocks, one line or more for each."""
     content = source.get("content")
@@ -194,7 +241,7 @@ def _read_result(block: Mapping[str, Any], path: str, dropped: Dropped, cache: i
         parts = (Text(content),) if content else ()
     elif content:
         _check_blocks(content, f"{path}.content")
-        parts, _ = read_blocks(content, f"{path}.content", _RESULT_BLOCKS, dropped)
+        parts, _ = read_blocks(content, f"{path}.content", "tool_result", dropped)
     is_error = block.get("is_error")
     if not isinstance(is_error, bool | None):
         validation.invalid(f"{path}.is_error", "must be true or false")
@@ -210,8 +257,8 @@ def _check_blocks(content: Any, path: str) -> None:
 
 
 def _read_thinking(block: Mapping[str, Any], path: str, dropped: Dropped, cache: int | None) -> Part:
-    signature, vendor = reasoning.unsign(validation.text_at(block, path, "signature", filled=False))
-    return Thinking(validation.text_at(block, path, "thinking", filled=False), signature, vendor)
+    given = "" if block.get("signature") is None else validation.text_at(block, path, "signature", filled=False)
+    return Thinking(validation.text_at(block, path, "thinking", filled=False), *reasoning.unsign(given))
 
 
 def _read_redacted(block: Mapping[str, Any], path: str, dropped: Dropped, cache: int | None) -> Part:
@@ -219,11 +266,18 @@ def _read_redacted(block: Mapping[str, Any], path: str, dropped: Dropped, cache:
     return RedactedThinking(data, vendor)
 
 
-# One row for each type of content block that other formats can express, by the role of its message.
-_RESULT_BLOCKS: Readers = {"text": _read_text, "image": _read_image, "document": _read_document}
-BLOCKS: Mapping[str, Readers] = {
+Reader: TypeAlias = Callable[[Mapping[str, Any], str, Dropped, int | None], Part]
+_SHOWN: Mapping[str, Reader] = {
+    "text": _read_text,
+    "image": _read_image,
+    "document": _read_document,
+    "search_result": _read_search_result,
+}
+# One row for each type of content block that other formats can express, by where it stands.
+BLOCKS: Mapping[str, Mapping[str, Reader]] = {
     "system": {"text": _read_text},
-    "user": {**_RESULT_BLOCKS, "tool_result": _read_result},
+    "user": {**_SHOWN, "tool_result": _read_result},
+    "tool_result": {**_SHOWN, "tool_reference": _read_reference},
     "assistant": {
         "text": _read_text,
         "tool_use": _read_call,

@@ -63,6 +63,8 @@ def _block(part: Part, answer: Answer) -> dict[str, Any] | None:
     match part:
         case Text(text):
             return {"type": "text", "text": text}
+        case Refusal(text):  # the model's own words; stop_details say that they refuse
+            return {"type": "text", "text": text} if text else None
         case ToolCall(id, name, arguments):
             if answer.stop_reason == "max_tokens" and not tool_calls.is_arguments(arguments):
                 return None  # max_tokens cut off the arguments, and this format cannot express a part of them

@@ -26,8 +26,10 @@ from llm_service.core.conversation import Conversation, Extra
 from llm_service.core.target import Target
 from llm_service.formats import json_mode, json_schema, media, tool_calls, tool_schemas, validation
 from llm_service.formats.anthropic_messages import encode_thinking, native_fields
+from llm_service.formats.anthropic_messages.schema import THINKING
 from llm_service.formats.encoding import RequestWriter
 from llm_service.formats.rules import (
+    DROP,
     EVERY_ROUTE_HAS,
     HINTS,
     REJECT,
@@ -74,15 +76,12 @@ EXTRA_RULES: Mapping[str, FieldRule] = {
     **dict.fromkeys(native_fields.READERS, TRANSLATE),
     "inference_geo": translate_to("inference_geo", _write_region),
     "speed": _write_choice("speed", "standard", "fast"),
-    "diagnostics": drop_unless(),
     "container": reject_unless(why=_NEEDS_SERVER_TOOLS),
-    "mcp_servers": reject_unless([], why=_NEEDS_SERVER_TOOLS),
-    "context_management": reject_unless([], why=native_fields.NEEDS_BETA),
-    "fallbacks": reject_unless([], why=native_fields.NEEDS_BETA),
-    **dict.fromkeys(
-        ("billing_policy", "compaction", "fallback_credit_token", "thread"),
-        reject_unless(why=native_fields.NEEDS_BETA),
-    ),
+    "thread": reject_unless(why=native_fields.NEEDS_BETA),
+    # They need a beta header, which only travels with requests in Anthropic's own format. The answer is of the same
+    # kind without them.
+    "compaction": DROP,
+    **dict.fromkeys(("context_management", "fallbacks", "mcp_servers"), drop_unless([])),
     # Hints: the answer has the same meaning without them.
     "max_tool_calls": drop_unless(),
     "metadata": drop_unless({}),
@@ -131,7 +130,9 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
 
     Raises InvalidRequest and UnsupportedParameter naming what Anthropic does not accept.
     """
-    writer = _Writer(call, native_fields.merge(conversation), target)
+    merged = native_fields.merge(conversation)
+    writer = _Writer(call, merged, target)
+    writer.dropped |= dict.fromkeys(name for name in merged.dropped if name not in conversation.dropped)
     conversation = writer.conversation
     body: dict[str, Any] = {
         "model": target.model,
@@ -184,12 +185,14 @@ class _Writer(RequestWriter):
         if turns[-1].role == "assistant":
             turns = (*turns[:-1], self._prefill(turns[-1]))
         written: list[dict[str, Any]] = []
-        for message in turns:
+        for number, message in enumerate(turns):
             role = message.role
             if role == "system" and not (self.target.system_turns and written and written[-1]["role"] == "user"):
                 role = "user"
                 self.dropped[f"{message.path}.role"] = None
             blocks = [block for index, part in enumerate(message.parts) if (block := self._block(part, message, index))]
+            if role == "assistant" and number + 1 < len(turns) and turns[number + 1].role != "assistant":
+                self._end_turn(blocks)  # Anthropic reads turns of the assistant in a row as one
             if role != message.role:
                 blocks[0]["text"] = f"System: {blocks[0]['text']}"
             plain = len(message.parts) == 1 and blocks[0].keys() == {"type", "text"}
@@ -203,6 +206,12 @@ class _Writer(RequestWriter):
             why = "the last message must be a user message, because the model rejects a prefilled answer"
             validation.unsupported(f"{message.path}.role", why)
         return replace(message, parts=(*message.parts[:-1], Text(last.text.rstrip(), last.cache)))
+
+    def _end_turn(self, blocks: list[dict[str, Any]]) -> None:
+        """Anthropic rejects reasoning at the end of a turn."""
+        while blocks[-1]["type"] in THINKING:
+            blocks.pop()
+            self.drop("thoughts")
 
     def _block(self, part: Part, message: Message, index: int) -> dict[str, Any] | None:
         """A part as a content block; None for the reasoning of another vendor's model, which is left out."""

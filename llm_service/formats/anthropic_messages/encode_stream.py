@@ -69,8 +69,9 @@ class StreamEncoder:
             case ToolCallEnd():
                 return self._close()
             case RefusalDelta(text):
-                self._refusal.append(text)  # the closing events report it
-                return b""
+                self._refusal.append(text)  # the closing events say that it is one
+                opening = self._open("text", text="") if self._kind != "text" else b""
+                return opening + self._delta(type="text_delta", text=text) if text else b""
             case ThinkingDelta(text):
                 return self._thinking() + self._delta(type="thinking_delta", thinking=text)
             case ThinkingEnd(signature, vendor):

@@ -64,7 +64,9 @@ def _contradiction(path: str, conversation: Conversation, name: str) -> NoReturn
 
 def _system(conversation: Conversation, given: Mapping[str, Any]) -> Conversation:
     """Equal texts are no contradiction, however they are cut into blocks. The blocks with hints to cache are kept."""
-    blocks = decode_messages.read_system(given["system"], {})
+    dropped = dict.fromkeys(conversation.dropped)
+    blocks = decode_messages.read_system(given["system"], dropped)
+    conversation = replace(conversation, dropped=tuple(dropped))
     if not blocks or not conversation.system:
         return replace(conversation, system=blocks or conversation.system)
     if _text(blocks) != _text(conversation.system):
@@ -87,8 +89,9 @@ def _stop_sequences(conversation: Conversation, given: Mapping[str, Any]) -> Con
 
 
 def _cache_control(conversation: Conversation, given: Mapping[str, Any]) -> Conversation:
-    seconds = media.read_cache(given["cache_control"], media.EPHEMERAL, media.ANTHROPIC_TTL, "cache_control")
-    return _set(conversation, "cache", seconds, "cache_control")
+    hint, dropped = given["cache_control"], dict.fromkeys(conversation.dropped)
+    seconds = media.read_cache(hint, media.EPHEMERAL, media.ANTHROPIC_TTL, "cache_control", dropped)
+    return _set(replace(conversation, dropped=tuple(dropped)), "cache", seconds, "cache_control")
 
 
 def _output(conversation: Conversation, given: Mapping[str, Any]) -> Conversation:
@@ -97,16 +100,13 @@ def _output(conversation: Conversation, given: Mapping[str, Any]) -> Conversatio
     An effort beside ``thinking`` is no contradiction: one says how much to think, the other in which way. Only if
     exactly one of them turns thinking off do they contradict each other.
     """
-    thinking, config = given.get("thinking"), given.get("output_config") or {}
-    if thinking is not None and thinking.get("type") == "between_tools":
-        validation.unsupported("thinking.type", "between_tools can only be sent to /v1/messages")
-    if config.get("task_budget") is not None:
-        validation.unsupported("output_config.task_budget", NEEDS_BETA)
-    format, effort = decode_request.read_output(config)
+    thinking, dropped = given.get("thinking"), dict.fromkeys(conversation.dropped)
+    format, effort = decode_request.read_output(given.get("output_config"), dropped)
     asked = conversation.reasoning or Reasoning()
     if effort is not None and asked.effort not in (None, effort):
         _contradiction("output_config.effort", conversation, "effort")
-    wanted = decode_request.read_thinking(thinking, effort or asked.effort)
+    wanted = decode_request.read_thinking(thinking, effort or asked.effort, dropped)
+    conversation = replace(conversation, dropped=tuple(dropped))
     if wanted is not None:
         off = thinking is not None and thinking["type"] == "disabled"
         if thinking is not None and asked.effort is not None and off != (asked.effort == "none"):

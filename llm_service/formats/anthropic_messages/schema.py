@@ -14,6 +14,8 @@ from llm_service.formats.rules import ExtraField
 NAME = "messages"
 PATHS = ("/v1/messages",)
 KEEP_ALIVE = sse.KEEP_ALIVE
+# The types of blocks that hold reasoning. Anthropic rejects one as the last block of a turn.
+THINKING = ("thinking", "redacted_thinking")
 
 
 class RequestSchema(schema_fields.WireSchema):

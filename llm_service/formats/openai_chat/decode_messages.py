@@ -21,8 +21,9 @@ from llm_service.core.content import (
 )
 from llm_service.formats import media, reasoning, rules, tool_calls, validation
 from llm_service.formats.openai_chat import decode_tools
-from llm_service.formats.openai_chat.schema import THINKING
-from llm_service.formats.rules import REJECT, TRANSLATE, FieldRule, drop_unless
+from llm_service.formats.openai_chat.decode_tools import Dropped
+from llm_service.formats.openai_chat.schema import PROVIDERS_OWN, THINKING, UNSIGNED_THOUGHTS
+from llm_service.formats.rules import DROP, REJECT, TRANSLATE, FieldRule, drop_unless
 
 _TURNS: Mapping[str, Role] = {
     "developer": "system",
@@ -30,23 +31,22 @@ _TURNS: Mapping[str, Role] = {
     "user": "user",
     "assistant": "assistant",
 }
+# What happens to the members of a message. Any other member is rejected, except in a message of the assistant: an
+# earlier answer may have whatever its server sent, and is the same without it.
 MESSAGE_CROSSING: Mapping[str, FieldRule] = {
-    "role": TRANSLATE,
-    "content": TRANSLATE,
-    "refusal": TRANSLATE,
-    "tool_calls": TRANSLATE,
-    "tool_call_id": TRANSLATE,
-    THINKING: TRANSLATE,
-    "name": drop_unless(),
+    **dict.fromkeys(("role", "content", "refusal", "tool_calls", "tool_call_id", "function_call", "audio"), TRANSLATE),
+    **dict.fromkeys(("cache_control", "prompt_cache_breakpoint", THINKING), TRANSLATE),
+    "name": DROP,
     "annotations": drop_unless([]),
-    "function_call": TRANSLATE,
-    "audio": REJECT,
+    # The reasoning of earlier answers, as other servers and LiteLLM write it. Nobody signed it.
+    **dict.fromkeys(UNSIGNED_THOUGHTS, DROP),
 }
 FUNCTION_MESSAGE_CROSSING: Mapping[str, FieldRule] = dict.fromkeys(("role", "name", "content"), TRANSLATE)
 PART_CROSSING: Mapping[str, Mapping[str, FieldRule]] = {
     kind: dict.fromkeys(("type", kind, "prompt_cache_breakpoint", "cache_control"), TRANSLATE)
     for kind in ("text", "image_url", "file", "refusal")
 }
+# Any other member of an image or a file says how to read it, and is dropped.
 IMAGE_CROSSING: Mapping[str, FieldRule] = {"url": TRANSLATE, "detail": drop_unless("auto")}
 FILE_CROSSING: Mapping[str, FieldRule] = {"file_data": TRANSLATE, "filename": TRANSLATE, "file_id": REJECT}
 FORMAT_CROSSING: Mapping[str, FieldRule] = {"type": TRANSLATE, "json_schema": TRANSLATE}
@@ -56,8 +56,6 @@ SCHEMA_CROSSING: Mapping[str, FieldRule] = {
     "schema": TRANSLATE,
     "strict": TRANSLATE,
 }
-
-Dropped: TypeAlias = dict[str, None]
 
 
 def read_messages(given: Sequence[Mapping[str, Any]], dropped: Dropped) -> tuple[list[Text], list[Message]]:
@@ -74,17 +72,17 @@ def read_messages(given: Sequence[Mapping[str, Any]], dropped: Dropped) -> tuple
         role = message["role"]
         # A turn with a role and a content only, the usual case, needs no check.
         if len(message) > 2 or "content" not in message:
-            crossing = FUNCTION_MESSAGE_CROSSING if role == "function" else MESSAGE_CROSSING
-            names = rules.cross(message, crossing, f"{path}.")
-            dropped.update((f"messages[].{name}", None) for name in names)
+            _check_members(message, path, dropped)
         if role in ("tool", "function"):
             older = role == "function"
             id = decode_tools.answered_id(given, index) if older else validation.text_at(message, path, "tool_call_id")
-            results.append(_read_result(message, path, id))
+            results.append(_read_result(message, path, id, dropped))
             paths.append(path)
             continue
         turn = _TURNS[role]
         parts, turn_paths = _read_turn(message, path, turn, dropped)
+        if not parts:
+            continue  # an empty turn of the assistant says nothing
         if results and turn == "user":
             parts, turn_paths = [*results, *parts], [*paths, *turn_paths]
             results, paths = [], []
@@ -101,16 +99,30 @@ def read_messages(given: Sequence[Mapping[str, Any]], dropped: Dropped) -> tuple
     return system, messages
 
 
+def _check_members(message: Mapping[str, Any], path: str, dropped: Dropped) -> None:
+    role = message["role"]
+    crossing = FUNCTION_MESSAGE_CROSSING if role == "function" else MESSAGE_CROSSING
+    names = rules.cross(message, crossing, f"{path}.", DROP if role == "assistant" else REJECT)
+    own = PROVIDERS_OWN if _thoughts_of(message) is not message.get(THINKING) else None
+    rules.name_dropped(dropped, "messages[]", [name for name in names if name != own])
+
+
+def _thoughts_of(message: Mapping[str, Any]) -> Any:
+    """Our own field with Claude's thinking. LiteLLM keeps a field that it does not know in a field of its own."""
+    thoughts, own = message.get(THINKING), message.get(PROVIDERS_OWN)
+    return own.get(THINKING) if thoughts is None and isinstance(own, dict) else thoughts
+
+
 def _read_turn(message: Mapping[str, Any], path: str, role: Role, dropped: Dropped) -> tuple[list[Part], list[str]]:
     content = message.get("content")
-    if isinstance(content, str) and len(message) == 2:
+    if isinstance(content, str) and len(message) == 2 and (content or role != "assistant"):
         return [Text(content)], [f"{path}.content"]
     parts: list[Part] = []
     paths: list[str] = []
     if role == "assistant":
-        _read_thinking(message.get(THINKING), f"{path}.{THINKING}", parts, paths)
+        _read_thinking(_thoughts_of(message), f"{path}.{THINKING}", parts, paths)
     if isinstance(content, str):
-        if content or not (message.get("tool_calls") or message.get("function_call")):
+        if content or role != "assistant":
             parts.append(Text(content))
             paths.append(f"{path}.content")
     elif content is not None:
@@ -118,24 +130,43 @@ def _read_turn(message: Mapping[str, Any], path: str, role: Role, dropped: Dropp
     if message.get("refusal") is not None:
         parts.append(Refusal(validation.text_of(message, path, "refusal")))
         paths.append(f"{path}.refusal")
-    decode_tools.read_calls(message, path, parts, paths)
-    if not parts:
+    if message.get("audio") is not None:
+        _read_audio(message, path, parts, paths)
+    decode_tools.read_calls(message, path, dropped, parts, paths)
+    if not parts and role != "assistant":
         raise errors.InvalidRequest(f"{path}.content is required.", param=f"{path}.content")
+    cache = media.read_part_cache(message, path, dropped)
+    if cache is not None and parts:
+        parts[-1] = media.with_cache(parts[-1], cache)
     return parts, paths
 
 
-def _read_content(content: Any, path: str, role: Role, dropped: Dropped, parts: list[Part], paths: list[str]) -> None:
-    if not content:
+def _read_audio(message: Mapping[str, Any], path: str, parts: list[Part], paths: list[str]) -> None:
+    """A spoken answer: its transcript, where the message does not have the text besides."""
+    transcript = validation.object_at(message, path, "audio").get("transcript")
+    if isinstance(transcript, str) and not parts:
+        parts.append(Text(transcript))
+        paths.append(f"{path}.audio")
+    elif not parts:
+        validation.unsupported(f"{path}.audio", "only OpenAI has the spoken answer: send its transcript as content")
+
+
+def _read_content(content: Any, path: str, role: str, dropped: Dropped, parts: list[Part], paths: list[str]) -> None:
+    unknown = DROP if role == "assistant" else REJECT
+    if not content and unknown is REJECT:
         raise errors.InvalidRequest(f"{path} must not be empty.", param=path)
-    known = _PARTS[role]
     for index, part in enumerate(content):
-        part_path = f"{path}[{index}]"
-        read = known.get(part["type"])
+        part_path, kind = f"{path}[{index}]", part["type"]
+        read = _PARTS[role].get(kind)
         if read is None:
-            validation.unsupported(part_path)
+            if unknown is REJECT:
+                validation.unsupported(part_path)
+            rules.name_dropped(dropped, "messages[].content[]", [kind])
+            continue
         if len(part) > 2:
-            rules.cross(part, PART_CROSSING[part["type"]], f"{part_path}.")
-        parts.append(read(part, part_path, dropped, media.read_part_cache(part, part_path)))
+            names = rules.cross(part, PART_CROSSING[kind], f"{part_path}.", unknown)
+            rules.name_dropped(dropped, "messages[].content[]", names)
+        parts.append(read(part, part_path, dropped, media.read_part_cache(part, part_path, dropped)))
         paths.append(part_path)
 
 
@@ -150,7 +181,7 @@ def _read_refusal(part: Mapping[str, Any], part_path: str, dropped: Dropped, cac
 def _read_image(part: Mapping[str, Any], part_path: str, dropped: Dropped, cache: int | None) -> Part:
     path = f"{part_path}.image_url"
     image = validation.object_at(part, part_path, "image_url")
-    dropped.update((f"image_url.{name}", None) for name in rules.cross(image, IMAGE_CROSSING, f"{path}."))
+    rules.name_dropped(dropped, "image_url", rules.cross(image, IMAGE_CROSSING, f"{path}.", DROP))
     url = validation.text_at(image, path, "url")
     if not url.startswith("data:"):
         return Image(url=media.check_url(url, f"{path}.url"), cache=cache)
@@ -161,7 +192,7 @@ def _read_image(part: Mapping[str, Any], part_path: str, dropped: Dropped, cache
 def _read_file(part: Mapping[str, Any], part_path: str, dropped: Dropped, cache: int | None) -> Part:
     path = f"{part_path}.file"
     file = validation.object_at(part, part_path, "file")
-    rules.cross(file, FILE_CROSSING, f"{path}.")
+    rules.name_dropped(dropped, "file", rules.cross(file, FILE_CROSSING, f"{path}.", DROP))
     data = validation.text_at(file, path, "file_data")
     kind = media.PDF
     if data.startswith("data:"):
@@ -178,23 +209,19 @@ _PARTS: Mapping[str, Mapping[str, _Reader]] = {
     "system": {"text": _read_text},
     "user": {"text": _read_text, "image_url": _read_image, "file": _read_file},
     "assistant": {"text": _read_text, "refusal": _read_refusal},
-    "tool": {"text": _read_text},
+    # OpenAI takes only text here. Other vendors also take what a tool shows.
+    "tool": {"text": _read_text, "image_url": _read_image, "file": _read_file},
 }
 
 
-def _read_result(message: Mapping[str, Any], path: str, id: str) -> ToolResult:
+def _read_result(message: Mapping[str, Any], path: str, id: str, dropped: Dropped) -> ToolResult:
     parts: list[Any] = []
     content = message.get("content")
     if isinstance(content, str):
         parts = [Text(content)] if content else []
     elif content:
-        for index, part in enumerate(content):
-            part_path = f"{path}.content[{index}]"
-            if part["type"] != "text":
-                validation.unsupported(part_path, "the answer of a tool must be text")
-            rules.cross(part, PART_CROSSING["text"], f"{part_path}.")
-            parts.append(Text(validation.text_of(part, part_path), media.read_part_cache(part, part_path)))
-    return ToolResult(id, tuple(parts))
+        _read_content(content, f"{path}.content", "tool", dropped, parts, [])
+    return ToolResult(id, tuple(parts), cache=media.read_part_cache(message, path, dropped))
 
 
 def _read_thinking(given: Any, path: str, parts: list[Part], paths: list[str]) -> None:
@@ -207,7 +234,8 @@ def _read_thinking(given: Any, path: str, parts: list[Part], paths: list[str]) -
         if not isinstance(block, dict):
             validation.invalid(part_path, "must be an object")
         if block.get("type") == "redacted_thinking":
-            parts.append(RedactedThinking(validation.text_at(block, part_path, "data"), "messages"))
+            data, vendor = reasoning.unsign(validation.text_at(block, part_path, "data"))
+            parts.append(RedactedThinking(data, vendor))
         elif block.get("type") == "thinking":
             signature, vendor = reasoning.unsign(str(block.get("signature") or ""))
             parts.append(Thinking(validation.text_at(block, part_path, "thinking", filled=False), signature, vendor))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llm_service.core.content import Reasoning
@@ -19,7 +19,9 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
 
     Raises InvalidRequest naming the wrong field, and UnsupportedParameter naming a field that cannot be translated.
     """
-    dropped: decode_messages.Dropped = {}
+    dropped: decode_tools.Dropped = {}
+    choice = decode_tools.read_choice(body)
+    tools = decode_tools.read_tools(body, choice, dropped)
     system, messages = decode_messages.read_messages(body["messages"], dropped)
     stop, effort = body.get("stop"), body.get("reasoning_effort")
     if effort is not None and effort not in reasoning.EFFORTS:
@@ -32,8 +34,8 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
         top_p=body.get("top_p"),
         stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
         user=read_user(body, dropped),
-        tools=decode_tools.read_tools(body),
-        tool_choice=decode_tools.read_choice(body),
+        tools=tools,
+        tool_choice=choice,
         parallel_tool_calls=decode_tools.parallel_calls_of(body),
         format=decode_messages.read_format(body.get("response_format")),
         reasoning=None if effort is None else Reasoning(effort),
@@ -46,6 +48,12 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
     return conversation
 
 
+def _has_breakpoints(messages: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether the hints to cache are OpenAI's own."""
+    contents = (message.get("content") for message in messages)
+    return any("prompt_cache_breakpoint" in part for parts in contents if isinstance(parts, list) for part in parts)
+
+
 def _read_limit(body: Mapping[str, Any]) -> int | None:
     """The limit of the answer. If both fields are given, ``max_tokens``, the older one, does not count."""
     limit = body.get("max_completion_tokens")
@@ -56,11 +64,13 @@ def _names(body: Mapping[str, Any]) -> Mapping[str, str]:
     """The client's names of the fields of the conversation: some have two."""
     older = body.get("max_completion_tokens") is None
     names = FIELD_NAMES if older else {**FIELD_NAMES, "max_tokens": "max_completion_tokens"}
+    if not _has_breakpoints(body["messages"]):
+        names = {**names, "cache": "cache_control"}
     choice = decode_tools.choice_field(body)
     return names if choice == "tool_choice" else {**names, "tool_choice": choice}
 
 
-def read_user(body: Mapping[str, Any], dropped: decode_messages.Dropped) -> str | None:
+def read_user(body: Mapping[str, Any], dropped: decode_tools.Dropped) -> str | None:
     """The end user. If both fields are given and differ, ``user``, the older one, is dropped."""
     name, older = body.get("safety_identifier"), body.get("user")
     if name is not None and older not in (None, name):

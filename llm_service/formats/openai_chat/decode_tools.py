@@ -6,22 +6,28 @@ There are three forms: functions, custom tools (``custom_tools``), and the older
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, TypeAlias
 
 from llm_service.core.content import Part, Tool, ToolCall, ToolChoice
-from llm_service.formats import custom_tools, rules, tool_calls, validation
-from llm_service.formats.rules import TRANSLATE, FieldRule, drop_unless, reject_unless
+from llm_service.formats import custom_tools, media, rules, tool_calls, validation
+from llm_service.formats.rules import DROP, REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
 
+# The names of the fields that are dropped, in their order.
+Dropped: TypeAlias = dict[str, None]
+
+_ONLY_ITS_SERVER: Final = (
+    "that model can only be made to use functions and custom tools: send auto, or choose a function or a custom tool"
+)
+
+_KINDS: Final = (("function", "custom"), ("custom", "function"))
+# What happens to the members of a tool and of a call. Any other member is a hint, and is dropped.
 TOOL_CROSSING: Mapping[str, Mapping[str, FieldRule]] = {
-    kind: {"type": TRANSLATE, kind: TRANSLATE} for kind in ("function", "custom")
+    kind: {**dict.fromkeys(("type", kind, "cache_control"), TRANSLATE), other: REJECT} for kind, other in _KINDS
 }
-FUNCTION_CROSSING: Mapping[str, FieldRule] = {
-    "name": TRANSLATE,
-    "description": TRANSLATE,
-    "parameters": TRANSLATE,
-    "strict": TRANSLATE,
-}
+FUNCTION_CROSSING: Mapping[str, FieldRule] = dict.fromkeys(
+    ("name", "description", "parameters", "strict", "cache_control"), TRANSLATE
+)
 CUSTOM_CROSSING: Mapping[str, FieldRule] = {
     "name": TRANSLATE,
     "description": TRANSLATE,
@@ -32,53 +38,77 @@ CALL_CROSSING: Mapping[str, Mapping[str, FieldRule]] = {
         "id": TRANSLATE,
         "type": TRANSLATE,
         kind: TRANSLATE,
+        other: REJECT,
         "index": drop_unless(*range(128)),  # from a stream: some clients keep it in the message that they send back
     }
-    for kind in ("function", "custom")
+    for kind, other in _KINDS
 }
 
 
-def read_tools(body: Mapping[str, Any]) -> tuple[Tool, ...]:
-    """The tools of the request. Raises InvalidRequest and UnsupportedParameter naming the path."""
+def read_tools(body: Mapping[str, Any], choice: ToolChoice | None, dropped: Dropped) -> tuple[Tool, ...]:
+    """The functions and the custom tools of the request. Tools that a vendor's server runs are left out and named.
+
+    Raises InvalidRequest and UnsupportedParameter naming the path, also for a tool that is left out although
+    ``choice`` forces its use.
+    """
     older = body.get("functions")
+    left_out: dict[str, str | None] = {}  # path -> name
     if older:
         if not isinstance(older, list):
             validation.invalid("functions", "must be a list")
         for name in ("tools", "tool_choice", "parallel_tool_calls"):
             if body.get(name) not in (None, []):
                 validation.invalid(name, "must not be given beside functions")
-        read = [_read_function(function, f"functions[{index}]") for index, function in enumerate(older)]
+        read = [_read_function(function, f"functions[{index}]", None, dropped) for index, function in enumerate(older)]
     else:
-        read = [_read_tool(tool, f"tools[{index}]") for index, tool in enumerate(body.get("tools") or ())]
+        read = []
+        for index, tool in enumerate(body.get("tools") or ()):
+            path = f"tools[{index}]"
+            kind = _kind_of(tool, path)
+            if kind in TOOL_CROSSING:
+                read.append(_read_tool(tool, path, kind, dropped))
+            else:
+                left_out[path] = kind
+                rules.name_dropped(dropped, "tools[]", [kind])
     tool_calls.check_names(read)
+    tool_calls.check_forced(choice, read, left_out, _ONLY_ITS_SERVER)
     return tuple(read)
 
 
-def _read_tool(tool: Any, tool_path: str) -> Tool:
+def _kind_of(tool: Any, path: str) -> str:
+    """The type of a tool. Some clients leave it out of a function."""
     if not isinstance(tool, dict):
-        validation.invalid(tool_path, "must be an object")
-    kind = tool.get("type")
-    if kind not in ("function", "custom"):
-        validation.unsupported(f"{tool_path}.type", "only functions and custom tools can be offered")
-    rules.cross(tool, TOOL_CROSSING[kind], f"{tool_path}.")
+        validation.invalid(path, "must be an object")
+    kind = tool.get("type") or ("function" if "function" in tool else None)
+    if not isinstance(kind, str):
+        validation.invalid(f"{path}.type", "must be function or custom")
+    return kind
+
+
+def _read_tool(tool: Mapping[str, Any], tool_path: str, kind: str, dropped: Dropped) -> Tool:
+    rules.name_dropped(dropped, "tools[]", rules.cross(tool, TOOL_CROSSING[kind], f"{tool_path}.", DROP))
     path = f"{tool_path}.{kind}"
+    cache = media.read_part_cache(tool, tool_path, dropped)
     if kind == "function":
-        return _read_function(tool.get("function"), path)
+        return _read_function(tool.get("function"), path, cache, dropped)
     custom = validation.object_at(tool, tool_path, "custom")
-    rules.cross(custom, CUSTOM_CROSSING, f"{path}.")
-    return Tool(validation.text_at(custom, path, "name"), _about(custom, path), custom_tools.SCHEMA, path=path)
+    rules.name_dropped(dropped, "tools[].custom", rules.cross(custom, CUSTOM_CROSSING, f"{path}.", DROP))
+    name = validation.text_at(custom, path, "name")
+    return Tool(name, _about(custom, path), custom_tools.SCHEMA, cache=cache, path=path)
 
 
-def _read_function(function: Any, path: str) -> Tool:
+def _read_function(function: Any, path: str, cache: int | None, dropped: Dropped) -> Tool:
     if not isinstance(function, dict):
         validation.invalid(path, "must be an object")
-    rules.cross(function, FUNCTION_CROSSING, f"{path}.")
+    rules.name_dropped(dropped, "tools[].function", rules.cross(function, FUNCTION_CROSSING, f"{path}.", DROP))
     schema = validation.object_at(function, path, "parameters") if function.get("parameters") is not None else None
     strict = function.get("strict")
     if not isinstance(strict, bool | None):
         validation.invalid(f"{path}.strict", "must be true or false")
+    inside = media.read_part_cache(function, path, dropped)  # LiteLLM's clients write the hint here
+    cache = inside if cache is None else cache
     name = validation.text_at(function, path, "name")
-    return Tool(name, _about(function, path), schema, strict, path=f"{path}.parameters")
+    return Tool(name, _about(function, path), schema, strict, cache, path=f"{path}.parameters")
 
 
 def _about(given: Mapping[str, Any], path: str) -> str | None:
@@ -100,13 +130,15 @@ def read_choice(body: Mapping[str, Any]) -> ToolChoice | None:
             return None
         case ("auto" | "none" | "required") as mode:
             return ToolChoice(mode)
+        case {"type": str(kind)} if any(tool.get("type") == kind for tool in _others(body)):
+            return ToolChoice("tool", kind)
         case {"type": "function", "function": {"name": str(name)}} | {"type": "custom", "custom": {"name": str(name)}}:
             return ToolChoice("tool", name)
         case {
             "type": "allowed_tools",
             "allowed_tools": {"mode": ("auto" | "required") as mode, "tools": list(allowed)},
         }:
-            return ToolChoice(mode, allowed=tuple(_allowed(tool, index) for index, tool in enumerate(allowed)))
+            return _read_allowed(mode, allowed, {tool.get("type") for tool in _others(body)})
     validation.invalid("tool_choice", "must be auto, none, required, a function, a custom tool or allowed_tools")
 
 
@@ -121,12 +153,30 @@ def _read_older_choice(given: Any, body: Mapping[str, Any]) -> ToolChoice:
     validation.invalid("function_call", "must be auto, none or an object with the name of a function")
 
 
-def _allowed(tool: Any, index: int) -> str:
-    match tool:
-        case {"type": "function", "function": {"name": str(name)}} | {"type": "custom", "custom": {"name": str(name)}}:
-            return name
-    path = f"tool_choice.allowed_tools.tools[{index}]"
-    return validation.unsupported(path, "only functions and custom tools can be offered")
+def _others(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The tools of the request that a vendor's server runs."""
+    tools = [tool for tool in body.get("tools") or () if isinstance(tool, dict)]
+    return [tool for tool in tools if tool.get("type") not in (None, *TOOL_CROSSING)]
+
+
+def _read_allowed(mode: Literal["auto", "required"], given: Iterable[Any], others: Collection[Any]) -> ToolChoice:
+    """The choice among some of the tools; those that are left out of the request are left out here too."""
+    names: list[str] = []
+    for index, tool in enumerate(given):
+        match tool:
+            case {"type": "function", "function": {"name": str(name)}} | {
+                "type": "custom",
+                "custom": {"name": str(name)},
+            }:
+                names.append(name)
+            case {"type": str(kind)} if kind in others:
+                pass
+            case _:
+                path = f"tool_choice.allowed_tools.tools[{index}]"
+                validation.unsupported(path, "only functions and custom tools can be offered")
+    if not names and mode == "required":
+        validation.unsupported("tool_choice", _ONLY_ITS_SERVER)
+    return ToolChoice(mode, allowed=tuple(names)) if names else ToolChoice("none")
 
 
 def parallel_calls_of(body: Mapping[str, Any]) -> bool | None:
@@ -134,7 +184,7 @@ def parallel_calls_of(body: Mapping[str, Any]) -> bool | None:
     return False if body.get("functions") else body.get("parallel_tool_calls")
 
 
-def read_calls(message: Mapping[str, Any], path: str, parts: list[Part], paths: list[str]) -> None:
+def read_calls(message: Mapping[str, Any], path: str, dropped: Dropped, parts: list[Part], paths: list[str]) -> None:
     """Add the calls of an assistant's turn. Raises InvalidRequest and UnsupportedParameter naming the path."""
     calls, older = message.get("tool_calls"), message.get("function_call")
     if not calls and older is None:
@@ -153,16 +203,17 @@ def read_calls(message: Mapping[str, Any], path: str, parts: list[Part], paths: 
         validation.invalid(f"{path}.tool_calls", "must be a list")
     for index, call in enumerate(calls):
         paths.append(f"{path}.tool_calls[{index}]")
-        parts.append(_read_call(call, paths[-1]))
+        parts.append(_read_call(call, paths[-1], dropped))
 
 
-def _read_call(call: Any, call_path: str) -> ToolCall:
+def _read_call(call: Any, call_path: str, dropped: Dropped) -> ToolCall:
     if not isinstance(call, dict):
         validation.invalid(call_path, "must be an object")
-    kind = call.get("type", "function")
+    kind = call.get("type") or "function"
     if kind not in ("function", "custom"):
         validation.unsupported(f"{call_path}.type", "only functions and custom tools can be called")
-    rules.cross(call, CALL_CROSSING[kind], f"{call_path}.")
+    names = rules.cross(call, CALL_CROSSING[kind], f"{call_path}.", DROP)
+    rules.name_dropped(dropped, "messages[].tool_calls[]", names)
     called, path = validation.object_at(call, call_path, kind), f"{call_path}.{kind}"
     if kind == "function":
         return _called(called, path, validation.text_at(call, call_path, "id"))

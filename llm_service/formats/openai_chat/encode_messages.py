@@ -52,11 +52,14 @@ class MessageWriter(RequestWriter):
     def _assistant(self, message: Message) -> dict[str, Any]:
         said: list[Part] = []
         calls: list[dict[str, Any]] = []
+        thoughts: list[str] = []
         for part in message.parts:
             if type(part) is ToolCall:
                 self._check_hint(part.cache)
                 function = {"name": part.name, "arguments": (part.arguments.strip() and part.arguments) or "{}"}
                 calls.append({"id": part.id, "type": "function", "function": function})
+            elif type(part) is Thinking and not part.signature and self._wants_thoughts():
+                thoughts.append(part.text)
             elif isinstance(part, Thinking | RedactedThinking):
                 self.drop("thoughts")
             else:
@@ -65,7 +68,13 @@ class MessageWriter(RequestWriter):
         written: dict[str, Any] = {"role": "assistant", "content": content}
         if calls:
             written["tool_calls"] = calls
+            if self._wants_thoughts():  # without the field such a server rejects the turn
+                written[self.target.provider.thoughts] = "\n\n".join(thoughts)
         return written
+
+    def _wants_thoughts(self) -> bool:
+        """Whether the server wants the thoughts of a turn back, which nobody signed, beside its tool calls."""
+        return self.target.provider.thoughts in ("reasoning_content", "reasoning")
 
     def _user_turn(self, message: Message) -> Iterable[dict[str, Any]]:
         results = [part for part in message.parts if type(part) is ToolResult]

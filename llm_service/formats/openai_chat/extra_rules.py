@@ -10,6 +10,7 @@ from llm_service.core.conversation import Extra
 from llm_service.formats import validation
 from llm_service.formats.encoding import write_field
 from llm_service.formats.rules import (
+    DROP,
     EVERY_ROUTE_HAS,
     HINTS,
     REJECT,
@@ -44,6 +45,7 @@ def _user_in(field: str) -> FieldRule:
 
 
 ONLY_CLAUDE: Final = "only Claude models take this field"
+NO_REGIONS: Final = "this service cannot choose the region of that model: choose a model of Anthropic, or send global"
 _NO_ROOM: Final = "the answers of this route cannot carry what it asks for"
 
 # What happens to the fields that not all formats know, whichever client sends them. A field without a row is rejected.
@@ -69,8 +71,10 @@ EXTRA_RULES: Final[Mapping[str, FieldRule]] = {
     "top_logprobs": FieldRule("translate", (0,), write=_write_top_logprobs, why=_NO_ROOM),
     "user": _user_in("safety_identifier"),
     "verbosity": FieldRule("translate", ("medium",)),
-    # Hints of other APIs: the answer is of the same kind without them.
-    "diagnostics": drop_unless(),
+    # Hints of other APIs, and what servers of Anthropic's offer the model: the answer is of the same kind without them.
+    **dict.fromkeys(("compaction", "container", "context_management"), DROP),
+    **dict.fromkeys(("fallbacks", "mcp_servers"), drop_unless([])),
+    "inference_geo": reject_unless("global", why=NO_REGIONS),
     "max_tool_calls": drop_unless(),
     "speed": drop_unless("standard"),
     "stream_options": drop_unless(),

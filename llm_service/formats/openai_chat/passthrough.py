@@ -11,11 +11,12 @@ from llm_service.core.errors import UpstreamError
 from llm_service.core.events import Answer, Event, Finished, Relay, Started
 from llm_service.core.target import Target
 from llm_service.formats import sse, storage
+from llm_service.formats.openai_chat import history
 from llm_service.formats.openai_chat.decode_answer import STOP_REASONS, characters_of, choices_of, read_usage
 from llm_service.formats.openai_chat.decode_stream import ChunkStream, read_delta, read_finish_reason
 from llm_service.formats.openai_chat.encode_answer import usage_object
 from llm_service.formats.openai_chat.encode_stream import DONE
-from llm_service.formats.openai_chat.schema import KEEP_ALIVE, THINKING, wants_usage
+from llm_service.formats.openai_chat.schema import KEEP_ALIVE, wants_usage
 
 
 def forward(call: Call, target: Target) -> dict[str, Any]:
@@ -29,14 +30,23 @@ def forward(call: Call, target: Target) -> dict[str, Any]:
         # Without the field a setting of OpenAI's account decides (docs/privacy.md). Few other servers know it.
         storage.write(body, target.provider, by_default=not target.provider.own_address)
         _name_limit(body, target.provider.max_tokens_field)
-    messages = call.body.get("messages", ())  # a completions request has none
-    if any(THINKING in message for message in messages):  # our own field, which OpenAI would reject
-        body["messages"] = [
-            {name: value for name, value in message.items() if name != THINKING} for message in messages
-        ]
+        to_openai = not target.provider.own_address
+        unnamed: dict[str, None] = {}  # ``left_out`` names them
+        body["messages"] = history.forwarded(body["messages"], to_openai=to_openai, dropped=unnamed)
+        if to_openai and body.get("tools"):
+            body["tools"] = history.forwarded_tools(body["tools"], unnamed)
     if call.stream:
         body["stream_options"] = {**(call.body.get("stream_options") or {}), "include_usage": True}
     return body
+
+
+def left_out(call: Call, *, to_openai: bool = True) -> tuple[str, ...]:
+    """The names of the fields that ``forward`` leaves out of a chat request."""
+    dropped: dict[str, None] = {}
+    history.forwarded(call.body["messages"], to_openai=to_openai, dropped=dropped)
+    if to_openai:
+        history.forwarded_tools(call.body.get("tools") or (), dropped)
+    return tuple(dropped)
 
 
 def _name_limit(body: dict[str, Any], field: str) -> None:

@@ -20,6 +20,10 @@ KEEP_ALIVE = sse.KEEP_ALIVE
 ROLES = ("developer", "system", "user", "assistant", "tool", "function")
 # Our own field in OpenAI's format: Claude's thinking, which the client must send back unchanged.
 THINKING = "claude_thinking"
+# The field in which LiteLLM keeps the fields of an answer that it does not know.
+PROVIDERS_OWN = "provider_specific_fields"
+# Fields of an assistant's message that OpenAI does not have: other servers, OpenRouter and LiteLLM write them.
+UNSIGNED_THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details", "thinking_blocks", PROVIDERS_OWN)
 
 
 class RequestSchema(fields.WireSchema):

@@ -188,7 +188,7 @@ def _read_reasoning(item: Mapping[str, Any], path: str) -> Part:
     if carried is not None:
         vendor, signature, redacted = carried
         return RedactedThinking(signature, vendor) if redacted else Thinking(text, signature, vendor)
-    return Thinking(text, own_signature(item.get("id"), encrypted) if encrypted else "", NAME)
+    return Thinking(text, own_signature(item.get("id"), encrypted), NAME) if encrypted else Thinking(text)
 
 
 def own_signature(id: Any, encrypted: str) -> str:

@@ -88,9 +88,6 @@ def _check_kept(body: Mapping[str, Any]) -> None:
 def _read_extras(body: Mapping[str, Any], dropped: Dropped) -> dict[str, Extra]:
     """The extra fields, those inside ``text`` and ``include`` included."""
     extras = rules.read_extras(body, COMMON, EXTRAS)
-    if _only_compacts(body.get("context_management")):
-        del extras["context_management"]
-        dropped["context_management"] = None
     text = {name: value for name, value in (body.get("text") or {}).items() if name in TEXT_EXTRAS}
     for name, extra in rules.read_extras(text, (), TEXT_EXTRAS, "text.").items():
         rules.add_extra(extras, name, extra)
@@ -100,12 +97,6 @@ def _read_extras(body: Mapping[str, Any], dropped: Dropped) -> dict[str, Extra]:
         if name == INCLUDE_LOGPROBS:
             extras.setdefault("logprobs", Extra(True, f"include[{index}]"))
     return extras
-
-
-def _only_compacts(management: Any) -> bool:
-    """Whether ``context_management`` only asks OpenAI to shorten a conversation that becomes too long."""
-    entries = management if isinstance(management, list) else ()
-    return bool(entries) and all(isinstance(entry, dict) and entry.get("type") == "compaction" for entry in entries)
 
 
 def _read_format(text: Mapping[str, Any]) -> JsonFormat | None:

@@ -77,7 +77,10 @@ EXTRA_RULES: Final[Mapping[str, FieldRule]] = {
     "truncation": FieldRule("translate", ("disabled",)),
     "user": CHAT_RULES["user"],
     "verbosity": translate_to("text.verbosity", neutral=("medium",)),
-    "diagnostics": drop_unless(),
+    **{
+        name: CHAT_RULES[name] for name in ("compaction", "container", "context_management", "fallbacks", "mcp_servers")
+    },
+    "inference_geo": CHAT_RULES["inference_geo"],
     "max_tool_calls": drop_unless(),
     "prediction": drop_unless(),
     "seed": drop_unless(),
@@ -94,7 +97,7 @@ EXTRA_RULES: Final[Mapping[str, FieldRule]] = {
     # This API has these, but only the clients of its own route can send them or use what comes of them.
     **dict.fromkeys(
         (
-            *("background", "context_management", "conversation", "include"),
+            *("background", "conversation", "include"),
             *("previous_response_id", "prompt", "tool_choice"),
         ),
         reject_unless("none", "auto", False, [], why=_ONLY_ITS_ROUTE),
@@ -316,6 +319,9 @@ class _Writer(RequestWriter):
                     self.drop("thoughts")  # only the vendor that made it can read it
             if type(part) in (Text, ToolCall) and getattr(part, "cache", None) is not None:
                 self.drop("cache")
+        while items and items[-1].get("type") == "reasoning":  # OpenAI rejects reasoning that nothing follows
+            items.pop()
+            self.drop("thoughts")
         return items
 
 

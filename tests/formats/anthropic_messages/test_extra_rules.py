@@ -80,7 +80,7 @@ def test_a_field_without_a_row_is_rejected() -> None:
     assert caught.value.param == "client.path"
 
 
-@pytest.mark.parametrize("name", ["container", "mcp_servers", "context_management", "fallbacks"])
+@pytest.mark.parametrize("name", ["container", "thread"])
 def test_the_error_for_a_field_of_the_anthropic_api_says_why_it_cannot_be_sent(name: str) -> None:
     assert RULES[name].why != FieldRule("reject").why
     assert "/v1/messages" in RULES[name].why

@@ -15,6 +15,7 @@ from llm_service.formats import openai_chat as chat
 from llm_service.formats import openai_responses as responses
 from llm_service.formats.openai_chat.extra_rules import EXTRA_RULES
 from llm_service.formats.openai_chat.schema import COMMON, EXTRAS
+from llm_service.formats.rules import HINTS
 from llm_service.formats.small import completions
 from tests.formats.examples import TURN, call, target
 from tests.formats.openai_chat.wire import body
@@ -50,6 +51,7 @@ VALUES: dict[str, Any] = {
 OLDER: dict[str, Any] = {"max_tokens_field": "max_tokens", "responses": False, "own_address": True}
 REJECTED: dict[str, Any] = {
     "audio": {"voice": "ash", "format": "wav"},
+    "inference_geo": "us",
     "function_call": {"name": "f"},
     "functions": [{"name": "f"}],
     "max_completion_tokens": 5,
@@ -65,11 +67,9 @@ REJECTED: dict[str, Any] = {
     "tools": [{"type": "function"}],
     "web_search_options": {"search_context_size": "low"},
 }
-HINTS_OF_OTHERS = {
-    *("access_programs", "client_metadata", "diagnostics", "image", "max_tool_calls", "request_country", "speed"),
-    *("stream_options", "truncation"),
-}
-NAMES_OF_OTHERS = {"input", "max_output_tokens", "output_config", "system", "thinking"}
+HINTS_OF_OTHERS = {*HINTS, "max_tool_calls", "speed", "stream_options", "truncation"}
+HINTS_OF_OTHERS |= {"compaction", "container", "context_management", "fallbacks", "mcp_servers"}
+NAMES_OF_OTHERS = {"inference_geo", "input", "max_output_tokens", "output_config", "system", "thinking"}
 
 
 def sent(
@@ -241,8 +241,8 @@ def test_storage_needs_permission() -> None:
     assert sent("completions", {})[0]["store"] is False
 
 
-HINTS = {"metadata", "prediction", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"}
-HINTS |= {"safety_identifier", "store", "verbosity"}
+NEWER = {"metadata", "prediction", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"}
+NEWER |= {"safety_identifier", "store", "verbosity"}
 
 
 @pytest.mark.parametrize("name", [name for name in VALUES if name != "moderation"])
@@ -250,7 +250,7 @@ def test_an_older_server_is_sent_the_long_standing_fields_and_no_newer_hints(nam
     written, dropped = chat.write_request(
         call("completions", {}), conversation(**{name: VALUES[name]}), target(provider=OLDER)
     )
-    if name in HINTS:
+    if name in NEWER:
         assert (name in written, dropped) == (False, (f"path.of.{name}",))
     else:
         assert (written[name], dropped) == (VALUES[name], ())

@@ -199,7 +199,7 @@ def test_reasoning_keeps_the_name_of_the_vendor_that_made_it() -> None:
     assert read(input=items).messages[1].parts[:3] == (
         Thinking("Hm", "EqQ==", "messages"),
         RedactedThinking("Zm9v", "messages"),
-        Thinking("aloud", "", "responses"),
+        Thinking("aloud"),
     )
 
 
@@ -318,7 +318,6 @@ REJECT: list[tuple[dict[str, Any], str]] = [
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"input": [{"type": "function_call", "name": "n", "arguments": ""}]}, "input[0].call_id"),
     ({"input": [{"type": "function_call", "call_id": "c", "name": "n", "arguments": {}}]}, "input[0].arguments"),
-    ({"input": [{"type": "function_call", "call_id": "c", "name": "n", "arguments": "{"}]}, "input[0].arguments"),
     ({"input": [{"type": "function_call_output", "call_id": "c", "output": "x"}]}, "input[0].call_id"),
     ({"input": [tool_call()]}, "input[0]"),
     ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "data:image/png,x"}]}]},

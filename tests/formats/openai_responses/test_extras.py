@@ -13,6 +13,7 @@ from llm_service.core.conversation import Conversation, Extra
 from llm_service.formats import openai_responses as responses
 from llm_service.formats.openai_responses import schema
 from llm_service.formats.openai_responses.encode_request import EXTRA_RULES
+from llm_service.formats.rules import HINTS
 from tests.formats.examples import asked_by, call, target
 from tests.formats.openai_responses.wire import body
 
@@ -170,11 +171,7 @@ TRANSLATED: dict[str, tuple[Any, dict[str, Any]]] = {
     "verbosity": ("low", {"text": {"verbosity": "low"}}),
 }
 DROPPED: dict[str, Any] = {
-    "access_programs": {"cyber": "standard"},
-    "client_metadata": {"turn": "1"},
-    "diagnostics": {},
-    "image": {"context_compression": "auto"},
-    "request_country": "IS",
+    **dict.fromkeys((*HINTS, "compaction", "container", "context_management", "fallbacks", "mcp_servers"), "x"),
     "max_tool_calls": 3,
     "prediction": {"type": "content", "content": "x"},
     "seed": 7,
@@ -184,6 +181,7 @@ DROPPED: dict[str, Any] = {
 REJECTED: dict[str, Any] = {
     "audio": {"voice": "alloy"},
     "frequency_penalty": 1,
+    "inference_geo": "us",
     "logit_bias": {"1": 1},
     "modalities": ["text", "audio"],
     "n": 2,
@@ -193,7 +191,7 @@ REJECTED: dict[str, Any] = {
     # Fields of this API that only its own clients can send, and the other formats' names of what every route has.
     **dict.fromkeys(
         (
-            *("background", "context_management", "conversation", "include", "input"),
+            *("background", "conversation", "include", "input"),
             *("instructions", "max_completion_tokens", "max_output_tokens", "max_tokens", "messages", "output_config"),
             *("previous_response_id", "prompt", "reasoning", "system", "text", "thinking", "tool_choice", "tools"),
         ),

@@ -29,13 +29,25 @@ def wanted(body: Mapping[str, Any], needing: Iterable[str] = NEEDING) -> str | N
     return next((name for name in needing if body.get(name) is not None and body[name] is not False), None)
 
 
+def _allowed(call: Call, provider: Provider) -> bool:
+    return provider.storage if call.caller.storage is None else call.caller.storage
+
+
+def may_refer(call: Call, provider: Provider) -> bool:
+    """Whether the request may refer to items by their ids alone: the vendor may have kept them for this caller.
+
+    Without storage it keeps nothing. With storage it keeps only what a request asks it to keep: a client that does not
+    speak about storage has got ``"store": false`` from this service in its earlier requests too.
+    """
+    return _allowed(call, provider) and (call.body.get("store") is not None or wanted(call.body) is not None)
+
+
 def check(call: Call, provider: Provider, needing: Iterable[str] = NEEDING) -> None:
     """Raises UnsupportedParameter naming the field if the vendor may not keep content.
 
     The setting of the key counts, and without one the setting of the provider.
     """
-    allowed = provider.storage if call.caller.storage is None else call.caller.storage
-    field = None if allowed else wanted(call.body, needing)
+    field = None if _allowed(call, provider) else wanted(call.body, needing)
     if field is not None:
         raise UnsupportedParameter(
             f"{field} is not allowed, because it makes the provider keep content. The operator of this service can "

@@ -1,6 +1,6 @@
 """The lanes of a provider: one for each of its routes. A lane has the wire format of its route.
 
-If the client speaks the format of a lane and the lane serves the call's model, the
+If the client speaks the format of a lane and the lane takes the call, the
 client's body travels on that lane verbatim. Any other call crosses: it is decoded
 into a conversation, and the provider chooses the lane for it.
 """
@@ -57,8 +57,8 @@ class Lanes:
     ) -> None:
         self._row, self._base_url, self._key, self._post = row, base_url, key, post
         self._tick, self._headers, self._sign = tick, headers, sign
-        # By the client's format: the lane, and which targets it serves.
-        self._verbatim: dict[object, tuple[exchange.Lane, Callable[[Target], bool]]] = {}
+        # By the client's format: the lane, and whether it takes a call to a target.
+        self._verbatim: dict[object, tuple[exchange.Lane, Callable[[Call, Target], bool]]] = {}
 
     def lane(
         self, format: RelayedFormat, path: str, left_out: Callable[[Call], tuple[str, ...]] = lambda call: ()
@@ -68,14 +68,14 @@ class Lanes:
         return exchange.Lane(format, Wire(endpoint), self._headers, self._tick, left_out)
 
     def add_verbatim(
-        self, lane: exchange.Lane, serves: Callable[[Target], bool] = lambda target: True
+        self, lane: exchange.Lane, takes: Callable[[Call, Target], bool] = lambda call, target: True
     ) -> exchange.Lane:
-        """Let bodies in the format of ``lane`` travel on it verbatim, to the targets that it serves.
+        """Let bodies in the format of ``lane`` travel on it verbatim, if it ``takes`` the call to its target.
 
         Nothing is added if the row does not list the format (``Provider.formats``).
         """
         if registry.serves(self._row, lane.format):
-            self._verbatim[lane.format] = (lane, serves)
+            self._verbatim[lane.format] = (lane, takes)
         return lane
 
     def verbatim(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event] | None:
@@ -83,8 +83,8 @@ class Lanes:
         entry = self._verbatim.get(registry.format_of(call))
         if entry is None:
             return None
-        lane, serves = entry
-        if not serves(target):
+        lane, takes = entry
+        if not takes(call, target):
             return None
         return exchange.events(lane, call, target, cancel)
 

@@ -38,10 +38,11 @@ class OpenAI:
         self._base_url = row.base_url or DEFAULT_BASE_URL
         lanes = self._lanes = Lanes(row, self._base_url, lambda: row.key or "none", self._post, tick)
         left_out = partial(openai_chat.left_out, to_openai=not row.own_address)
-        self.chat = lanes.add_verbatim(lanes.lane(openai_chat, "/chat/completions", left_out))
+        self.chat = lanes.add_verbatim(lanes.lane(openai_chat, "/chat/completions", left_out), openai_chat.takes)
         self.completions = lanes.add_verbatim(lanes.lane(completions, "/completions"), self._serves_completions)
-        self.responses = lanes.lane(openai_responses, "/responses", openai_responses.left_out)
-        self.counting = lanes.lane(input_tokens, "/responses/input_tokens")
+        unreadable = partial(openai_responses.left_out, provider=row)
+        self.responses = lanes.lane(openai_responses, "/responses", unreadable)
+        self.counting = lanes.lane(input_tokens, "/responses/input_tokens", unreadable)
         if row.responses:
             lanes.add_verbatim(self.responses)
             lanes.add_verbatim(self.counting)
@@ -67,7 +68,7 @@ class OpenAI:
             )
         return exchange.events(self.counting, call, target, cancel)
 
-    def _serves_completions(self, target: Target) -> bool:
+    def _serves_completions(self, call: Call, target: Target) -> bool:
         """Whether the server serves the model at ``/completions``."""
         return any(fnmatchcase(target.model, pattern) for pattern in self._row.completions)
 

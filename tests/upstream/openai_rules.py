@@ -57,6 +57,9 @@ ROLES = ("developer", "system", "user", "assistant", "tool", "function")
 KNOWN_MODELS = re.compile(r"(ft:)?(gpt-|chatgpt-|o\d|text-embedding-)")
 REASONING_MODELS = re.compile(r"(gpt-[56789]|o\d)")
 NO_TOOLS_WITH_EFFORT = re.compile(r"gpt-(5\.([4-9]|\d\d)|[6-9])")
+# Of these the models that do not reason unless they are asked to.
+NO_EFFORT_BY_DEFAULT = re.compile(r"gpt-5\.[45]")
+NO_TOOLS = re.compile(r"gpt-(6\.|6-astra|6-rosalind)|.*-(pro|codex)")
 RANGES = {"temperature": (0, 2), "top_p": (0, 1), "frequency_penalty": (-2, 2), "presence_penalty": (-2, 2)}
 
 MAX_OUTPUT = {r"gpt-4o": 16_384, r"gpt-4\.1": 32_768, r"gpt-3\.5": 4_096, r"gpt-5(?!-chat)": 128_000}
@@ -232,8 +235,16 @@ def _reasoning(body: dict[str, Any]) -> None:
             "max_tokens",
             "unsupported_parameter",
         )
-    effort = body.get("reasoning_effort")
-    if body.get("tools") and effort not in (None, "none") and NO_TOOLS_WITH_EFFORT.match(body["model"]):
+    effort, model = body.get("reasoning_effort"), body["model"]
+    tools = body.get("tools") or body.get("functions")
+    if tools and NO_TOOLS.match(model):
+        raise _rejection(
+            f"Function tools are not supported for {model} in /v1/chat/completions. Please use /v1/responses instead.",
+            "tools",
+            None,
+        )
+    by_default = "none" if NO_EFFORT_BY_DEFAULT.match(model) else "medium"
+    if tools and (effort or by_default) != "none" and NO_TOOLS_WITH_EFFORT.match(model):
         raise _rejection(
             f"Function tools with reasoning_effort are not supported for {body['model']} in /v1/chat/completions. "
             "To use function tools, use /v1/responses or set reasoning_effort to 'none'.",

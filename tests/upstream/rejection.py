@@ -23,12 +23,14 @@ class Account:
     """What the caller's account at this vendor allows.
 
     ``keys`` are the accepted keys; any key is accepted if it is empty. ``fields`` are body fields that are accepted in
-    addition to the known ones, as a vendor adds them with a release. ``models`` are additional models.
+    addition to the known ones, as a vendor adds them with a release. ``models`` are additional models. ``kept`` are
+    the ids of the answers that the vendor has kept, because their requests did not say ``"store": false``.
     """
 
     keys: set[str] = field(default_factory=set)
     fields: set[str] = field(default_factory=set)
     models: set[str] = field(default_factory=set)
+    kept: set[str] = field(default_factory=set)
 
     def admits(self, key: str) -> bool:
         return bool(key) and (not self.keys or key in self.keys)

@@ -27,6 +27,7 @@ COUNT_FIELDS = FIELDS - {"stream", "stream_options", "store", "max_output_tokens
 MIN_OUTPUT_TOKENS = 16
 # The first characters of the reasoning that this vendor encrypted itself. It accepts no other encrypted content.
 ENCRYPTED = "gAAAAABscripted"
+ENCRYPTED_REASONING = "reasoning.encrypted_content"
 # The request fields that a response repeats, with their defaults.
 _ECHOED: dict[str, Any] = {
     "instructions": None,
@@ -74,13 +75,42 @@ def check(body: dict[str, Any], account: Account, *, counting: bool = False) -> 
         raise _rejection(
             "Unsupported parameter: 'reasoning.effort' is not supported with this model.", "reasoning", None
         )
+    if not openai_rules.REASONING_MODELS.match(model) and ENCRYPTED_REASONING in (body.get("include") or ()):
+        raise _rejection("Encrypted content is not supported with this model.", "include", None)
     for index, tool in enumerate(body.get("tools") or []):
-        if tool.get("type") == "function":
+        if tool.get("type") in ("function", "custom"):
             if "name" not in tool:
                 raise _rejection(f"Missing required parameter: 'tools[{index}].name'.", f"tools[{index}].name", None)
             openai_content.check_name(tool["name"], f"tools[{index}].name")
+        if tool.get("type") == "function":
             openai_content.check_parameters(tool["name"], tool.get("parameters"), f"tools[{index}].parameters")
     _check_items(body.get("input"))
+    _check_kept(body, account)
+
+
+def _check_kept(body: dict[str, Any], account: Account) -> None:
+    """Reject items that must be looked up and were not kept, and reasoning that nothing of the assistant follows."""
+    items = body["input"] if isinstance(body.get("input"), list) else []
+    for index, item in enumerate(items):
+        kind = item.get("type") or ("message" if "role" in item else "item_reference")
+        looked_up = kind == "item_reference" or (kind == "reasoning" and not item.get("encrypted_content"))
+        if looked_up and not _is_kept(item.get("id"), account):
+            hint = (
+                " Items are not persisted when `store` is set to false. Try again with `store` set to true, or remove "
+                "this item from your input."
+            )
+            message = f"Item with id '{item.get('id')}' not found.{hint if body.get('store') is False else ''}"
+            raise Rejected(404, openai_rules.INVALID, message, "input", None)
+        following = items[index + 1] if index + 1 < len(items) else {"role": "user"}
+        if kind == "reasoning" and (following.get("type", "").endswith("_output") or following.get("role") == "user"):
+            message = f"Item '{item.get('id')}' of type 'reasoning' was provided without its required following item."
+            raise _rejection(message, "input", None)
+
+
+def _is_kept(item_id: Any, account: Account) -> bool:
+    """Whether the item is of an answer that was kept: its id has the answer's id after the prefix."""
+    tail = str(item_id).partition("_")[2]
+    return any(tail.startswith(answer_id.removeprefix("resp_")) for answer_id in account.kept)
 
 
 def _check_items(value: Any) -> None:
@@ -92,14 +122,13 @@ def _check_items(value: Any) -> None:
         kind = item.get("type", "message")
         if kind == "message":
             _check_content(item, path)
-        elif kind == "function_call":
+        elif kind in ("function_call", "custom_tool_call"):
             openai_content.check_name(item["name"], f"{path}.name")
             openai_content.check_length(item["call_id"], f"{path}.call_id", openai_content.MAX_ID)
             calls.add(item["call_id"])
-        elif kind == "function_call_output" and item["call_id"] not in calls:
-            raise _rejection(
-                f"No tool call found for function call output with call_id {item['call_id']}.", "input", None
-            )
+        elif kind in ("function_call_output", "custom_tool_call_output") and item["call_id"] not in calls:
+            words = kind.replace("_", " ")
+            raise _rejection(f"No tool call found for {words} with call_id {item['call_id']}.", "input", None)
         elif kind == "reasoning" and not (item.get("encrypted_content") or ENCRYPTED).startswith(ENCRYPTED):
             raise _rejection("The encrypted content could not be verified.", path, "invalid_encrypted_content")
 
@@ -134,7 +163,7 @@ class Responses(OpenAI):
         forced = "" if choice == "required" else None
         if isinstance(choice, dict) and choice.get("type") == "function":
             forced = choice["name"]
-        tools = [tool for tool in body.get("tools") or [] if tool.get("type") == "function"]
+        tools = [tool for tool in body.get("tools") or [] if tool.get("type") in ("function", "custom")]
         return CommonRequest(
             model=body["model"],
             max_tokens=body.get("max_output_tokens"),
@@ -148,7 +177,7 @@ class Responses(OpenAI):
         return {
             **_head(body, step, answer_id, status),
             **facts,
-            "output": [_item(block, answer_id, index) for index, block in enumerate(_visible_blocks(body, answer))],
+            "output": _output(body, answer, answer_id),
             "usage": None if step.usage is None else _usage(body, step, answer),
         }
 
@@ -169,8 +198,10 @@ class Responses(OpenAI):
         opening = {**_head(body, step, answer_id, "in_progress"), "output": [], "usage": None}
         add("response.created", response=opening)
         add("response.in_progress", response=opening)
-        for index, block in enumerate(_visible_blocks(body, answer)):
-            _item_events(add, block, _item(block, answer_id, index), index)
+        for index, (block, item) in enumerate(
+            zip(_visible_blocks(body, answer), _output(body, answer, answer_id), strict=True)
+        ):
+            _item_events(add, block, item, index)
         if step.done:
             final = self.reply(body, step, answer, answer_id)
             add(f"response.{final['status']}", response=final)
@@ -226,19 +257,28 @@ def _ending(stop: str) -> tuple[str, dict[str, Any]]:
     return "completed", {"completed_at": int(time.time())}
 
 
-def _item(block: Block, answer_id: str, index: int, *, started: bool = False) -> dict[str, Any]:
-    """An output item, either complete or as it is when it has just ``started``."""
+def _output(body: dict[str, Any], answer: Answer, answer_id: str) -> list[dict[str, Any]]:
+    """The output items. Reasoning has its encrypted content if the request asks for it."""
+    items = [_item(body, block, answer_id, index) for index, block in enumerate(_visible_blocks(body, answer))]
+    if ENCRYPTED_REASONING in (body.get("include") or ()):
+        for index, item in enumerate(items):
+            if item["type"] == "reasoning":
+                item["encrypted_content"] = f"{ENCRYPTED}{index}"
+    return items
+
+
+def _item(body: dict[str, Any], block: Block, answer_id: str, index: int) -> dict[str, Any]:
     tail = f"{answer_id[5:]}{index}"
-    status = "in_progress" if started else "completed"
     if block.kind == "thinking":
-        summary = [] if started else [{"type": "summary_text", "text": block.whole}]
-        return {"id": f"rs_{tail}", "type": "reasoning", "encrypted_content": f"{ENCRYPTED}{index}", "summary": summary}
+        summary = [{"type": "summary_text", "text": block.whole}]
+        return {"id": f"rs_{tail}", "type": "reasoning", "summary": summary}
     if block.kind == "tool":
-        arguments = "" if started else block.whole
-        named = {"call_id": f"call_{tail[-24:]}", "name": block.name}
-        return {"id": f"fc_{tail}", "type": "function_call", "status": status, "arguments": arguments, **named}
-    content = [] if started else [_part(block.kind, block.whole)]
-    return {"id": f"msg_{tail}", "type": "message", "status": status, "role": "assistant", "content": content}
+        named = {"status": "completed", "call_id": f"call_{tail[-24:]}", "name": block.name}
+        if any(tool.get("type") == "custom" and tool["name"] == block.name for tool in body.get("tools") or ()):
+            return {"id": f"ctc_{tail}", "type": "custom_tool_call", "input": block.whole, **named}
+        return {"id": f"fc_{tail}", "type": "function_call", "arguments": block.whole, **named}
+    content = [_part(block.kind, block.whole)]
+    return {"id": f"msg_{tail}", "type": "message", "status": "completed", "role": "assistant", "content": content}
 
 
 def _part(kind: str, text: str) -> dict[str, Any]:
@@ -250,9 +290,15 @@ def _part(kind: str, text: str) -> dict[str, Any]:
 def _item_events(add: Any, block: Block, item: dict[str, Any], index: int) -> None:
     """Add the events of one output item: added, its deltas, done."""
     position = {"item_id": item["id"], "output_index": index}
-    started = {**item, "status": "in_progress", "content": [], "summary": [], "arguments": ""}
-    add("response.output_item.added", output_index=index, item={name: started[name] for name in item})
-    if block.kind == "tool":
+    started = {**item, "status": "in_progress", "content": [], "summary": [], "arguments": "", "input": ""}
+    # Encrypted content comes only with the finished item.
+    names = [name for name in item if name != "encrypted_content"]
+    add("response.output_item.added", output_index=index, item={name: started[name] for name in names})
+    if item["type"] == "custom_tool_call":
+        for piece in block.pieces:
+            add("response.custom_tool_call_input.delta", piece, **position)
+        add("response.custom_tool_call_input.done", **position, input=block.whole)
+    elif block.kind == "tool":
         for piece in block.pieces:
             add("response.function_call_arguments.delta", piece, **position)
         add("response.function_call_arguments.done", **position, arguments=block.whole)

@@ -74,6 +74,8 @@ class Exchange:
             self.reject(player.rejection(step.status or 500), step)
             return
         seen.answer_id = step.id or vendor.answer_id(seen.id)
+        if body.get("store") is not False:
+            self.account.kept.add(seen.answer_id)
         headers = {**self.headers, **step.headers}
         if step.replay is not None:
             self._replay(player, step, headers)

@@ -20,6 +20,7 @@ from llm_service.formats.openai_chat.passthrough import Passthrough as Passthrou
 from llm_service.formats.openai_chat.passthrough import forward as forward
 from llm_service.formats.openai_chat.passthrough import left_out as left_out
 from llm_service.formats.openai_chat.passthrough import read_verbatim as read_verbatim
+from llm_service.formats.openai_chat.passthrough import takes as takes
 from llm_service.formats.openai_chat.schema import FIELD_NAMES as FIELD_NAMES
 from llm_service.formats.openai_chat.schema import KEEP_ALIVE as KEEP_ALIVE
 from llm_service.formats.openai_chat.schema import NAME as NAME

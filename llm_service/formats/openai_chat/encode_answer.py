@@ -116,7 +116,7 @@ def thought(part: Thinking | RedactedThinking) -> dict[str, Any]:
     if isinstance(part, Thinking):
         signature = reasoning.sign(part.signature, part.vendor)
         return {"type": "thinking", "thinking": part.text, "signature": signature}
-    return {"type": "redacted_thinking", "data": part.data}
+    return {"type": "redacted_thinking", "data": reasoning.sign(part.data, part.vendor)}
 
 
 def service_tier_of(answer: Answer) -> dict[str, str]:

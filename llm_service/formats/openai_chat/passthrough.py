@@ -19,6 +19,14 @@ from llm_service.formats.openai_chat.encode_stream import DONE
 from llm_service.formats.openai_chat.schema import KEEP_ALIVE, wants_usage
 
 
+def takes(call: Call, target: Target) -> bool:
+    """Whether the model takes the request at the chat route. Some models take tools only at ``/v1/responses``."""
+    if target.chat_tools == "always" or not target.provider.responses:
+        return True
+    offers_tools = call.body.get("tools") or call.body.get("functions")
+    return not offers_tools or target.takes_chat_tools(call.body.get("reasoning_effort"))
+
+
 def forward(call: Call, target: Target) -> dict[str, Any]:
     """The client's own body for ``target``. A stream is asked for its usage, even where the client did not ask.
 

@@ -15,11 +15,11 @@ from llm_service.formats.openai_responses.encode_stream import StreamEncoder as 
 from llm_service.formats.openai_responses.errors import error as error
 from llm_service.formats.openai_responses.errors import error_headers as error_headers
 from llm_service.formats.openai_responses.errors import status as status
+from llm_service.formats.openai_responses.history import left_out as left_out
 from llm_service.formats.openai_responses.json_format import json_format as json_format
 from llm_service.formats.openai_responses.json_format import with_turn as with_turn
 from llm_service.formats.openai_responses.passthrough import Passthrough as Passthrough
 from llm_service.formats.openai_responses.passthrough import forward as forward
-from llm_service.formats.openai_responses.passthrough import left_out as left_out
 from llm_service.formats.openai_responses.passthrough import read_verbatim as read_verbatim
 from llm_service.formats.openai_responses.schema import FIELD_NAMES as FIELD_NAMES
 from llm_service.formats.openai_responses.schema import KEEP_ALIVE as KEEP_ALIVE

@@ -17,7 +17,14 @@ from llm_service.formats import reasoning, rules, service_tiers, storage, valida
 from llm_service.formats.openai_chat.decode_request import read_user
 from llm_service.formats.openai_responses import decode_messages, decode_tools
 from llm_service.formats.openai_responses.decode_parts import Dropped
-from llm_service.formats.openai_responses.schema import COMMON, EXTRAS, FIELD_NAMES, INCLUDE_LOGPROBS, TEXT_EXTRAS
+from llm_service.formats.openai_responses.schema import (
+    COMMON,
+    ENCRYPTED_REASONING,
+    EXTRAS,
+    FIELD_NAMES,
+    INCLUDE_LOGPROBS,
+    TEXT_EXTRAS,
+)
 from llm_service.formats.openai_responses.tool_names import ToolNames
 from llm_service.formats.rules import DROP, TRANSLATE, FieldRule, drop_unless, reject_unless
 from llm_service.formats.tool_calls import check_choice, check_pairs
@@ -53,7 +60,7 @@ def read_request(body: Mapping[str, Any], headers: Mapping[str, str] = _NO_HEADE
             validation.unsupported("input[0]", "no item of the input holds anything that the model can read")
         invalid("input", "must have a message with the role user")
     check_pairs(messages, "call_id")
-    if any(name not in (INCLUDE_LOGPROBS, "reasoning.encrypted_content") for name in body.get("include") or ()):
+    if any(name not in (INCLUDE_LOGPROBS, ENCRYPTED_REASONING) for name in body.get("include") or ()):
         dropped["include"] = None  # the other values are about OpenAI's own tools
     conversation = Conversation(
         messages=messages,

@@ -32,8 +32,9 @@ from llm_service.formats.openai_chat.encode_messages import reject_prefill
 from llm_service.formats.openai_chat.encode_request import OPENAI_RULES
 from llm_service.formats.openai_chat.extra_rules import EXTRA_RULES as CHAT_RULES
 from llm_service.formats.openai_chat.extra_rules import ONLY_CLAUDE, end_user
+from llm_service.formats.openai_chat.schema import NAME as CHAT
 from llm_service.formats.openai_responses.encode_parts import write_part
-from llm_service.formats.openai_responses.schema import INCLUDE_LOGPROBS, NAME
+from llm_service.formats.openai_responses.schema import ENCRYPTED_REASONING, INCLUDE_LOGPROBS, NAME
 from llm_service.formats.rules import (
     EVERY_ROUTE_HAS,
     HINTS,
@@ -58,6 +59,11 @@ def _write_logprobs(body: dict[str, Any], extra: Extra) -> None:
     body["include"] = include if INCLUDE_LOGPROBS in include else [*include, INCLUDE_LOGPROBS]
 
 
+# Such a field comes here only with tools: without them the request goes to chat completions (see ``needed``).
+_ONLY_CHAT: Final = (
+    "the model takes tools only at /v1/responses, which has no such field: leave out the field, or send the request "
+    "without tools"
+)
 _ONLY_ITS_ROUTE: Final = "it can only be sent to /v1/responses"
 
 # What happens to a field that not every format knows, by the name that all formats share. A field without a row is
@@ -87,13 +93,13 @@ EXTRA_RULES: Final[Mapping[str, FieldRule]] = {
     "speed": drop_unless("standard"),
     "stream_options": drop_unless(),
     **HINTS,
-    "audio": REJECT,
-    "frequency_penalty": reject_unless(0),
-    "logit_bias": reject_unless({}),
-    "modalities": reject_unless(["text"]),
-    "n": reject_unless(1),
-    "presence_penalty": reject_unless(0),
-    "web_search_options": REJECT,
+    "audio": reject_unless(why=_ONLY_CHAT),
+    "frequency_penalty": reject_unless(0, why=_ONLY_CHAT),
+    "logit_bias": reject_unless({}, why=_ONLY_CHAT),
+    "modalities": reject_unless(["text"], why=_ONLY_CHAT),
+    "n": reject_unless(1, why=_ONLY_CHAT),
+    "presence_penalty": reject_unless(0, why=_ONLY_CHAT),
+    "web_search_options": reject_unless(why=_ONLY_CHAT),
     # This API has these, but only the clients of its own route can send them or use what comes of them.
     **dict.fromkeys(
         (
@@ -112,12 +118,15 @@ EXTRA_RULES: Final[Mapping[str, FieldRule]] = {
 def needed(conversation: Conversation, target: Target) -> bool:
     """Whether this API serves the conversation better than chat completions.
 
-    It does for the reasoning of earlier turns, for tools of a reasoning model, and for
-    images in tool results. Where only one of the two APIs has a field of the client's,
-    that API is asked.
+    It does for tools of a model that takes them only here, for the reasoning of earlier
+    turns, for tools of a reasoning model, and for images in tool results. Where only one
+    of the two APIs has a field of the client's, that API is asked.
     """
     if not target.provider.responses:
         return False
+    effort = conversation.reasoning.effort if conversation.reasoning is not None else None
+    if conversation.tools and not target.takes_chat_tools(effort):
+        return True
     here = any(_is_rejected(extra, EXTRA_RULES.get(name, REJECT)) for name, extra in conversation.extras.items())
     chat = any(_is_rejected(extra, CHAT_RULES.get(name, REJECT)) for name, extra in conversation.extras.items())
     if here != chat:
@@ -244,7 +253,7 @@ class _Writer(RequestWriter):
             if asked is not None and asked.effort != "none":
                 self.drop("reasoning")
             return
-        body["include"] = ["reasoning.encrypted_content"]
+        body["include"] = [ENCRYPTED_REASONING]
         if asked is None:
             return
         written: dict[str, Any] = {}
@@ -257,7 +266,8 @@ class _Writer(RequestWriter):
             body["reasoning"] = written
 
     def input(self, conversation: Conversation) -> list[dict[str, Any]]:
-        reject_prefill(conversation)
+        if self.call.format != CHAT:  # a client of OpenAI expects a new turn after it
+            reject_prefill(conversation)
         system = "system" if self.target.sampling else "developer"
         items: list[dict[str, Any]] = []
         if conversation.system:

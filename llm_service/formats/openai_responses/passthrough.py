@@ -12,37 +12,28 @@ from llm_service.core.events import Answer, Event, Finished, Relay, Started
 from llm_service.core.target import Target
 from llm_service.formats import decoding, sse, storage
 from llm_service.formats.decoding import broken
-from llm_service.formats.openai_responses import decode_answer
+from llm_service.formats.openai_responses import decode_answer, history
 from llm_service.formats.openai_responses.decode_stream import Stream
-from llm_service.formats.openai_responses.encode_answer import read_carried
-from llm_service.formats.openai_responses.schema import KEEP_ALIVE
+from llm_service.formats.openai_responses.schema import ENCRYPTED_REASONING, KEEP_ALIVE
 
 
 def forward(call: Call, target: Target) -> dict[str, Any]:
     """The client's own body for ``target``. OpenAI keeps nothing of it unless the client asks and may ask for that.
 
-    Reasoning that another vendor made in an earlier turn is left out: OpenAI rejects
-    what it has not encrypted itself.
+    If this service says so in the client's place, reasoning comes back encrypted: the client expects that it may send
+    reasoning back, and OpenAI reads only what it has kept or what is encrypted.
 
-    Raises UnsupportedParameter for storage that is not allowed.
+    Raises UnsupportedParameter for storage that is not allowed, and for the result of a call that was not kept.
     """
     storage.check(call, target.provider)
     body = {**call.body, "model": target.model}
     storage.write(body, target.provider)
-    if left_out(call):
-        body["input"] = [item for item in call.body["input"] if not _is_foreign(item)]
+    if call.body.get("store") is None and body.get("store") is False and target.thinking == "effort":
+        include = call.body.get("include") or []
+        body["include"] = include if ENCRYPTED_REASONING in include else [*include, ENCRYPTED_REASONING]
+    if isinstance(body.get("input"), list):
+        body["input"] = history.readable(call, target.provider)
     return body
-
-
-def left_out(call: Call) -> tuple[str, ...]:
-    """The names of what ``forward`` leaves out."""
-    given = call.body.get("input")
-    return ("input[].reasoning",) if isinstance(given, list) and any(map(_is_foreign, given)) else ()
-
-
-def _is_foreign(item: Mapping[str, Any]) -> bool:
-    encrypted = item.get("encrypted_content")
-    return isinstance(encrypted, str) and read_carried(encrypted) is not None
 
 
 def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:

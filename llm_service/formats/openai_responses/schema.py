@@ -72,6 +72,9 @@ TEXT_EXTRAS: Final[Mapping[str, ExtraField]] = {"verbosity": ExtraField("verbosi
 # The value of ``include`` that is an extra field: it asks for what chat calls ``logprobs``.
 INCLUDE_LOGPROBS: Final = "message.output_text.logprobs"
 
+# The value of ``include`` that asks for reasoning as the vendor encrypts it, so that it can be sent back.
+ENCRYPTED_REASONING: Final = "reasoning.encrypted_content"
+
 # What this format calls the fields of ``Conversation`` that have another name there.
 FIELD_NAMES: Final[Mapping[str, str]] = {
     "max_tokens": "max_output_tokens",

@@ -64,8 +64,9 @@ def write_answer(call: Call, answer: Answer) -> dict[str, Any]:
 def forward(call: Call, target: Target) -> dict[str, Any]:
     """The client's own body for ``target``. The rules of Responses for storage and other vendors' reasoning apply."""
     body = responses.forward(call, target)
-    if "store" not in call.body:
-        del body["store"]  # this route does not know the field
+    for name in ("include", "store"):
+        if name not in call.body:
+            body.pop(name, None)  # this route does not know these fields
     return body
 
 

@@ -30,6 +30,7 @@ from llm_service.core.content import (
     ToolResult,
 )
 from llm_service.core.conversation import Conversation
+from llm_service.core.target import Target
 from llm_service.formats import anthropic_messages as messages
 from llm_service.formats import openai_responses as responses
 from tests.formats.examples import asked_by, call, target
@@ -274,7 +275,7 @@ def test_responses_is_asked_where_chat_cannot_carry_the_turns(given: Conversatio
 def test_a_body_is_forwarded_unchanged_and_nothing_is_stored() -> None:
     given = body(field_of_tomorrow=1, tools=[{"type": "web_search"}])
     forwarded = responses.forward(responses_call(**given), GPT5)
-    assert forwarded == {**given, "model": "gpt-5", "store": False}
+    assert forwarded == {**given, "model": "gpt-5", "store": False, "include": ["reasoning.encrypted_content"]}
     assert responses.forward(responses_call(store=False), GPT5)["store"] is False
 
 
@@ -316,8 +317,97 @@ def test_reasoning_of_another_vendor_is_not_forwarded() -> None:
     question = {"role": "user", "content": "Hello"}
     asked = responses_call(input=[question, foreign, own, question])
     assert responses.forward(asked, GPT5)["input"] == [question, own, question]
-    assert responses.left_out(asked) == ("input[].reasoning",)
-    assert responses.left_out(responses_call(input=[question, own])) == responses.left_out(responses_call()) == ()
+    provider = GPT5.provider
+    assert responses.left_out(asked, provider) == ("input[].reasoning",)
+    assert responses.left_out(responses_call(input=[question, own]), provider) == ()
+    assert responses.left_out(responses_call(), provider) == ()
+
+
+# ---- items that OpenAI would have to look up
+
+
+QUESTION = {"role": "user", "content": "Hello"}
+REFERENCE = {"type": "item_reference", "id": "msg_1"}
+SUMMARY = {"type": "reasoning", "id": "rs_1", "summary": []}
+CALLED = {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "f", "arguments": "{}"}
+RESULT = {"type": "function_call_output", "call_id": "c", "output": "x"}
+
+
+@pytest.mark.parametrize("store", [None, False])
+@pytest.mark.parametrize(
+    ("item", "name"),
+    [
+        (REFERENCE, "item_reference"),
+        ({"id": "msg_1"}, "item_reference"),
+        (SUMMARY, "reasoning"),
+        ({**SUMMARY, "encrypted_content": None}, "reasoning"),
+        ({**SUMMARY, "encrypted_content": "", "summary": [{"type": "summary_text", "text": "Hm"}]}, "reasoning"),
+    ],
+)
+def test_an_item_that_was_never_kept_is_left_out(item: dict[str, Any], name: str, store: bool | None) -> None:
+    asked = responses_call(input=[QUESTION, item, CALLED, RESULT], **({} if store is None else {"store": store}))
+    assert responses.forward(asked, GPT5)["input"] == [QUESTION, CALLED, RESULT]
+    assert responses.left_out(asked, GPT5.provider) == (f"input[].{name}",)
+
+
+def test_an_item_that_holds_its_own_text_is_forwarded() -> None:
+    open_weights = {**SUMMARY, "content": [{"type": "reasoning_text", "text": "Hm"}]}
+    asked = responses_call(input=[QUESTION, open_weights, CALLED, RESULT])
+    assert responses.forward(asked, GPT5)["input"] == asked.body["input"]
+
+
+@pytest.mark.parametrize("extra", [{"store": True}, {"store": False}, {"previous_response_id": "resp_1"}])
+def test_an_item_that_may_have_been_kept_is_forwarded(extra: dict[str, Any]) -> None:
+    asked = replace(responses_call(input=[QUESTION, REFERENCE, SUMMARY], **extra), caller=Caller("k", storage=True))
+    assert responses.forward(asked, GPT5)["input"] == asked.body["input"]
+    assert responses.left_out(asked, GPT5.provider) == ()
+
+
+def test_storage_that_is_allowed_and_not_asked_for_keeps_nothing() -> None:
+    asked = replace(responses_call(input=[QUESTION, REFERENCE]), caller=Caller("k", storage=True))
+    assert responses.forward(asked, GPT5)["input"] == [QUESTION]
+
+
+@pytest.mark.parametrize("kind", ["function_call_output", "local_shell_call_output", "custom_tool_call_output"])
+def test_the_result_of_a_call_that_was_only_referred_to_is_rejected(kind: str) -> None:
+    asked = responses_call(input=[QUESTION, {"type": "item_reference", "id": "fc_1"}, {**RESULT, "type": kind}])
+    with pytest.raises(errors.UnsupportedParameter, match="send the call itself") as caught:
+        responses.forward(asked, GPT5)
+    assert caught.value.param == "input[2]"
+
+
+def test_an_input_of_references_alone_is_rejected() -> None:
+    with pytest.raises(errors.UnsupportedParameter, match="send the items themselves") as caught:
+        responses.forward(responses_call(input=[REFERENCE, SUMMARY]), GPT5)
+    assert caught.value.param == "input"
+
+
+@pytest.mark.parametrize(
+    ("include", "expected"),
+    [
+        (None, ["reasoning.encrypted_content"]),
+        ([], ["reasoning.encrypted_content"]),
+        (["reasoning.encrypted_content"], ["reasoning.encrypted_content"]),
+        (["web_search_call.results"], ["web_search_call.results", "reasoning.encrypted_content"]),
+    ],
+)
+def test_reasoning_comes_back_encrypted_where_the_service_turns_storage_off(
+    include: list[str] | None, expected: list[str]
+) -> None:
+    asked = responses_call(**({} if include is None else {"include": include}))
+    assert responses.forward(asked, GPT5)["include"] == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "to"),
+    [
+        ({"store": False}, GPT5),  # the client knows that nothing is kept
+        ({}, target(model="gpt-4o")),  # this model has no reasoning, and OpenAI rejects the field
+        ({}, target(model="gpt-5", thinking="effort", provider={"store": False})),  # the server does not know store
+    ],
+)
+def test_nothing_is_included_that_the_client_did_not_ask_for_otherwise(body: dict[str, Any], to: Target) -> None:
+    assert "include" not in responses.forward(responses_call(**body), to)
 
 
 # ---- round trips

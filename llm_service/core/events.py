@@ -49,6 +49,9 @@ class Answer:
     ``logprobs`` holds the tokens of the text if the client asked for them. If the client asked for several choices,
     ``choices`` holds all of them, and ``parts``, ``stop_reason`` and ``logprobs`` are those of the first one. After a
     stream the parts and the logprobs are empty, because its deltas had them.
+
+    ``usage_lost``: a stream ended properly after its answer, but before its usage and its end marker. Its cost is not
+    known.
     """
 
     usage: Usage
@@ -64,6 +67,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     logprobs: tuple[TokenLogprob, ...] = ()
     choices: tuple[Choice, ...] = ()
+    usage_lost: bool = False
 
     @property
     def text(self) -> str:

@@ -10,8 +10,8 @@ What the streams promise:
 * ``StreamEncoder``, ``StreamDecoder`` and ``Passthrough`` serve one call. ``StreamEncoder.error`` reports a failure
   after the first event, and the format's terminal event never follows it.
 * ``feed_many`` takes the blocks of one network read (``sse.Splitter``) and yields the events before a failure
-  before it raises the failure. ``finished`` is True once the terminal event was seen: a stream that ends without it
-  is malformed.
+  before it raises the failure. ``finished`` is True once the answer is complete: a stream that ends before is
+  malformed.
 """
 
 from __future__ import annotations
@@ -55,6 +55,13 @@ class StreamDecoder(Protocol):
 
     def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
         """Raises UpstreamBroken for bytes that are not in the format, UpstreamError for an in-band error."""
+        ...
+
+    def end(self) -> Iterator[Event]:
+        """The last events of a body that ended properly but without the format's terminal event.
+
+        Nothing if the answer needs that event, or is not complete: then the stream is malformed.
+        """
         ...
 
 

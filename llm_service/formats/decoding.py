@@ -29,7 +29,7 @@ from llm_service.core.errors import (
 )
 from llm_service.core.events import IDLE, Event
 from llm_service.core.identifiers import vendor_code
-from llm_service.formats import sse, vendor_errors
+from llm_service.formats import lenient_json, sse, vendor_errors
 
 CHARACTERS_PER_TOKEN = 4
 # Far above any context window, far below what a 64-bit column holds times any price.
@@ -70,6 +70,10 @@ class Stream:
             elif self._begun:
                 yield IDLE
 
+    def end(self) -> Iterator[Event]:
+        """The events at the proper end of a body that had no terminal event. Most formats need that event."""
+        return iter(())
+
     def _read(self, event: dict[str, Any]) -> Iterator[Event]:
         """The events of one event of the upstream. A decoder with its own ``feed_many`` does not need it."""
         raise NotImplementedError
@@ -84,15 +88,45 @@ def parse_json(data: bytes) -> dict[str, Any]:
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError:
-        broken("an event is not JSON")
+        value = parse_leniently(data)
     if type(value) is not dict:
         broken("an event is not a JSON object")
     return value
 
 
+def parse_leniently(data: bytes, joined: frozenset[str] = frozenset()) -> Any:
+    """JSON that orjson does not read, as ``lenient_json.load`` does. Raises UpstreamBroken."""
+    try:
+        return lenient_json.load(data, joined)
+    except ValueError:
+        broken("an event is not JSON")
+
+
+def merge_counts(known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The usage that a stream has reported so far: ``given`` over ``known``, but no count gets lower."""
+    merged = dict(known)
+    for name, value in given.items():
+        before = merged.get(name)
+        if isinstance(value, dict) and isinstance(before, dict):
+            merged[name] = merge_counts(before, value)
+        elif type(value) in (int, float) and type(before) in (int, float):
+            merged[name] = max(before, value)
+        elif value is not None:
+            merged[name] = value
+    return merged
+
+
 def has_tools(call: Call | None) -> bool:
     """Whether the call offers tools. A vendor must not call a tool of a request without tools."""
     return call is None or bool(call.body.get("tools"))
+
+
+def tool_names(call: Call | None) -> frozenset[str]:
+    """The names of the tools that the call offers, in any format."""
+    offered = call.body.get("tools") if call is not None else None
+    tools = [tool for tool in offered if isinstance(tool, dict)] if isinstance(offered, list) else []
+    named = [tool["function"] if isinstance(tool.get("function"), dict) else tool for tool in tools]
+    return frozenset(name for tool in named if isinstance(name := tool.get("name"), str))
 
 
 def check_calls(call: Call | None, count: int) -> None:
@@ -133,6 +167,8 @@ class Counts:
         return 0 if value is None else self._read(value, maximum, 0)
 
     def _read(self, value: Any, maximum: int | None, otherwise: int) -> int:
+        if type(value) is float and value.is_integer():
+            value = int(value)
         if type(value) is not int or not 0 <= value <= MAX_TOKENS:
             self.exact = False
             return otherwise

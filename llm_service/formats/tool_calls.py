@@ -13,7 +13,7 @@ import orjson
 
 from llm_service.core.content import Message, Tool, ToolCall, ToolChoice, ToolResult
 from llm_service.core.conversation import Conversation
-from llm_service.formats import decoding, validation
+from llm_service.formats import validation
 
 # The property that holds arguments which are not JSON.
 MALFORMED: Final = "malformed_arguments"
@@ -136,67 +136,3 @@ def check_names(given: Iterable[Tool]) -> None:
         if tool.name in names:
             validation.invalid(tool.path, "has the name of another tool")
         names.add(tool.name)
-
-
-class ToolCallSequencer:
-    """Puts the tool calls of a stream one after the other, because their pieces may come interleaved.
-
-    The pieces of the open call pass at once. The pieces of the other calls wait until its arguments are complete or
-    the answer ends.
-    """
-
-    __slots__ = ("_names", "_open", "_pieces", "_waiting", "order")
-
-    def __init__(self) -> None:
-        self.order: dict[int, int] = {}  # the vendor's index -> the order of the calls
-        self._names: dict[int, tuple[str, str]] = {}
-        self._pieces: dict[int, list[str]] = {}
-        self._open: int | None = None
-        self._waiting: list[int] = []
-
-    @property
-    def idle(self) -> bool:
-        return self._open is None
-
-    def begin(self, index: int, id: str, name: str) -> bool:
-        """Begin a call; returns whether it is the open call now."""
-        self.order[index] = len(self.order)
-        self._names[index] = (id, name)
-        self._pieces[index] = []
-        if self._open is None:
-            self._open = index
-            return True
-        self._waiting.append(index)
-        return False
-
-    def add(self, index: int, piece: str) -> bool:
-        """Add a piece of a call's arguments; returns whether it passes at once."""
-        if index != self._open and index not in self._waiting:
-            decoding.broken("a tool call went on after its end")
-        self._pieces[index].append(piece)
-        return index == self._open
-
-    def named(self, index: int) -> tuple[str, str]:
-        return self._names[index]
-
-    def arguments(self, index: int) -> str:
-        return "".join(self._pieces[index])
-
-    def close_whole(self) -> int | None:
-        """Close the open call if its arguments are complete; returns its index."""
-        if self._open is None or not self.arguments(self._open).strip() or not is_arguments(self.arguments(self._open)):
-            return None
-        closed, self._open = self._open, None
-        return closed
-
-    def close(self) -> int | None:
-        """Close the open call, complete or not; returns its index."""
-        closed, self._open = self._open, None
-        return closed
-
-    def next(self) -> int | None:
-        """Open the call that has waited longest; returns its index."""
-        if not self._waiting:
-            return None
-        self._open = self._waiting.pop(0)
-        return self._open

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -38,7 +38,18 @@ from llm_service.core.events import IDLE, Answer, Attempt, Event, Finished, Star
 from llm_service.core.headers import RETURNED
 from llm_service.core.identifiers import field_path, loggable
 from llm_service.core.target import Target
-from llm_service.formats import RelayedFormat, UpstreamFormat, json_mode, registry, sse, tool_names, vendor_errors
+from llm_service.formats import (
+    RelayedFormat,
+    StreamDecoder,
+    UpstreamFormat,
+    framing,
+    json_mode,
+    lenient_json,
+    registry,
+    tool_names,
+    vendor_errors,
+    whole_answer,
+)
 from llm_service.formats.decoding import CONTENT_REJECTED, VendorError
 from llm_service.observability import scrub
 from llm_service.providers.http.sdk_head import Reply, Wire
@@ -130,10 +141,14 @@ def _request(lane: Lane, call: Call, target: Target, conversation: Conversation 
 
 
 def _plain(lane: Lane, call: Call, reply: Reply, request: _Request) -> Answer:
-    body = _json(reply.read())
-    if request.verbatim:
-        return lane.format.read_verbatim(body, call)
-    answer = cast(UpstreamFormat, lane.format).read_answer(body, call)
+    data = reply.read()
+    decoder = getattr(lane.format, "StreamDecoder", None)
+    if decoder is not None and framing.is_event_stream(data):  # some servers stream though they were not asked to
+        answer = whole_answer.of_events(_decode(decoder(call), (data,), reply))
+    elif request.verbatim:
+        return lane.format.read_verbatim(_json(data), call)
+    else:
+        answer = cast(UpstreamFormat, lane.format).read_answer(_json(data), call)
     if request.wants_object:
         json_mode.check(answer)
     return tool_names.restored_answer(answer, request.tool_names) if request.tool_names else answer
@@ -154,31 +169,46 @@ def _returned(reply: Reply) -> dict[str, str]:
 
 
 def _stream(lane: Lane, call: Call, reply: Reply, verbatim: bool) -> Iterator[Event]:
-    if not reply.is_event_stream:
-        raise UpstreamBroken("The provider did not answer with an event stream.")
-    splitter = sse.Splitter()
     format = cast(UpstreamFormat, lane.format)
-    decoder = format.Passthrough(call) if verbatim else format.StreamDecoder(call)
-    for data in reply.pieces():
+    return _decode(format.Passthrough(call) if verbatim else format.StreamDecoder(call), reply.pieces(), reply)
+
+
+def _decode(decoder: StreamDecoder, pieces: Iterable[bytes], reply: Reply) -> Iterator[Event]:
+    """The events of a body. Raises UpstreamBroken if it ends before the answer does."""
+    start, splitter = b"", None
+    for data in pieces:
         if not data:
             yield IDLE
             continue
+        if splitter is None:
+            start += data
+            begun = framing.split(start)
+            if begun is None:
+                continue
+            splitter, data = begun
         blocks = splitter.feed(data)
         if blocks:
             yield from decoder.feed_many(blocks)
             if decoder.finished:
                 return
-    yield from decoder.feed_many(splitter.end())  # some servers leave out the last blank line
-    if decoder.finished:
-        return
-    raise UpstreamBroken("The provider's stream ended without its terminal event.")
+    if splitter is not None:
+        yield from decoder.feed_many(splitter.end())  # some servers leave out the last blank line
+    if reply.complete and not decoder.finished:
+        yield from decoder.end()
+    if not decoder.finished:
+        raise UpstreamBroken("The provider's stream ended without its terminal event.")
 
 
 def _json(body: bytes) -> dict[str, Any]:
     try:
         reply = orjson.loads(body)
     except orjson.JSONDecodeError:
-        raise UpstreamBroken("The provider's answer is not JSON.") from None
+        try:
+            reply = lenient_json.load(body)
+        except ValueError:
+            raise UpstreamBroken("The provider's answer is not JSON.") from None
+    if isinstance(reply, list) and len(reply) == 1:  # Gemini's errors
+        reply = reply[0]
     if not isinstance(reply, dict):
         raise UpstreamBroken("The provider's answer is not a JSON object.")
     return reply

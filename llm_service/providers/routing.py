@@ -99,7 +99,9 @@ def _with_origin_and_cost(event: Event, target: Target, call: Call) -> Event:
 
 
 def _cost(target: Target, call: Call, answer: Answer) -> int | None:
-    return target.price.cost(answer.usage, at=call.created or None) if target.price is not None else None
+    if target.price is None or answer.usage_lost:
+        return None
+    return target.price.cost(answer.usage, at=call.created or None)
 
 
 class _Backoff(wait_base):

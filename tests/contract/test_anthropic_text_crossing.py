@@ -89,7 +89,7 @@ def test_a_stream_names_dropped_fields_too(anthropic_client: anthropic.Anthropic
         (Step(stop_reason="length"), GPT, "max_tokens"),
         (Step(stop_reason="content_filter"), GPT, "refusal"),
         (Step(refusal="I will not"), GPT, "refusal"),
-        (Step(stop_reason="reason_of_tomorrow"), GPT, "end_turn"),
+        (Step(stop_reason="eos"), GPT, "end_turn"),
         (Step(stop_reason="pause_turn"), CLAUDE, "pause_turn"),
         (Step(stop_reason="refusal"), CLAUDE, "refusal"),
         (Step(stop_reason="reason_of_tomorrow"), CLAUDE, "reason_of_tomorrow"),

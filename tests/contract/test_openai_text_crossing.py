@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import anthropic
 import openai
 import pytest
 
@@ -88,7 +89,7 @@ def test_a_stream_names_dropped_fields_too(openai_client: openai.OpenAI, upstrea
         (Step(stop_reason="reason_of_tomorrow"), CLAUDE, "stop"),
         (Step(stop_reason="max_tokens"), GPT, "length"),
         (Step(stop_reason="content_filter"), GPT, "content_filter"),
-        (Step(stop_reason="reason_of_tomorrow"), GPT, "reason_of_tomorrow"),
+        (Step(stop_reason="eos"), GPT, "eos"),  # relayed as it is
     ],
     ids=lambda value: value.stop_reason if isinstance(value, Step) else None,
 )
@@ -100,6 +101,24 @@ def test_stop_reasons_are_translated(
     answer: Any = openai_client.chat.completions.create(model=model, messages=HELLO, stream=stream)
     choice = list(answer)[-1].choices[0] if stream else answer.choices[0]
     assert choice.finish_reason == reason
+
+
+@pytest.mark.parametrize("reason", ["error", "insufficient_system_resource", "reason_of_tomorrow"])
+def test_a_stop_reason_that_is_no_end_is_a_failure(
+    openai_client: openai.OpenAI, anthropic_client: anthropic.Anthropic, upstream: Upstream, reason: str
+) -> None:
+    upstream.always(Step(stop_reason=reason))
+    with pytest.raises(openai.InternalServerError):
+        openai_client.chat.completions.create(model=GPT, messages=HELLO)
+    with pytest.raises(openai.APIError, match="provider"):
+        list(openai_client.chat.completions.create(model=GPT, messages=HELLO, stream=True))
+    with pytest.raises(anthropic.InternalServerError):
+        anthropic_client.messages.create(model=GPT, messages=HELLO, max_tokens=9)
+    with (
+        pytest.raises(anthropic.APIStatusError),
+        anthropic_client.messages.stream(model=GPT, messages=HELLO, max_tokens=9) as streamed,
+    ):
+        streamed.get_final_message()
 
 
 @pytest.mark.parametrize(

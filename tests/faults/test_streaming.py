@@ -88,7 +88,8 @@ def test_a_failed_stream_ends_with_an_error_and_without_a_terminal_event(
 def test_a_stream_without_its_terminal_event_has_failed(
     service: Server, upstream: Upstream, route: str, model: str
 ) -> None:
-    upstream.script(Step(words=3, done=False))
+    # A chat stream with a finish_reason is whole without [DONE] too, if its body ends properly.
+    upstream.script(Step(words=3, done=False, finish=model == ANTHROPIC))
     with service.http().stream("POST", route, json=ask(service, route, model)) as response:
         frames = list(read_sse(response))
     assert failed(frames) and not ended(frames)

@@ -81,6 +81,12 @@ def read(reader: StreamDecoder, *pieces: bytes) -> list[Event]:
     return events + list(reader.feed_many(splitter.end()))
 
 
+def sse_blocks(stream: bytes) -> list[bytes]:
+    """The blocks of a whole stream."""
+    splitter = sse.Splitter()
+    return [*splitter.feed(stream), *splitter.end()]
+
+
 def relayed(events: Iterable[Event]) -> bytes:
     return b"".join(event.data for event in events if isinstance(event, Relay))
 

@@ -192,7 +192,7 @@ def tool(index: int, arguments: str = "", **more: Any) -> dict[str, Any]:
         [tool(0, "{}", id="a"), tool(1, "{}", id="b"), tool(0, "more")],  # a call goes on after its end
         [tool(0, '{"a": ', id="a")],  # arguments that are no JSON
         [tool(0, "[1]", id="a")],
-        [{"function_call": {"name": "t", "arguments": "{}"}}],
+        [{"function_call": {"name": "t", "arguments": "{"}}],
     ],
 )
 def test_malformed_calls_are_an_error(chunks: list[dict[str, Any]]) -> None:

@@ -125,9 +125,9 @@ class Stream(decoding.Stream):
             self._stop_reason, self._stop_sequence = reason, stop_sequence(delta)
 
     def _note_usage(self, usage: Any) -> None:
-        """Counts in message_delta are cumulative and replace those in message_start."""
+        """Counts in message_delta are cumulative: they replace those in message_start, which are never higher."""
         if type(usage) is dict:
-            self._usage.update((name, value) for name, value in usage.items() if value is not None)
+            self._usage = decoding.merge_counts(self._usage, usage)
 
     def _started(self, *, verbatim: bool) -> Started:
         return Started(model=self._model, usage=self._opening, verbatim=verbatim)

@@ -1,4 +1,4 @@
-"""OpenAI Chat Completions, the upstream's side: reads plain answers and errors.
+"""OpenAI Chat Completions, the upstream's side: reads plain answers.
 
 The upstream is OpenAI or any server that speaks its API (a provider's row).
 So this module trusts neither the counts of an answer nor that it is complete.
@@ -11,35 +11,18 @@ from typing import Any, Final
 
 from llm_service.core import identifiers
 from llm_service.core.call import Call
-from llm_service.core.content import Part, Refusal, Text, Thinking, TokenLogprob, ToolCall
-from llm_service.core.errors import (
-    UpstreamError,
-    UpstreamOverloaded,
-    UpstreamQuotaExhausted,
-    UpstreamRateLimited,
-    UpstreamRejected,
-)
-from llm_service.core.events import Answer, Choice, StopReason
+from llm_service.core.content import Part, Refusal, TokenLogprob, ToolCall
+from llm_service.core.events import Answer, Choice
 from llm_service.core.usage import Usage
-from llm_service.formats import decoding, tool_calls
-from llm_service.formats.decoding import Counts, VendorError, broken
-from llm_service.formats.openai_chat.schema import NAME
+from llm_service.formats import decoding
+from llm_service.formats.decoding import Counts, broken
+from llm_service.formats.openai_chat import finish_reasons
+from llm_service.formats.openai_chat.decode_calls import CallTracker, check_arguments
+from llm_service.formats.openai_chat.decode_errors import in_band
+from llm_service.formats.openai_chat.decode_pieces import characters_of, pieces_of
 
 # What a client of the Responses API puts into ``include`` for log probabilities.
 _INCLUDE: Final = "message.output_text.logprobs"
-STOP_REASONS: Mapping[str, StopReason] = {
-    "stop": "end_turn",
-    "length": "max_tokens",
-    "tool_calls": "tool_use",
-    "function_call": "tool_use",
-    "content_filter": "refusal",
-}
-_IN_BAND: tuple[tuple[type[UpstreamError], frozenset[str]], ...] = (
-    (UpstreamQuotaExhausted, frozenset({"insufficient_quota", "credit_balance_exhausted"})),
-    (UpstreamRateLimited, frozenset({"rate_limit_exceeded", "rate_limit_error", "requests", "tokens", "429"})),
-    (UpstreamOverloaded, frozenset({"server_is_overloaded", "slow_down", "service_unavailable_error", "503"})),
-    (UpstreamRejected, frozenset({"invalid_request_error", "400"})),
-)
 
 
 def read_usage(given: Any, characters: int, call: Call | None, service_tier: Any = None) -> Usage:
@@ -115,24 +98,15 @@ def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
 
 
 def _read_choice(index: int, choice: Mapping[str, Any], call: Call | None) -> Choice:
-    message, reason = choice.get("message"), choice.get("finish_reason")
-    if not isinstance(message, dict) or not isinstance(reason, str):
+    message, reason = choice.get("message"), finish_reasons.read(choice)
+    if not isinstance(message, dict) or reason is None:
         broken("a choice has no message or no finish_reason")
-    parts: list[Part] = []
-    thought = message.get("reasoning_content") or message.get("reasoning")  # fields of other servers, not of OpenAI
-    if isinstance(thought, str) and thought:
-        parts.append(Thinking(thought))
-    content, refusal = message.get("content"), message.get("refusal")
-    if not isinstance(content, str | None) or not isinstance(refusal, str | None):
-        broken("the message's content is not a string")
-    if content:
-        parts.append(Text(content))
-    if refusal:
-        parts.append(Refusal(refusal))
-    calls = _read_calls(message, call, cut=reason == "length")
+    parts: list[Part] = [*pieces_of(message)]
+    calls = _read_calls(message, call, cut=reason == "max_tokens")
+    refused = any(type(part) is Refusal for part in parts)
     return Choice(
         index,
-        stop_reason(reason, refused=bool(refusal), called=bool(calls)),
+        finish_reasons.stop_reason(reason, refused=refused, called=bool(calls)),
         (*parts, *calls),
         read_logprobs(choice.get("logprobs")) if logprobs_asked(call) else (),
     )
@@ -162,77 +136,25 @@ def _read_logprob(given: Mapping[str, Any], alternatives: Any) -> TokenLogprob |
 
 
 def _read_calls(message: Mapping[str, Any], call: Call | None, *, cut: bool) -> list[ToolCall]:
-    given = message.get("tool_calls")
-    if (given or message.get("function_call")) and not decoding.has_tools(call):
+    given, older = message.get("tool_calls"), message.get("function_call")
+    if not (given or older):
+        return []
+    if not decoding.has_tools(call):
         broken("it calls a tool that it was not given")
-    calls: list[ToolCall] = []
-    for item in given or ():
-        function = item.get("function") if isinstance(item, dict) else None
-        if not isinstance(function, dict):
-            broken("a tool call is not of a function")
-        name, arguments = function.get("name"), function.get("arguments") or ""
-        if not isinstance(name, str) or not name or not isinstance(arguments, str):
-            broken("a tool call has no name or no arguments")
-        check_arguments(arguments, cut=cut)
-        calls.append(ToolCall(call_id(item, len(calls), call), name, arguments))
-    return calls
-
-
-def call_id(given: Mapping[str, Any], number: int, call: Call | None) -> str:
-    """The call's id. Where the server sends none, the call gets one that is unique in the conversation."""
-    id = given.get("id")
-    if isinstance(id, str) and id:
-        return id
-    return f"call_{call.id if call else ''}{number}"
-
-
-def check_arguments(arguments: str, *, cut: bool) -> None:
-    """Raises UpstreamBroken unless the arguments are a JSON object, or the answer was ``cut`` in the middle of them."""
-    if not cut and not tool_calls.is_arguments(arguments):
-        broken("a tool call's arguments are not a JSON object")
-
-
-def stop_reason(reason: str, *, refused: bool, called: bool) -> StopReason:
-    """The stop reason for a ``finish_reason``. Some servers send ``stop`` together with a tool call."""
-    if refused:
-        return "refusal"
-    known = STOP_REASONS.get(reason, "other")
-    return "tool_use" if called and known in ("end_turn", "other") else known
+    calls = CallTracker(call)
+    for _ in calls.add_all(given or [{"function": older}]):
+        pass
+    for read in calls.calls:
+        if not read.name:
+            broken("a tool call has no name")
+        check_arguments(read.arguments, cut=cut)
+    return [ToolCall(read.id, read.name, read.arguments) for read in calls.calls]
 
 
 def choices_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    if body.get("error"):  # some servers send an error with status 200
+    if body.get("error") or body.get("object") == "error":  # some servers send an error with status 200
         raise in_band(body)
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
         broken("it has no choices")
     return choices
-
-
-def characters_of(delta: Mapping[str, Any]) -> int:
-    """The number of characters of all text in a delta or a message, for an estimate of its tokens."""
-    total = sum(
-        len(value)
-        for name in ("content", "refusal", "reasoning_content", "reasoning")
-        if isinstance(value := delta.get(name), str)
-    )
-    calls = delta.get("tool_calls")
-    functions = [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
-    for function in (*functions, delta.get("function_call")):
-        if isinstance(function, dict) and isinstance(arguments := function.get("arguments"), str):
-            total += len(arguments)
-    return total
-
-
-def in_band(chunk: Mapping[str, Any]) -> UpstreamError:
-    return decoding.in_band(NAME, read_error(chunk), _IN_BAND)
-
-
-def read_error(body: object, status: int = 0) -> VendorError:
-    """OpenAI's ``{"error": {...}}``. Other servers send a string as ``error``, or the error object itself."""
-    if not isinstance(body, dict):
-        return VendorError()
-    error = body.get("error", body)
-    if isinstance(error, dict):
-        return VendorError.of(error)
-    return VendorError.of({"message": error})

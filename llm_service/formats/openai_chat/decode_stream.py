@@ -1,23 +1,21 @@
 """OpenAI Chat Completions, the upstream's streams as events.
 
-Real servers send streams without usage, with the usage in the chunk of the finish
-reason, with comments as keep-alives and with ``reasoning_content``: all of these are
-accepted. A stream without ``[DONE]`` is rejected, and so is a ``[DONE]`` without a
-finish reason: that answer was cut.
+Real servers send streams without usage, with the usage in the chunk of the finish reason, with comments as keep-alives
+and with ``reasoning_content``: all of these are accepted. A stream is complete if each of its choices has a finish
+reason and ``[DONE]`` follows, or the proper end of its body. A ``[DONE]`` without a finish reason is rejected: that
+answer was cut.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
-from llm_service.core import identifiers
 from llm_service.core.call import Call
-from llm_service.core.content import TokenLogprob
+from llm_service.core.content import Refusal, Text, Thinking, TokenLogprob
 from llm_service.core.events import (
     IDLE,
-    Answer,
     Choice,
     ChoiceDelta,
     Delta,
@@ -28,111 +26,32 @@ from llm_service.core.events import (
     StopReason,
     ThinkingDelta,
     ThinkingEnd,
-    ToolCallDelta,
-    ToolCallEnd,
-    ToolCallStart,
 )
-from llm_service.formats import decoding, sse, tool_calls
+from llm_service.formats import decoding, sse
 from llm_service.formats.decoding import broken
-from llm_service.formats.openai_chat.decode_answer import (
-    STOP_REASONS,
-    call_id,
-    characters_of,
-    check_arguments,
-    choices_asked,
-    in_band,
-    logprobs_asked,
-    read_logprobs,
-    read_usage,
-    stop_reason,
-)
+from llm_service.formats.lenient_json import HalfJoiner
+from llm_service.formats.openai_chat import finish_reasons
+from llm_service.formats.openai_chat.decode_answer import choices_asked, logprobs_asked, read_logprobs
+from llm_service.formats.openai_chat.decode_calls import CallSequencer
+from llm_service.formats.openai_chat.decode_chunk import ChunkStream, index_of
+from llm_service.formats.openai_chat.decode_pieces import THOUGHTS, Piece, characters_of, pieces_of
+
+# The kinds of text, each with the field that has it.
+_FIELDS: Final[Mapping[type[Piece], str]] = {Text: "content", Refusal: "refusal", Thinking: THOUGHTS[0]}
 
 
-class ChunkStream(decoding.Stream):
-    """What ``StreamDecoder`` and ``Passthrough`` both read from the chunks of one stream."""
+class _Choice:
+    """What is known of a choice so far."""
 
-    __slots__ = ("_call", "_characters", "_finish_reason", "_first", "_refused", "_tier", "_usage", "finished")
-
-    def __init__(self, call: Call | None = None) -> None:
-        self._call = call
-        self._characters = 0
-        self._finish_reason: str | None = None
-        self._first: dict[str, Any] | None = None
-        self._refused = False
-        self._tier: Any = None
-        self._usage: Any = None
-        self.finished = False
-
-    def _end(self) -> Answer:
-        if self._finish_reason is None:
-            broken("it ended without a finish_reason")
-        self.finished = True
-        return Answer(
-            usage=read_usage(self._usage, self._characters, self._call, self._tier),
-            stop_reason="refusal" if self._refused else STOP_REASONS.get(self._finish_reason, "other"),
-            model=self._model(),
-        )
-
-    def _model(self) -> str:
-        return identifiers.model_name(self._first.get("model")) if self._first else ""
-
-    def _chunk(self, data: bytes) -> dict[str, Any]:
-        """The chunk in ``data``. Its usage and its service tier are kept for the end of the stream."""
-        chunk = decoding.parse_json(data)
-        if chunk.get("error"):
-            raise in_band(chunk)
-        if type(chunk.get("choices")) is not list:
-            if chunk.get("object") == "error":  # vLLM: the chunk itself is the error object
-                raise in_band(chunk)
-            broken("a chunk has no choices")
-        usage = chunk.get("usage")
-        if usage is not None:
-            self._usage = usage
-        tier = chunk.get("service_tier")
-        if tier is not None:
-            self._tier = tier
-        return chunk
-
-
-def read_finish_reason(choice: dict[str, Any]) -> str:
-    reason = choice["finish_reason"]
-    if type(reason) is not str:
-        broken("a finish_reason is not a string")
-    return reason
-
-
-def read_delta(choice: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A choice and its delta. Some servers leave the delta out of the last chunk."""
-    if type(choice) is not dict:
-        broken("a choice is not an object")
-    delta = choice.get("delta")
-    if delta is None:
-        delta = {}
-    if type(delta) is not dict:
-        broken("a delta is not an object")
-    return choice, delta
-
-
-def _text_of(delta: dict[str, Any], name: str) -> str:
-    text = delta.get(name) or ""
-    if type(text) is not str:
-        broken("a delta's content is not a string")
-    return text
-
-
-class _OtherChoice:
-    """What is known of a choice that is not the first."""
-
-    __slots__ = ("finish_reason", "refused")
+    __slots__ = ("called", "reason", "refused")
 
     def __init__(self) -> None:
-        self.finish_reason: str | None = None
-        self.refused = False
+        self.reason: StopReason | None = None
+        self.called = self.refused = False
 
-    def stop_reason(self) -> StopReason:
-        if self.finish_reason is None:
-            broken("it ended without a finish_reason")
-        return stop_reason(self.finish_reason, refused=self.refused, called=False)
+    def stop_reason(self) -> StopReason | None:
+        known = self.reason
+        return known and finish_reasons.stop_reason(known, refused=self.refused, called=self.called)
 
 
 class StreamDecoder(ChunkStream):
@@ -141,173 +60,193 @@ class StreamDecoder(ChunkStream):
     There is one choice unless the client asked for several. Tool calls and reasoning are read from the first one only.
     """
 
-    __slots__ = ("_asked", "_calls", "_late", "_others", "_scored", "_thinking")
+    __slots__ = (
+        "_asked",
+        "_calls",
+        "_careful",
+        "_choice",
+        "_joiner",
+        "_late",
+        "_others",
+        "_scored",
+        "_thinking",
+    )
+
+    _JOINED = frozenset({"content", "text", "refusal", "arguments", *THOUGHTS})
 
     def __init__(self, call: Call | None = None) -> None:
         super().__init__(call)
         self._asked = choices_asked(call)
         self._scored = logprobs_asked(call)
-        self._others: dict[int, _OtherChoice] = {}  # by index
-        self._calls: tool_calls.ToolCallSequencer | None = None
+        self._choice = _Choice()
+        self._others: dict[int, _Choice] = {}  # by index
+        self._calls: CallSequencer | None = None
         self._late: list[Event] = []  # text that came in the middle of a tool call, to be reported after it
         self._thinking = False
+        self._joiner: HalfJoiner | None = None  # once the stream has had half a character
+        self._careful = self._scored  # whether a chunk of text may hold more than its text, or less
 
     def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
         for block in blocks:
             if self.finished:
                 return
-            _, data = sse.parse(block)
+            event, data = sse.parse(block)
             if not data:
-                if self._first is not None:
+                if self._begun:
                     yield IDLE  # a comment: the vendor is alive, so the client gets a keep-alive too
             elif data.startswith(b"[DONE]"):
-                yield from self._last_calls()
-                yield Finished(self._end())
-            else:
-                yield from self._read(self._chunk(data))
+                yield from self._finish(marked=True)
+            elif self._begun:
+                yield from self._read(self._chunk(data, event))
+            elif events := list(self._read(self._chunk(data, event))):
+                yield from self._begin(events)
 
-    def _read(self, chunk: dict[str, Any]) -> Iterator[Event]:
-        if self._first is None:
-            self._first = chunk
+    def end(self) -> Iterator[Event]:
+        if not self.finished and self._choice.reason is not None:
+            yield from self._finish(marked=False)
+
+    def _begin(self, events: list[Event]) -> Iterator[Event]:
+        """``events``, after ``Started`` if they are the first ones: until then another target can be asked."""
+        if not self._begun:
+            self._begun = True
             yield Started(model=self._model())
-        for given in chunk["choices"]:
-            choice, delta = read_delta(given)
-            if choice.get("index", 0) != 0:
-                yield from self._read_other(choice, delta)
+        yield from events
+
+    def _read(self, chunk: Mapping[str, Any]) -> Iterator[Event]:
+        for choice in chunk["choices"]:
+            if type(choice) is not dict:
+                broken("a choice is not an object")
+            delta = choice.get("delta")
+            if type(delta) is not dict:
+                delta = self._message_of(choice)
+            if choice.get("index"):
+                yield from self._read_other(chunk, choice, delta)
                 continue
             content = delta.get("content")
-            if type(content) is str and content and len(delta) == 1 and not self._scored:  # most chunks
+            if type(content) is str and content and len(delta) == 1 and not self._careful:  # most chunks
                 self._characters += len(content)
-                yield from self._say(Delta(content))
+                if self._thinking or self._calls is not None or self._choice.reason is not None:
+                    yield from self._say(Delta(content))
+                else:
+                    yield Delta(content)
             elif delta or self._scored:
                 self._characters += characters_of(delta)
                 yield from self._read_delta(delta, self._logprobs(choice))
-            if choice.get("finish_reason") is not None:
-                self._finish_reason = read_finish_reason(choice)
+            if choice.get("finish_reason") or "error" in choice:
+                self._end_choice(self._choice, chunk, choice)
 
-    def _read_other(self, choice: dict[str, Any], delta: dict[str, Any]) -> Iterator[Event]:
+    def _end_choice(self, known: _Choice, chunk: Mapping[str, Any], choice: Mapping[str, Any]) -> None:
+        known.reason = finish_reasons.read(choice) or known.reason
+        self._note_last_usage(chunk, choice)
+
+    def _leniently(self, data: bytes) -> Any:
+        self._joiner = self._joiner or HalfJoiner()
+        self._careful = True
+        return super()._leniently(data)
+
+    def _pieces(self, delta: Mapping[str, Any], index: int) -> Iterator[Piece]:
+        """The pieces of text of a delta, with the halves of characters joined."""
+        joiner = self._joiner
+        for piece in pieces_of(delta):
+            text = piece.text if joiner is None else joiner.join((index, type(piece)), piece.text)
+            if text:
+                yield replace(piece, text=text)
+
+    def _read_other(
+        self, chunk: Mapping[str, Any], choice: Mapping[str, Any], delta: Mapping[str, Any]
+    ) -> Iterator[Event]:
         """The events of a piece of any choice but the first."""
-        index = choice["index"]
-        if type(index) is not int or not 0 < index < self._asked:
+        index = index_of(choice)
+        if not 0 < index < self._asked:
             broken("it has more than one choice" if self._asked == 1 else "it has more choices than were asked for")
-        other = self._others.setdefault(index, _OtherChoice())
-        self._characters += characters_of(delta)
         if delta.get("tool_calls") or delta.get("function_call"):
             broken("it calls a tool that it was not given")
-        text, refusal = _text_of(delta, "content"), _text_of(delta, "refusal")
+        other = self._others.setdefault(index, _Choice())
+        self._characters += characters_of(delta)
         logprobs = self._logprobs(choice)
-        if other.finish_reason is not None and (text or refusal):
-            broken("text came after the finish_reason")
-        if text or logprobs:
-            yield ChoiceDelta(text, logprobs, index)
-        if refusal:
-            other.refused = True
-            yield RefusalDelta(refusal, index)
-        if choice.get("finish_reason") is not None:
-            other.finish_reason = read_finish_reason(choice)
+        for piece in self._pieces(delta, index):
+            if type(piece) is Text:
+                other.reason = None
+                yield ChoiceDelta(piece.text, logprobs, index)
+                logprobs = ()
+            elif type(piece) is Refusal:
+                other.reason, other.refused = None, True
+                yield RefusalDelta(piece.text, index)
+        if logprobs:
+            yield ChoiceDelta("", logprobs, index)
+        if choice.get("finish_reason") or "error" in choice:
+            self._end_choice(other, chunk, choice)
 
-    def _logprobs(self, choice: dict[str, Any]) -> tuple[TokenLogprob, ...]:
+    def _logprobs(self, choice: Mapping[str, Any]) -> tuple[TokenLogprob, ...]:
         return read_logprobs(choice.get("logprobs")) if self._scored else ()
 
-    def _read_delta(self, delta: dict[str, Any], logprobs: tuple[TokenLogprob, ...]) -> Iterator[Event]:
-        thought = delta.get("reasoning_content") or delta.get("reasoning")  # fields of other servers, not of OpenAI
-        if thought and type(thought) is str and self._calls is None:
-            self._thinking = True
-            yield ThinkingDelta(thought)
-        text, refusal = _text_of(delta, "content"), _text_of(delta, "refusal")
+    def _read_delta(self, delta: Mapping[str, Any], logprobs: tuple[TokenLogprob, ...]) -> Iterator[Event]:
+        for piece in self._pieces(delta, 0):
+            if type(piece) is Thinking:
+                if self._calls is None:
+                    self._thinking = True
+                    yield ThinkingDelta(piece.text)
+            elif type(piece) is Refusal:
+                self._choice.refused = True
+                yield from self._say(RefusalDelta(piece.text))
+            elif logprobs:
+                yield from self._say(ChoiceDelta(piece.text, logprobs))
+                logprobs = ()
+            else:
+                yield from self._say(Delta(piece.text))
         if logprobs:
-            yield from self._say(ChoiceDelta(text, logprobs))
-        elif text:
-            yield from self._say(Delta(text))
-        if refusal:
-            self._refused = True
-            yield from self._say(RefusalDelta(refusal))
-        calls = delta.get("tool_calls")
-        if delta.get("function_call") or (calls and not decoding.has_tools(self._call)):
+            yield from self._say(ChoiceDelta("", logprobs))
+        calls, older = delta.get("tool_calls"), delta.get("function_call")
+        if calls or older:
+            yield from self._read_calls(calls or [{"function": older}])
+
+    def _read_calls(self, given: Any) -> Iterator[Event]:
+        if not decoding.has_tools(self._call):
             broken("it calls a tool that it was not given")
-        if calls:
-            if type(calls) is not list:
-                broken("its tool calls are not a list")
-            yield from self._end_thinking()
-            for call in calls:
-                yield from self._read_call(call)
+        yield from self._end_thinking()
+        if self._calls is None:
+            self._calls = CallSequencer(self._call)
+        self._choice.called, self._choice.reason = True, None
+        yield from self._calls.feed(given)
 
     def _say(self, piece: Delta | RefusalDelta) -> Iterator[Event]:
-        if self._finish_reason is not None:
-            broken("text came after the finish_reason")
+        self._choice.reason = None  # some servers send a finish_reason in every chunk
         if self._thinking:
             yield from self._end_thinking()
         if self._calls is not None:
-            yield from self._close_whole()
+            yield from self._calls.end_whole()
             if not self._calls.idle:
                 self._late.append(piece)
                 return
+            yield from self._take_late()
         yield piece
+
+    def _take_late(self) -> list[Event]:
+        late, self._late = self._late, []
+        return late
 
     def _end_thinking(self) -> Iterator[Event]:
         if self._thinking:
             self._thinking = False
             yield ThinkingEnd()
 
-    def _read_call(self, call: Any) -> Iterator[Event]:
-        if self._finish_reason is not None:
-            broken("a tool call came after the finish_reason")
-        function = call.get("function") if type(call) is dict else None
-        if type(function) is not dict or type(index := call.get("index", 0)) is not int:
-            broken("a tool call is not of a function, or has no index")
-        calls = self._calls
-        if calls is None:
-            calls = self._calls = tool_calls.ToolCallSequencer()
-        if index not in calls.order:
-            name = function.get("name")
-            if type(name) is not str or not name:
-                broken("a tool call has no name")
-            yield from self._close_whole()
-            if calls.begin(index, call_id(call, len(calls.order), self._call), name):
-                yield self._start(index)
-        arguments = function.get("arguments")
-        if arguments:
-            if type(arguments) is not str:
-                broken("a tool call's arguments are not a string")
-            if calls.add(index, arguments):
-                yield ToolCallDelta(calls.order[index], arguments)
-
-    def _start(self, index: int) -> ToolCallStart:
-        assert self._calls is not None
-        id, name = self._calls.named(index)
-        return ToolCallStart(self._calls.order[index], id, name)
-
-    def _close_whole(self) -> Iterator[Event]:
-        """End the open call if its arguments are complete, then all waiting calls whose arguments are complete."""
-        calls = self._calls
-        while calls is not None and (closed := calls.close_whole()) is not None:
-            yield ToolCallEnd(calls.order[closed])
-            yield from self._follow(calls)
-
-    def _follow(self, calls: tool_calls.ToolCallSequencer) -> Iterator[Event]:
-        following = calls.next()
-        if following is not None:
-            yield self._start(following)
-            if arguments := calls.arguments(following):
-                yield ToolCallDelta(calls.order[following], arguments)
-        elif self._late:
-            yield from self._late
-            self._late.clear()
-
-    def _last_calls(self) -> Iterator[Event]:
-        """End the reasoning and the tool calls that are still open."""
+    def _last(self, *, cut: bool) -> Iterator[Event]:
+        """What is left at the end: half a character, the end of the reasoning and of the tool calls."""
+        if self._joiner is not None:
+            for kind, field in _FIELDS.items():
+                if half := self._joiner.rest((0, kind)):
+                    yield from self._read_delta({field: half}, ())
         yield from self._end_thinking()
-        calls = self._calls
-        cut = self._finish_reason == "length"
-        while calls is not None and (closed := calls.close()) is not None:
-            check_arguments(calls.arguments(closed), cut=cut)
-            yield ToolCallEnd(calls.order[closed])
-            yield from self._follow(calls)
+        if self._calls is not None:
+            yield from self._calls.end(cut=cut)
+            yield from self._take_late()
 
-    def _end(self) -> Answer:
-        answer = super()._end()
-        reason = stop_reason(self._finish_reason or "", refused=self._refused, called=self._calls is not None)
-        if not self._others:
-            return replace(answer, stop_reason=reason)
-        others = [Choice(index, other.stop_reason()) for index, other in sorted(self._others.items())]
-        return replace(answer, stop_reason=reason, choices=(Choice(0, reason), *others))
+    def _finish(self, *, marked: bool) -> Iterator[Event]:
+        choices = {0: self._choice, **dict(sorted(self._others.items()))}
+        answer = self._answer({index: choice.stop_reason() for index, choice in choices.items()}, marked=marked)
+        if self._others:
+            ended = [Choice(index, choice.stop_reason()) for index, choice in choices.items()]
+            answer = replace(answer, choices=tuple(ended))
+        events = [*self._last(cut=self._choice.reason == "max_tokens"), Finished(answer)]
+        self.finished = True
+        yield from self._begin(events)

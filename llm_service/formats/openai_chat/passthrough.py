@@ -8,14 +8,17 @@ from typing import Any
 from llm_service.core import identifiers
 from llm_service.core.call import Call
 from llm_service.core.errors import UpstreamError
-from llm_service.core.events import Answer, Event, Finished, Relay, Started
+from llm_service.core.events import Answer, Event, Finished, Relay, Started, StopReason
 from llm_service.core.target import Target
 from llm_service.formats import sse, storage
-from llm_service.formats.openai_chat import history
-from llm_service.formats.openai_chat.decode_answer import STOP_REASONS, characters_of, choices_of, read_usage
-from llm_service.formats.openai_chat.decode_stream import ChunkStream, read_delta, read_finish_reason
+from llm_service.formats.decoding import broken
+from llm_service.formats.openai_chat import finish_reasons, history
+from llm_service.formats.openai_chat.decode_answer import choices_of, read_usage
+from llm_service.formats.openai_chat.decode_chunk import ChunkStream, index_of
+from llm_service.formats.openai_chat.decode_pieces import characters_of
 from llm_service.formats.openai_chat.encode_answer import usage_object
 from llm_service.formats.openai_chat.encode_stream import DONE
+from llm_service.formats.openai_chat.relay_calls import CallRepairer
 from llm_service.formats.openai_chat.schema import KEEP_ALIVE, wants_usage
 
 
@@ -70,7 +73,7 @@ def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     characters = sum(characters_of(message) for message in messages if isinstance(message, dict))
     return Answer(
         usage=read_usage(body.get("usage"), characters, call, body.get("service_tier")),
-        stop_reason=STOP_REASONS.get(str(choices[0].get("finish_reason")), "other"),
+        stop_reason=finish_reasons.of_all(choices) or "other",
         model=identifiers.model_name(body.get("model")),
         body=body,
     )
@@ -79,7 +82,7 @@ def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
 def _plain_text(choice: Any) -> int:
     """The length of the text of a choice that holds only text, as most do; 0 for all other choices."""
     try:
-        if choice["finish_reason"] is not None:
+        if choice["finish_reason"] is not None or "error" in choice:
             return 0
         content = choice["delta"]["content"]
     except (KeyError, TypeError, IndexError):
@@ -93,22 +96,26 @@ class Passthrough(ChunkStream):
     If the client asked for the usage chunk, it is the tail of ``Finished``, and
     ``StreamEncoder`` adds the cost to it. Otherwise it is left out, and the ``usage: null``
     members of the other chunks are removed too.
+
+    Chunks that OpenAI's SDKs cannot read are repaired (``_repaired``), and those that add nothing become comments.
     """
 
-    __slots__ = ("_alike", "_asked", "_held", "_reported", "_usage_frame")
+    __slots__ = ("_alike", "_asked", "_calls", "_held", "_reasons", "_reported", "_usage_chunk")
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
         self._alike = sse.Alike()
         self._asked = wants_usage(call.body)
+        self._calls: dict[int, CallRepairer] = {}  # by choice
         self._held: list[bytes] = []  # frames not yet relayed
+        self._reasons: dict[int, StopReason | None] = {}  # by choice: why it ended; None while it has not
         self._reported = 0  # the number of characters already relayed
-        self._usage_frame: bytes | None = None
+        self._usage_chunk: tuple[bytes, Mapping[str, Any]] | None = None  # its frame and its JSON
 
     def feed_many(self, blocks: Iterable[bytes]) -> Iterator[Event]:
         if self.finished:
             return
-        begun = self._first is not None
+        begun = self._begun
         answer: Answer | None = None
         failure: UpstreamError | None = None
         try:
@@ -117,48 +124,83 @@ class Passthrough(ChunkStream):
                     self._characters += length
                     self._held.append(block)
                     continue
-                _, data = sse.parse(block)
+                event, data = sse.parse(block)
                 if data.startswith(b"[DONE]"):
-                    answer = self._end()
+                    answer = self._answer(self._reasons, marked=True)
+                    self._begun = True
                     break
-                self._read_block(block, data)
+                self._read_block(block, data, event)
         except UpstreamError as error:
             failure = error
-        if not begun and self._first is not None:
+        if self._begun and not begun:
             yield Started(model=self._model(), verbatim=True)
-        if self._held and self._first is not None:
+        if self._held and self._begun:
             yield self._relay()
         if failure is not None:
             raise failure
         if answer is not None:
+            self.finished = True
             yield Finished(answer, self._tail(answer))
 
-    def _read_block(self, block: bytes, data: bytes) -> None:
-        if not data:
-            # The OpenAI SDK fails on an event without data, so the client gets a comment in its place.
-            if self._first is not None:
-                self._held.append(KEEP_ALIVE)
+    def end(self) -> Iterator[Event]:
+        if not self.finished and self._begun and self._reasons and None not in self._reasons.values():
+            answer = self._answer(self._reasons, marked=False)
+            self.finished = True
+            yield Finished(answer, self._tail(answer))
+
+    def _read_block(self, block: bytes, data: bytes, event: bytes | None) -> None:
+        # The OpenAI SDK fails on an event without data and on a chunk without choices: the client gets a comment.
+        chunk = self._chunk(data, event) if data else {}
+        choices = chunk.get("choices")
+        if not choices:
+            self._read_empty(block, chunk)
             return
-        chunk = self._chunk(data)
-        if self._first is None:
-            self._first = chunk
-        choices = chunk["choices"]
         if len(choices) == 1 and (length := _plain_text(choices[0])):
             self._characters += length
             self._held.append(block)
+            self._begun = True
+            self._reasons[index_of(choices[0])] = None
             if chunk.get("usage") is None:
                 self._alike.learn(block, choices[0]["delta"]["content"])
             return
-        if not choices and chunk.get("usage") is not None:
-            self._usage_frame = block
-            return
-        for given in choices:
-            choice, delta = read_delta(given)
-            content = delta.get("content")
-            self._characters += len(content) if type(content) is str and content else characters_of(delta)
-            if choice.get("finish_reason") is not None:
-                self._finish_reason = read_finish_reason(choice)
+        repaired = [self._read_choice(chunk, choice) for choice in choices]
+        if any(new is not old for new, old in zip(repaired, choices, strict=True)):
+            block = sse.json_frame({**chunk, "object": "chat.completion.chunk", "choices": repaired})
         self._held.append(block)
+
+    def _read_empty(self, block: bytes, chunk: Mapping[str, Any]) -> None:
+        """A block without choices: a comment, a heartbeat, the usage, or what Azure's filters found."""
+        if chunk.get("usage") is not None:
+            self._usage_chunk = block, chunk
+        elif chunk.get("choices") == []:
+            self._held.append(block)
+        elif self._begun:
+            self._held.append(KEEP_ALIVE)
+
+    def _read_choice(self, chunk: Mapping[str, Any], choice: Any) -> Mapping[str, Any]:
+        """Note what a choice says. Returns the choice itself, or what the client gets in its place."""
+        if type(choice) is not dict:
+            broken("a choice is not an object")
+        delta = choice.get("delta")
+        if type(delta) is not dict:
+            delta = self._message_of(choice)
+        self._characters += characters_of(delta)
+        self._note_choice(chunk, choice, adds=any(value for name, value in delta.items() if name != "role"))
+        if delta.get("tool_calls"):
+            delta = self._calls.setdefault(index_of(choice), CallRepairer(self._call)).repaired(delta)
+        if delta is choice.get("delta"):
+            return choice
+        return {**{name: value for name, value in choice.items() if name != "message"}, "delta": delta}
+
+    def _note_choice(self, chunk: Mapping[str, Any], choice: Mapping[str, Any], *, adds: bool) -> None:
+        """Note whether the choice ended. ``adds``: the chunk adds something to it, so it goes on."""
+        index, reason = index_of(choice), finish_reasons.read(choice)
+        self._begun = self._begun or adds or reason is not None
+        if reason is not None:
+            self._alike = sse.Alike()  # text after the end must be seen
+            self._note_last_usage(chunk, choice)
+        if adds or reason is not None or index not in self._reasons:
+            self._reasons[index] = reason
 
     def _relay(self) -> Relay:
         data = b"".join(self._held)
@@ -173,9 +215,10 @@ class Passthrough(ChunkStream):
     def _tail(self, answer: Answer) -> bytes:
         if not self._asked:
             return DONE
-        if self._usage_frame is not None:
-            return self._usage_frame + DONE
-        # The client asked for the usage, and the server sent none: the client gets our own counts.
-        assert self._first is not None
-        chunk = {**self._first, "choices": [], "usage": usage_object(answer.usage, None)}
-        return sse.json_frame(chunk) + DONE
+        first = self._first or {}
+        if self._usage_chunk is None:  # the client gets our own counts
+            return sse.json_frame({**first, "choices": [], "usage": usage_object(answer.usage, None)}) + DONE
+        block, chunk = self._usage_chunk
+        if self._is_strict and chunk["choices"] == [] and chunk["usage"] == self._usage:
+            return block + DONE
+        return sse.json_frame({**first, **chunk, "choices": [], "usage": self._usage}) + DONE

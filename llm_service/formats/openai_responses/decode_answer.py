@@ -25,6 +25,7 @@ from llm_service.core.usage import Usage
 from llm_service.formats import decoding, tool_calls
 from llm_service.formats.decoding import Counts, VendorError, broken
 from llm_service.formats.openai_chat import decode_answer as chat_answer
+from llm_service.formats.openai_chat.decode_errors import read_error as read_error
 from llm_service.formats.openai_responses.decode_messages import own_signature
 from llm_service.formats.openai_responses.schema import NAME
 
@@ -43,8 +44,6 @@ _INCOMPLETE: Mapping[str, StopReason] = {"max_output_tokens": "max_tokens", "con
 # The status of a background answer that is not made yet.
 _PENDING = ("queued", "in_progress")
 _TOOL_CALLS = ("function_call", "custom_tool_call")
-
-read_error = chat_answer.read_error
 
 
 def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:

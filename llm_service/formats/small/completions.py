@@ -29,9 +29,10 @@ from llm_service.formats.defaults import response_headers as response_headers
 from llm_service.formats.defaults import with_turn as with_turn
 from llm_service.formats.openai_chat import error as error
 from llm_service.formats.openai_chat import error_headers as error_headers
+from llm_service.formats.openai_chat import finish_reasons
 from llm_service.formats.openai_chat import read_error as read_error
 from llm_service.formats.openai_chat import status as status
-from llm_service.formats.openai_chat.decode_answer import STOP_REASONS, read_usage
+from llm_service.formats.openai_chat.decode_answer import read_usage
 from llm_service.formats.openai_chat.encode_answer import finish_reason_of, usage_object
 from llm_service.formats.openai_chat.encode_stream import DONE
 from llm_service.formats.openai_chat.schema import wants_usage
@@ -300,7 +301,7 @@ def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
         broken("it has no choices")
     return Answer(
         usage=read_usage(body.get("usage"), sum(map(_characters, choices)), call),
-        stop_reason=STOP_REASONS.get(str(choices[0].get("finish_reason")), "other"),
+        stop_reason=finish_reasons.of_all(choices) or "other",
         model=identifiers.model_name(body.get("model")),
         body=body,
     )
@@ -316,7 +317,10 @@ class Passthrough(chat.Passthrough):
 
     __slots__ = ()
 
-    def _chunk(self, data: bytes) -> dict[str, Any]:
-        chunk = super()._chunk(data)
-        self._characters += sum(_characters(choice) for choice in chunk["choices"] if isinstance(choice, dict))
-        return chunk
+    def _read_choice(self, chunk: Mapping[str, Any], choice: Any) -> Mapping[str, Any]:
+        if type(choice) is not dict:
+            broken("a choice is not an object")
+        characters = _characters(choice)
+        self._characters += characters
+        self._note_choice(chunk, choice, adds=characters > 0)
+        return choice

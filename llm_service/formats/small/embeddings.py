@@ -1,11 +1,15 @@
 """OpenAI Embeddings: ``POST /v1/embeddings``, both ends. It does not stream and is not translated.
 
 The fields are those of the openai SDK 3.52. The SDK asks for base64 (little-endian float32) if its caller asks for no
-encoding. The vendor's answer reaches the client as it is. ``split`` divides an answer to the inputs of several clients.
+encoding. The vendor's answer reaches the client as it is, except that vectors are encoded as the client asked, because
+many servers know only one encoding. ``split`` divides an answer to the inputs of several clients.
 """
 
 from __future__ import annotations
 
+import sys
+from array import array
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -131,7 +135,10 @@ def forward(call: Call, target: Target) -> dict[str, Any]:
 
 
 def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
-    """An answer that the client gets as it is. Raises UpstreamBroken if it does not have one vector for each input."""
+    """An answer that the client gets, with its vectors in the encoding that it asked for.
+
+    Raises UpstreamBroken if it does not have one vector for each input.
+    """
     if body.get("error"):  # some servers send an error with the status 200
         raise decoding.in_band(NAME, read_error(body), ())
     data = body.get("data")
@@ -139,6 +146,8 @@ def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
         broken("it has no embeddings")
     if call is not None and len(data) != len(inputs(call.body)):
         broken("it does not have one embedding for each input")
+    if call is not None:
+        body = {**body, "data": encoded(data, call.body.get("encoding_format") or "float")}
     counts = Counts(body.get("usage"))
     tokens = counts.required("prompt_tokens", decoding.estimated_input(call))
     return Answer(
@@ -146,6 +155,34 @@ def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
         model=model_name(body.get("model")),
         body=body,
     )
+
+
+def encoded(data: Sequence[Mapping[str, Any]], encoding: str) -> list[Mapping[str, Any]]:
+    """The items of an answer with their vectors in ``encoding``. Raises UpstreamBroken for what is no vector."""
+    kind, convert = (str, _to_base64) if encoding == "base64" else (list, _to_numbers)
+    try:
+        return [
+            item if type(item["embedding"]) is kind else {**item, "embedding": convert(item["embedding"])}
+            for item in data
+        ]
+    except (TypeError, ValueError, OverflowError):
+        broken("an embedding is neither numbers nor base64")
+
+
+def _to_base64(vector: Any) -> str:
+    return b64encode(_little_endian(array("f", vector)).tobytes()).decode()
+
+
+def _to_numbers(vector: Any) -> list[float]:
+    numbers = array("f")
+    numbers.frombytes(b64decode(vector, validate=True))
+    return _little_endian(numbers).tolist()
+
+
+def _little_endian(numbers: array[float]) -> array[float]:
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers
 
 
 def split(answer: Answer, parts: Sequence[Sequence[Any]]) -> list[Answer]:

@@ -57,8 +57,11 @@ class ProxiedReply:
         return self._response.headers.get(name, "")
 
     @property
-    def is_event_stream(self) -> bool:
-        return self.header("content-type").lower().startswith("text/event-stream")
+    def complete(self) -> bool:
+        """As in ``transport.Reply``. httpx2 raises if a body with a length ends early."""
+        headers = self._response.headers
+        framed = "content-length" in headers or "transfer-encoding" in headers
+        return self._response.is_stream_consumed and (framed or self._response.http_version == "HTTP/2")
 
     def pieces(self) -> Iterator[bytes]:
         with _our_errors():

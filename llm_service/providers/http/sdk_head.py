@@ -46,11 +46,13 @@ class Reply(Protocol):
     @property
     def status(self) -> int: ...
 
-    @property
-    def is_event_stream(self) -> bool: ...
-
     def header(self, name: str) -> str:
         """The value of the header with this lower-case name; "" if there is none."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """Whether the body was read to an end that its headers announced, not only to the end of the connection."""
         ...
 
     def pieces(self) -> Iterator[bytes]:

@@ -231,7 +231,7 @@ class Reply(httpx2.SyncByteStream):
             return
         self._head_done = True
         self._framed = b"content-length" in self.headers or b"transfer-encoding" in self.headers
-        self._is_stream = self.is_event_stream
+        self._is_stream = self.header("content-type").lower().startswith("text/event-stream")
 
     def on_body(self, data: bytes) -> None:
         self._ready.append(data)
@@ -300,8 +300,9 @@ class Reply(httpx2.SyncByteStream):
         return self.headers.get(name.encode(), b"").decode("latin-1")
 
     @property
-    def is_event_stream(self) -> bool:
-        return self.header("content-type").lower().startswith("text/event-stream")
+    def complete(self) -> bool:
+        """Whether the body was read to an end that its headers announced, not only to the end of the connection."""
+        return self._complete and self._framed
 
     def pieces(self) -> Iterator[bytes]:
         """The body as it arrives. If the vendor compressed it although asked not to: decoded, without ticks."""

@@ -173,3 +173,13 @@ def test_a_written_stream_is_read_back_unchanged(texts: list[str], usage: Usage)
     stream = written(messages.StreamEncoder(client_call), events)
     # The ping after the block's start is read as a silence.
     assert [event for event in read(messages.StreamDecoder(client_call), stream) if event is not IDLE] == events
+
+
+def test_a_count_in_message_delta_never_lowers_the_one_in_message_start() -> None:
+    begun = event("message_start", message={"model": "m", "usage": {"input_tokens": 10, "cache_read_input_tokens": 3}})
+    usage = {"input_tokens": 0, "output_tokens": 5, "cache_read_input_tokens": None}
+    closing = event("message_delta", delta={"stop_reason": "end_turn"}, usage=usage)
+    stream = begun + block_start() + text("x") + BLOCK_STOP + closing + event("message_stop")
+    for reader in (messages.StreamDecoder(messages_call()), messages.Passthrough(messages_call())):
+        finished = read(reader, stream)[-1]
+        assert isinstance(finished, Finished) and finished.answer.usage == Usage(13, 5, 3)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_service.core import errors
-from llm_service.core.content import Message, Text, ToolCall
+from llm_service.core.content import Message, Text, Thinking, ToolCall
 from llm_service.core.conversation import Conversation
 from llm_service.core.events import Finished
 from llm_service.core.usage import Usage
@@ -279,3 +279,57 @@ def test_the_service_tier_of_a_stream_is_kept(reported: Any) -> None:
         finished = read(reader, stream)[-1]
         assert isinstance(finished, Finished)
         assert finished.answer.usage == Usage(7, 2, tier=reported or "")
+
+
+def plain(**message: Any) -> dict[str, Any]:
+    reason = message.pop("reason", "stop")
+    return {"model": "m", "choices": [{"message": message, "finish_reason": reason}], "usage": USAGE}
+
+
+TOOLS = call("messages", {"model": "m", "messages": TURN, "tools": [{"name": "f"}, {"name": "g"}]})
+
+
+@pytest.mark.parametrize(
+    ("message", "parts"),
+    [
+        ({"content": [{"type": "text", "text": "Hi"}]}, [Text("Hi")]),
+        (
+            {
+                "content": [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+                    {"type": "text", "text": "Hi"},
+                ]
+            },
+            [Thinking("hm"), Text("Hi")],
+        ),
+        ({"content": "Hi", "reasoning": "hm", "refusal": "", "tool_calls": None}, [Thinking("hm"), Text("Hi")]),
+        ({"content": "Hi", "thinking": "hm", "tool_calls": []}, [Thinking("hm"), Text("Hi")]),
+        (
+            {"content": "", "tool_calls": [{"id": "a", "function": {"name": "f", "arguments": {"city": "Rome"}}}]},
+            [ToolCall("a", "f", '{"city":"Rome"}')],
+        ),
+        (
+            {"function_call": {"name": "f", "arguments": "{}"}},
+            [ToolCall("call_01hzy3v7k4e8w9d2n5q6r7s8t00", "f", "{}")],
+        ),
+        (
+            {"tool_calls": [{"id": "a", "function": {"name": "f"}}, {"id": "a", "function": {"name": "f"}}]},
+            [ToolCall("a", "f", ""), ToolCall("call_01hzy3v7k4e8w9d2n5q6r7s8t01", "f", "")],
+        ),
+    ],
+)
+def test_a_plain_answer_of_another_server_is_read(message: dict[str, Any], parts: list[Any]) -> None:
+    answer = chat.read_answer(plain(**message), TOOLS)
+    assert list(answer.parts) == parts
+    assert answer.stop_reason == ("tool_use" if any(type(part) is ToolCall for part in parts) else "end_turn")
+
+
+@pytest.mark.parametrize("reason", ["error", "network_error", "insufficient_system_resource", "reason_of_tomorrow"])
+def test_a_plain_answer_that_failed_is_a_failure(reason: str) -> None:
+    for reader in (chat.read_answer, chat.read_verbatim):
+        with pytest.raises(errors.UpstreamError):
+            reader(plain(content="x", reason=reason))
+        with pytest.raises(errors.UpstreamRateLimited):
+            reader({"choices": [{"message": {"content": "x"}, "finish_reason": "stop", "error": {"code": 429}}]})
+    with pytest.raises(errors.UpstreamBroken):
+        chat.read_answer(plain(content="x", reason=""))

@@ -56,12 +56,11 @@ def test_a_recorded_stream_split_at_every_byte_has_the_same_events(name: str) ->
         chunk({"tool_calls": [{"index": 0}]}) + DONE,
         b"data: {\n\n",
         b"data: [1]\n\n",
-        b"data: {}\n\n",
+        b"data: {}\n\n" + DONE,
         b'data: {"choices":[3]}\n\n',
         b'data: {"choices":[{"delta":3}]}\n\n',
         b'data: {"choices":[{"index":1,"delta":{}}]}\n\n',
         b'data: {"choices":{}}\n\n',
-        b'data: {"choices":[{"delta":{"content":"\\ud800"}}]}\n\n',
     ],
 )
 def test_a_stream_in_another_format_is_malformed(stream: bytes) -> None:
@@ -235,5 +234,6 @@ def test_every_relayed_character_before_an_error_is_counted(texts: list[str]) ->
     with pytest.raises(errors.UpstreamFailed):
         for event in tap.feed_many([chunk({"role": "assistant"}), *said, b'data: {"error": {"message": "x"}}\n\n']):
             events.append(event)
-    assert relayed(events) == b"".join([chunk({"role": "assistant"}), *said])
+    # Until the first text nothing is relayed, so that another target can still be asked.
+    assert relayed(events) == (b"".join([chunk({"role": "assistant"}), *said]) if any(texts) else b"")
     assert sum(event.characters for event in events if isinstance(event, Relay)) == len("".join(texts))

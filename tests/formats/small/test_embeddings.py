@@ -13,6 +13,7 @@ from llm_service.core import errors
 from llm_service.core.events import Answer
 from llm_service.core.usage import Usage
 from llm_service.formats.small import embeddings
+from tests.formats.examples import call
 
 GOOD: list[Any] = ["a", ["a", "b"], [1, 2, 3], [[1], [2, 3]], ["a"] * 2048, " ", [0]]
 BAD: list[Any] = ["", [], [""], ["a", ""], ["a", 1], [[1], "a"], [[]], [1.5], [True], [-1], ["a"] * 2049, {}, 7, None]
@@ -104,6 +105,40 @@ def test_vectors_without_numbers_are_an_error(indexes: list[Any]) -> None:
         item["index"] = index
     with pytest.raises(errors.UpstreamBroken):
         embeddings.split(Answer(Usage(9), body=body), [["a"], ["b"]])
+
+
+VECTORS = [[0.5, -1.25, 3.0], [2.0, 0.0, 1.0]]
+ENCODED = ["AAAAPwAAoL8AAEBA", "AAAAQAAAAAAAAIA/"]
+
+
+@pytest.mark.parametrize("sent", [VECTORS, ENCODED])
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [({}, VECTORS), ({"encoding_format": "float"}, VECTORS), ({"encoding_format": "base64"}, ENCODED)],
+)
+def test_vectors_are_encoded_as_the_client_asked_whatever_the_server_sends(
+    sent: list[Any], asked: dict[str, Any], expected: list[Any]
+) -> None:
+    body = reply(2, novel=1)
+    for item, vector in zip(body["data"], sent, strict=True):
+        item["embedding"] = vector
+    answer = embeddings.read_verbatim(body, call("embeddings", {"model": "m", "input": ["a", "b"], **asked}))
+    assert answer.body is not None and answer.body["novel"] == 1
+    assert [item["embedding"] for item in answer.body["data"]] == expected
+    assert [item["index"] for item in answer.body["data"]] == [0, 1]
+
+
+@pytest.mark.parametrize("vector", ["!", "AAA=", {"a": 1}, 3, ["x"], [None], [[1.0]]])
+@pytest.mark.parametrize("asked", ["float", "base64"])
+def test_what_is_no_vector_is_never_encoded(vector: Any, asked: str) -> None:
+    body = reply(1)
+    body["data"][0]["embedding"] = vector
+    given = call("embeddings", {"model": "m", "input": "a", "encoding_format": asked})
+    if type(vector) is (str if asked == "base64" else list):  # already encoded as asked: it is passed on as it is
+        assert embeddings.read_verbatim(body, given).body is not None
+    else:
+        with pytest.raises(errors.UpstreamBroken):
+            embeddings.read_verbatim(body, given)
 
 
 @settings(deadline=None)

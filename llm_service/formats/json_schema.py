@@ -6,21 +6,41 @@ move into the description, where the model can read them. A test compares the tw
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from llm_service.core.identifiers import field_name
-from llm_service.formats import validation
+from llm_service.formats import schema_references, validation
 
 _TYPES: Final = ("object", "array", "string", "integer", "number", "boolean", "null")
 _FORMATS: Final = (
     "date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid",
 )  # fmt: skip
+_STRICT_FORMATS: Final = tuple(name for name in _FORMATS if name != "uri")  # OpenAI's
+_NAMED: Final = ("properties", "$defs", "definitions")
+_NEVER_STRICT: Final = frozenset(
+    {
+        *("allOf", "oneOf", "not", "if", "then", "else", "dependentRequired", "dependentSchemas", "default"),
+        *("patternProperties", "propertyNames", "unevaluatedProperties", "minProperties", "maxProperties"),
+        *("unevaluatedItems", "prefixItems", "contains", "minContains", "maxContains", "uniqueItems"),
+        *("minLength", "maxLength"),
+    }
+)
+_LOOKAROUND: Final = re.compile(r"\(\?<?[=!]")
+# What lets an object have properties that its schema does not list.
+_OPENERS: Final = ("additionalProperties", "patternProperties", "unevaluatedProperties")
 
 
 def for_anthropic(schema: Any, path: str) -> dict[str, Any]:
     """``schema`` as Anthropic accepts it. Raises InvalidRequest or UnsupportedParameter naming the path in it."""
     if not isinstance(schema, dict):
+        validation.invalid(path, "must be an object")
+    return _write(schema_references.into_definitions(schema, path), path)
+
+
+def _write(schema: Any, path: str) -> dict[str, Any]:
+    if not isinstance(schema, Mapping):
         validation.invalid(path, "must be an object")
     left = dict(schema)
     written: dict[str, Any] = {}
@@ -38,6 +58,7 @@ def for_anthropic(schema: Any, path: str) -> dict[str, Any]:
         if value is not None:
             written[name] = value
     if kind == "object":
+        _check_closed(left, path)
         written["properties"] = _each(left.pop("properties", {}), f"{path}.properties")
         left.pop("additionalProperties", None)
         written["additionalProperties"] = False
@@ -50,7 +71,7 @@ def for_anthropic(schema: Any, path: str) -> dict[str, Any]:
     elif kind == "array":
         items = left.pop("items", None)
         if items is not None:
-            written["items"] = for_anthropic(items, f"{path}.items")
+            written["items"] = _write(items, f"{path}.items")
         minimum = left.pop("minItems", None)
         if minimum is not None:
             (written if minimum in (0, 1) else left)["minItems"] = minimum
@@ -59,6 +80,21 @@ def for_anthropic(schema: Any, path: str) -> dict[str, Any]:
         before = f"{written['description']}\n\n" if "description" in written else ""
         written["description"] = f"{before}{{{constraints}}}"
     return written
+
+
+def _check_closed(schema: Mapping[str, Any], path: str) -> None:
+    """Anthropic's objects have the properties that their schema lists, and no others.
+
+    An object with names of the model's own would always be empty, so it is rejected.
+    """
+    open_by = [name for name in _OPENERS if schema.get(name) not in (None, False, {})]
+    if schema.get("additionalProperties") == {}:
+        open_by = ["additionalProperties"]
+    if not open_by and "properties" not in schema and schema.get("additionalProperties") is None:
+        open_by = ["properties"]
+    if open_by:
+        why = "Anthropic's models can only answer with the properties that the schema lists: list them all"
+        validation.unsupported(f"{path}.{open_by[0]}", why)
 
 
 def _kind(left: dict[str, Any], written: dict[str, Any], path: str) -> str | None:
@@ -76,7 +112,7 @@ def _kind(left: dict[str, Any], written: dict[str, Any], path: str) -> str | Non
     for name, keyword in (("anyOf", "anyOf"), ("oneOf", "anyOf"), ("allOf", "allOf")):
         if isinstance(variants[name], list):
             written[keyword] = [
-                for_anthropic(variant, f"{path}.{name}[{number}]") for number, variant in enumerate(variants[name])
+                _write(variant, f"{path}.{name}[{number}]") for number, variant in enumerate(variants[name])
             ]
             return kind if isinstance(kind, str) else None
     if literal:
@@ -100,7 +136,7 @@ def _with_variants(schema: dict[str, Any]) -> dict[str, Any]:
 def _each(schemas: Any, path: str) -> dict[str, Any]:
     if not isinstance(schemas, dict):
         validation.invalid(path, "must be an object")
-    return {name: for_anthropic(schema, f"{path}.{field_name(name)}") for name, schema in schemas.items()}
+    return {name: _write(schema, f"{path}.{field_name(name)}") for name, schema in schemas.items()}
 
 
 def _primitive(value: object) -> bool:
@@ -108,18 +144,26 @@ def _primitive(value: object) -> bool:
 
 
 def is_strict(schema: Any) -> bool:
-    """Whether OpenAI accepts ``schema`` as strict: its objects are closed, and all their properties are required."""
+    """Whether OpenAI accepts ``schema`` as strict: its objects are closed, and all their properties are required.
+
+    Of the other keywords it takes only some (OpenAI's guide to structured outputs, and the errors that pydantic-ai's
+    ``OpenAIJsonSchemaTransformer`` avoids).
+    """
     if isinstance(schema, list):
         return all(map(is_strict, schema))
     if not isinstance(schema, Mapping):
         return True
+    if not _NEVER_STRICT.isdisjoint(schema) or schema.get("format", "uuid") not in _STRICT_FORMATS:
+        return False
+    if isinstance(schema.get("pattern"), str) and _LOOKAROUND.search(schema["pattern"]):
+        return False
     properties = schema.get("properties")
     if schema.get("type") == "object" or isinstance(properties, dict):
         given = properties if isinstance(properties, dict) else {}
         if schema.get("additionalProperties") is not False or set(schema.get("required") or ()) != set(given):
             return False
     return all(
-        is_strict(list(value.values()) if name in ("properties", "$defs") and isinstance(value, dict) else value)
+        is_strict(list(value.values()) if name in _NAMED and isinstance(value, dict) else value)
         for name, value in schema.items()
-        if name not in ("const", "enum", "default", "examples", "required")
+        if name not in ("const", "enum", "examples", "required")
     )

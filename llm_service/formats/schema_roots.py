@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
-from urllib.parse import unquote
 
 from llm_service.formats import validation
+from llm_service.formats.schema_references import target_of
 
 # OpenAI and Anthropic reject these at the root.
 _RULES: Final = ("anyOf", "oneOf", "allOf", "not", "enum", "const")
@@ -41,22 +41,6 @@ def fit(schema: Mapping[str, Any], path: str) -> tuple[Mapping[str, Any], Mappin
 def can_refer(root: Mapping[str, Any], reference: str) -> bool:
     """Whether ``reference`` points to a part of the schema ``root`` that is still there after ``fit``."""
     return not reference.startswith(tuple(f"#/{name}/" for name in _RULES)) and target_of(root, reference) is not None
-
-
-def target_of(root: Mapping[str, Any], reference: str) -> Any:
-    """The part of ``root`` that ``reference`` points to; None if there is none."""
-    if reference != "#" and not reference.startswith("#/"):
-        return None
-    place: Any = root
-    for step in reference[1:].split("/")[1:]:
-        name = unquote(step).replace("~1", "/").replace("~0", "~")
-        if isinstance(place, list) and name.isascii() and name.isdigit() and int(name) < len(place):
-            place = place[int(name)]
-        elif isinstance(place, Mapping):
-            place = place.get(name)
-        else:
-            return None
-    return place
 
 
 def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -221,3 +221,31 @@ def test_white_space_in_other_places_does_not_stop_a_request(openai_client: open
     ]
     assert openai_client.chat.completions.create(model=HAIKU, messages=turns).choices[0].message.content == "Hi"
     assert [turn["role"] for turn in upstream.last.body["messages"]] == ["user", "user"]
+
+
+COUNTS: Any = {"type": "object", "additionalProperties": {"type": "integer"}}
+
+
+def test_a_schema_of_an_answer_with_names_of_the_model_s_own_is_rejected_by_its_path(
+    openai_client: openai.OpenAI,
+) -> None:
+    schema = {"type": "object", "properties": {"counts": COUNTS}, "required": ["counts"], "additionalProperties": False}
+    format: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    with pytest.raises(openai.BadRequestError, match="list them all") as caught:
+        openai_client.chat.completions.create(
+            model=HAIKU, messages=[{"role": "user", "content": "Hi"}], response_format=format
+        )
+    assert caught.value.param == "response_format.json_schema.schema.properties.counts.additionalProperties"
+
+
+def test_a_strict_tool_that_anthropic_cannot_take_as_strict_is_sent_without_it(
+    openai_client: openai.OpenAI, upstream: Upstream
+) -> None:
+    upstream.script(Step(call_tools=1))
+    parameters = {"type": "object", "properties": {"counts": COUNTS}}
+    tools: Any = [{"type": "function", "function": {"name": "count", "strict": True, "parameters": parameters}}]
+    raw = openai_client.chat.completions.with_raw_response.create(
+        model=HAIKU, messages=[{"role": "user", "content": "Hi"}], tools=tools
+    )
+    assert raw.headers["x-dropped-parameters"] == "tools[].function.strict"
+    assert upstream.last.body["tools"] == [{"name": "count", "input_schema": parameters, "strict": False}]

@@ -23,6 +23,7 @@ from llm_service.core.content import (
     ToolResult,
 )
 from llm_service.core.conversation import Conversation, Extra
+from llm_service.core.errors import InvalidRequest, UnsupportedParameter
 from llm_service.core.target import Target
 from llm_service.formats import json_mode, json_schema, media, tool_calls, tool_schemas, validation
 from llm_service.formats.anthropic_messages import encode_thinking, native_fields
@@ -258,7 +259,7 @@ class _Writer(RequestWriter):
         if not offered:
             self._tools_of_the_history(conversation, body)
             return
-        body["tools"] = [_tool(tool) for tool in offered]
+        body["tools"] = [self._tool(tool) for tool in offered]
         written: dict[str, Any] | None = None
         if choice is not None:
             written = {"type": {"required": "any"}.get(choice.mode, choice.mode)}
@@ -271,12 +272,30 @@ class _Writer(RequestWriter):
         if written is not None:
             body["tool_choice"] = written
 
+    def _tool(self, tool: Tool) -> dict[str, Any]:
+        """A schema that Anthropic does not take as strict is sent without strict, as it is."""
+        schema, strict = tool.schema, tool.strict
+        if schema is None:
+            schema = {"type": "object", "properties": {}}
+        if strict:
+            try:
+                schema = json_schema.for_anthropic(schema, tool.path)
+            except (InvalidRequest, UnsupportedParameter):
+                strict = False
+                self.drop("strict")
+        written: dict[str, Any] = {"name": tool.name, "input_schema": schema}
+        if tool.description is not None:
+            written["description"] = tool.description
+        if strict is not None:
+            written["strict"] = strict
+        return _cached(written, tool.cache)
+
     def _tools_of_the_history(self, conversation: Conversation, body: dict[str, Any]) -> None:
         """Anthropic rejects calls in the history if no tools are offered. The model may not call these."""
         parts = (part for message in conversation.messages for part in message.parts)
         names = dict.fromkeys(part.name for part in parts if type(part) is ToolCall)
         if names:
-            body["tools"] = [_tool(Tool(name)) for name in names]
+            body["tools"] = [self._tool(Tool(name)) for name in names]
             body["tool_choice"] = {"type": "none"}
 
     def sampling(self, conversation: Conversation, body: dict[str, Any], thinks: bool) -> None:
@@ -315,15 +334,3 @@ def _document(document: Document) -> dict[str, Any]:
         if value is not None:
             written[name] = value
     return _cached(written, document.cache)
-
-
-def _tool(tool: Tool) -> dict[str, Any]:
-    schema = {"type": "object", "properties": {}} if tool.schema is None else tool.schema
-    if tool.strict:
-        schema = json_schema.for_anthropic(schema, tool.path)
-    written: dict[str, Any] = {"name": tool.name, "input_schema": schema}
-    if tool.description is not None:
-        written["description"] = tool.description
-    if tool.strict is not None:
-        written["strict"] = tool.strict
-    return _cached(written, tool.cache)

@@ -109,6 +109,7 @@ EXTRAS: Final[Mapping[str, ExtraField]] = {
 
 # What this format calls the fields of ``Conversation`` that have another name here.
 FIELD_NAMES: Mapping[str, str] = {
+    "strict": "tools[].function.strict",
     "reasoning": "reasoning_effort",
     "effort": "reasoning_effort",
     "thoughts": "messages[].claude_thinking",

@@ -77,6 +77,7 @@ ENCRYPTED_REASONING: Final = "reasoning.encrypted_content"
 
 # What this format calls the fields of ``Conversation`` that have another name there.
 FIELD_NAMES: Final[Mapping[str, str]] = {
+    "strict": "tools[].strict",
     "max_tokens": "max_output_tokens",
     "effort": "reasoning.effort",
     "thoughts": "input[].reasoning",

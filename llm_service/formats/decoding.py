@@ -190,23 +190,55 @@ def service_tier(*reported: Any) -> str:
 @dataclass(frozen=True, slots=True)
 class VendorError:
     """A vendor's error object. ``type`` and ``code`` are identifiers or None; ``message`` and ``param``
-    are the vendor's raw text. It may quote the prompt: scrub it before use."""
+    are the vendor's raw text. It may quote the prompt: scrub it before use.
+
+    ``inner`` is the error of another vendor that this one has asked, as text. It only helps to recognise the failure.
+    """
 
     type: str | None = None
     code: str | None = None
     message: str | None = None
     param: str | None = None
+    inner: str | None = None
+
+    @property
+    def words(self) -> tuple[str | None, str | None]:
+        return self.code, self.type
+
+    @property
+    def text(self) -> str:
+        """All sentences of the error."""
+        return " ".join(filter(None, (self.message, self.inner)))
 
     @classmethod
     def of(cls, error: Mapping[str, Any], code: Any = None) -> VendorError:
-        message, param = error.get("message"), error.get("param")
+        message, param = _sentence(error), error.get("param")
+        metadata = error.get("metadata")
+        inner = metadata.get("raw") if isinstance(metadata, dict) else None  # OpenRouter
         code = error.get("code") if code is None else code
         return cls(
             type=vendor_code(error.get("type")),
             code=vendor_code(str(code) if type(code) is int else code),  # some servers send the status: 429
-            message=message[:_LONGEST_MESSAGE] if isinstance(message, str) else None,
+            message=message[:_LONGEST_MESSAGE] if message is not None else None,
             param=param if isinstance(param, str) else None,
+            inner=inner[:_LONGEST_MESSAGE] if isinstance(inner, str) else None,
         )
+
+
+# Where servers put the sentence of an error: OpenAI, FastAPI, a validation error of FastAPI, Cloudflare, MiniMax.
+_SENTENCES = ("message", "detail", "msg", "errors", "base_resp", "status_msg")
+
+
+def _sentence(error: Any, depth: int = 3) -> str | None:
+    """The sentence of an error, however a compatible server wraps it."""
+    if isinstance(error, str):
+        return error
+    if isinstance(error, list) and error:
+        error = error[0]
+    if not isinstance(error, dict) or depth == 0:
+        return None
+    found = (_sentence(error[name], depth - 1) for name in _SENTENCES if name in error)
+    return next((text for text in found if text), None)
 
 
 CONTENT_REJECTED = "The provider's content policy does not allow this request or its answer."
@@ -230,10 +262,9 @@ def in_band(format: str, reported: VendorError, kinds: Kinds = ()) -> UpstreamEr
 
     ``kinds`` are words of the format that the common table of ``vendor_errors`` does not have.
     """
-    words = {reported.code, reported.type}
-    own = next((kind for kind, names in kinds if words & names), None)
-    kind = vendor_errors.kind_of(words, reported.message) or own or UpstreamFailed
+    own = next((kind for kind, names in kinds if names.intersection(reported.words)), None)
+    kind = vendor_errors.kind_of(reported.words, reported.text) or own or UpstreamFailed
     vendor = {"format": format, "status": 200, "type": reported.type, "code": reported.code, "request_id": None}
     if kind is UpstreamContextExceeded:
-        return vendor_errors.context_exceeded(reported.message, vendor=vendor)
+        return vendor_errors.context_exceeded(reported.text, vendor=vendor)
     return kind(_IN_BAND[kind], vendor=vendor)

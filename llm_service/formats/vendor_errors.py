@@ -99,6 +99,7 @@ _CONTEXT: Final = re.compile(
     r"|reduce (?:the|your) (?:length of (?:the|your) )?(?:messages|prompt|input)"
     r"|`inputs` tokens \+ `max_new_tokens` must be|current length is \d+ while limit is"
     r"|too large for model with \d+ maximum|length of all messages is too long|context exceeds your deployment"
+    r"|context (?:the )?overflows|loaded with context length of only"
     r"|tokens in request more than max tokens allowed|but model only supports up to"
     r"|\btoo many tokens(?!,? please wait)",
     re.IGNORECASE,

@@ -253,9 +253,9 @@ def _status_error(lane: Lane, call: Call, target: Target, reply: Reply) -> Upstr
         "retry_after": retry_after,
         "headers": _returned(reply),
     }
-    kind = vendor_errors.closer_kind(status, (raw.code, raw.type), raw.message)
+    kind = vendor_errors.closer_kind(status, raw.words, raw.text)
     if kind is UpstreamContextExceeded:
-        return vendor_errors.context_exceeded(raw.message, **common)
+        return vendor_errors.context_exceeded(raw.text, **common)
     if kind is UpstreamContentRejected:
         return UpstreamContentRejected(CONTENT_REJECTED, param=param, **common)
     if kind is UpstreamTooLarge:

@@ -35,6 +35,7 @@ ROUTES: dict[str, dict[str, Any]] = {
 
 def described(reply: Any) -> tuple[str, str]:
     """The code and the sentence of an error in any format."""
+    reply = reply.get("response", reply)  # the last event of a stream of Responses
     error = reply.get("error", reply)
     if "details" in error:
         return error["details"]["error_code"], error["message"]

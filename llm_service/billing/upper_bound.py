@@ -87,7 +87,15 @@ def upper_bound(call: Call, targets: Sequence[Target]) -> UpperBound:
         else:
             costs.append(ceiling)
     cost = None if unpriced is not None or limit is None else max(costs)
-    return UpperBound(max(inputs), output, limit, given, cost, unpriced, bounds.unbounded(body))
+    unbounded = bounds.unbounded(body, crosses=not any(_may_relay(call, target) for target in targets))
+    return UpperBound(max(inputs), output, limit, given, cost, unpriced, unbounded)
+
+
+def _may_relay(call: Call, target: Target) -> bool:
+    """Whether ``target`` may get the body as it is: its server speaks the client's format, or nobody says what it
+    speaks."""
+    formats = target.provider.formats
+    return not formats or call.format in formats
 
 
 def _ceiling(call: Call, target: Target, inputs: int, output: int, tiers: Iterable[str | None]) -> int | None:

@@ -123,18 +123,25 @@ class Bounds:
         speed = body.get("speed")
         return tiers if speed in (None, "standard") else (*tiers, str(speed))
 
-    def unbounded(self, body: Mapping[str, Any]) -> str | None:
-        """The first field whose cost cannot be known before the call; None if there is none."""
+    def unbounded(self, body: Mapping[str, Any], *, crosses: bool = False) -> str | None:
+        """The first field whose cost cannot be known before the call; None if there is none.
+
+        ``crosses``: no target speaks this format. What only the format's own vendor runs is left out then.
+        """
         for name, harmless in _HARMLESS.items():
             if body.get(name) not in harmless:
                 return name
-        for index, tool in enumerate(as_list(body.get("tools"))):
-            # The client runs its own tools, which have a schema. A vendor's tool has a type of its own.
-            if isinstance(tool, Mapping) and tool.get("type", "custom") not in ("custom", "function", None):
-                return f"tools[{index}].type"
+        if not crosses:
+            for index, tool in enumerate(as_list(body.get("tools"))):
+                if self.is_vendors(tool):
+                    return f"tools[{index}].type"
         if isinstance(body.get("prompt"), Mapping):  # a template that the vendor keeps
             return "prompt"
         return None if _only_clears(body.get("context_management")) else "context_management"
+
+    def is_vendors(self, tool: Any) -> bool:
+        """Whether the vendor runs ``tool``. The client runs its own tools, which have no type of their own."""
+        return isinstance(tool, Mapping) and tool.get("type", "custom") not in ("custom", "function", None)
 
 
 def _only_clears(management: Any) -> bool:

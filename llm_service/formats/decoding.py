@@ -30,6 +30,7 @@ from llm_service.core.errors import (
 from llm_service.core.events import IDLE, Event
 from llm_service.core.identifiers import vendor_code
 from llm_service.formats import lenient_json, sse, vendor_errors
+from llm_service.formats.bounds import as_list
 
 CHARACTERS_PER_TOKEN = 4
 # Far above any context window, far below what a 64-bit column holds times any price.
@@ -117,8 +118,13 @@ def merge_counts(known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str
 
 
 def has_tools(call: Call | None) -> bool:
-    """Whether the call offers tools. A vendor must not call a tool of a request without tools."""
-    return call is None or bool(call.body.get("tools"))
+    """Whether the call offers tools. A vendor must not call a tool of a request without tools.
+
+    A request for Responses may offer them in items of its input too.
+    """
+    if call is None or call.body.get("tools"):
+        return True
+    return any(isinstance(item, dict) and item.get("tools") for item in as_list(call.body.get("input")))
 
 
 def tool_names(call: Call | None) -> frozenset[str]:

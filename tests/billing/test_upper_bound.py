@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -257,10 +258,23 @@ def test_a_target_without_a_price_is_named() -> None:
             "input[1].type",
         ),
         ("responses", {"input": [{"type": "additional_tools", "tools": [{"type": "web_search"}]}]}, "input[0].type"),
+        ("responses", {"input": [{"type": "additional_tools", "tools": [{"type": "custom"}]}]}, None),
+        ("responses", {"tools": [{"type": "namespace", "tools": [{"type": "function"}]}]}, None),
+        ("responses", {"tools": [{"type": "namespace", "tools": [{"type": "web_search"}]}]}, "tools[0].type"),
     ],
 )
 def test_a_field_that_costs_more_than_tokens_is_named(format: str, fields: dict[str, Any], named: str | None) -> None:
     assert bound(asks("x", **fields), [target()], format).unbounded == named
+
+
+def test_tools_that_are_left_out_for_every_target_cost_nothing() -> None:
+    crossing = replace(target(), provider=Provider("anthropic", "anthropic", formats=("messages",)))
+    own = replace(target(), provider=Provider("openai", "openai", formats=("chat", "responses")))
+    body = {**asks("x"), "input": [{"type": "web_search_call"}], "tools": [{"type": "web_search"}]}
+    assert bound(body, [crossing], "responses").unbounded is None
+    assert bound(body, [crossing, own], "responses").unbounded == "tools[0].type"
+    assert bound({**body, "tools": []}, [own], "responses").unbounded == "input[0].type"
+    assert bound({**body, "previous_response_id": "r"}, [crossing], "responses").unbounded == "previous_response_id"
 
 
 @pytest.mark.parametrize("name", registry.NAMES)

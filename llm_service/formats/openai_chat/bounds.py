@@ -19,8 +19,8 @@ class ChatBounds(Bounds):
     def with_output_limit(self, body: Mapping[str, Any], limit: int, target: Target) -> dict[str, Any]:
         return {**body, target.provider.max_tokens_field: limit}
 
-    def unbounded(self, body: Mapping[str, Any]) -> str | None:
-        field = super().unbounded(body)
+    def unbounded(self, body: Mapping[str, Any], *, crosses: bool = False) -> str | None:
+        field = super().unbounded(body, crosses=crosses)
         if field is not None:
             return field
         for index, message in enumerate(as_list(body.get("messages"))):

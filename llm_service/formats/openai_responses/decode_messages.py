@@ -34,7 +34,7 @@ ITEM_CROSSING: Mapping[str, Mapping[str, FieldRule]] = {
     "reasoning": {**EVERY_ITEM, **dict.fromkeys(("summary", "encrypted_content", "content"), TRANSLATE)},
 }
 # Items that are left out and named: records of what OpenAI has run itself, and of what it keeps. The tools that some
-# of them offer are offered (``tool_names``).
+# of them offer are offered (``tool_names``): an item that only offers tools is not named.
 DROPPED_ITEMS: Final = frozenset(
     {
         "code_interpreter_call",
@@ -145,6 +145,8 @@ def read_input(turns: Turns, given: Any, names: ToolNames, dropped: Dropped) -> 
         path, kind = f"input[{index}]", _kind(item)
         if kind in ITEM_CROSSING:
             _read_item(turns, item, kind, path, names, dropped)
+        elif kind == "additional_tools":
+            continue  # its tools are offered
         elif kind in DROPPED_ITEMS or _is_history(kind, given, index):
             rules.name_dropped(dropped, "input[]", [kind])
         else:

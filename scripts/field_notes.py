@@ -177,13 +177,16 @@ NESTED: Mapping[str, Mapping[str, str]] = {
         "custom": "its `input` is the property `input` of the call's object",
         "index": "part of a stream; it means nothing here",
     },
-    "chat: image_url": {"url": "a URL, or base64 of JPEG, PNG, GIF or WebP"},
+    "chat: image_url": {
+        "detail": "dropped for Claude",
+        "url": "a URL, or base64 of JPEG, PNG, GIF or WebP",
+    },
     "chat: file": {
         "file_data": "a PDF in base64",
-        "file_id": "only OpenAI has the file",
+        "file_id": "rejected for Claude: only OpenAI has the file",
         "filename": "for Claude `title`",
     },
-    "chat: custom": {"format": "a grammar has no counterpart"},
+    "chat: custom": {"format": "Claude is told the grammar in the description"},
     "chat: function": {
         "cache_control": _CLAUDES,
         "parameters": "for Claude `input_schema`",

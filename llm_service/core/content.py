@@ -26,17 +26,18 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image: a ``url``, or base64 ``data`` of ``media_type``."""
+    """An image: a ``url``, or base64 ``data`` of ``media_type``. ``detail`` is OpenAI's hint how closely to look."""
 
     url: str | None = None
     data: str | None = None
     media_type: str = ""
     cache: int | None = None
+    detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document: the ``url`` of a PDF, base64 ``data`` of ``media_type``, or plain ``text``."""
+    """A document: the ``url`` of a PDF, base64 ``data`` of ``media_type``, plain ``text``, or a file of OpenAI."""
 
     url: str | None = None
     data: str | None = None
@@ -45,6 +46,7 @@ class Document:
     title: str | None = None
     context: str | None = None
     cache: int | None = None
+    file_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,8 @@ class Message:
 class Tool:
     """A function that the model may call. ``schema`` is the JSON Schema of its arguments; None: it takes none.
 
-    ``path`` is its path in the client's body.
+    ``path`` is its path in the client's body. ``custom`` is set for a custom tool of OpenAI, which takes text: the
+    fields that it has beside its name, for a target that has custom tools too.
     """
 
     name: str
@@ -135,6 +138,7 @@ class Tool:
     strict: bool | None = None
     cache: int | None = None
     path: str = field(default="tools", compare=False, repr=False)
+    custom: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

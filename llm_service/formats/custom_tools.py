@@ -1,6 +1,7 @@
 """OpenAI's custom tools take text. For a model whose tools take an object, the text is the object's one property.
 
-``wrap`` makes the object for the request. ``unwrap`` gets the text back from an answer, ``Unwrapper`` from a stream.
+``wrap`` makes the object for the request, ``wrap_piece`` makes it in a stream. ``unwrap`` gets the text back from an
+answer, ``Unwrapper`` from a stream.
 A grammar for the text cannot be enforced by other vendors: ``with_grammar`` tells it to the model in words.
 """
 
@@ -45,6 +46,15 @@ def with_grammar(about: str | None, syntax: str, definition: str) -> str:
 def wrap(text: str) -> str:
     """A custom tool's input as arguments."""
     return orjson.dumps({"input": text}).decode()
+
+
+WRAPPED_END: Final = '"}'
+
+
+def wrap_piece(piece: str, *, first: bool) -> str:
+    """A piece of a custom tool's input as a piece of the arguments. ``WRAPPED_END`` follows the last one."""
+    escaped = orjson.dumps(piece)[1:-1].decode()
+    return f'{{"input":"{escaped}' if first else escaped
 
 
 def unwrap(arguments: str) -> str:

@@ -255,3 +255,83 @@ def test_the_last_message_may_be_the_assistant_s(openai_client: openai.OpenAI, u
     reply = openai_client.chat.completions.create(model=NEVER, messages=turns, tools=TOOLS)
     assert reply.choices[0].message.content == "Hi"
     assert upstream.last.body["input"][-1]["role"] == "assistant"
+
+
+GRAMMAR = {"syntax": "lark", "definition": "start: /.+/"}
+CUSTOM: Any = [
+    {"type": "custom", "custom": {"name": "run", "description": "Run", "format": {"type": "text"}}},
+    {"type": "custom", "custom": {"name": "patch", "format": {"type": "grammar", "grammar": GRAMMAR}}},
+    *TOOLS,
+]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_custom_tools_stay_custom_tools(openai_client: openai.OpenAI, upstream: Upstream, stream: bool) -> None:
+    code = 'print("a\\n\u00e9\U0001f600")\n'
+    run, empty = {"name": "run", "arguments": code}, {"name": "patch", "arguments": ""}
+    upstream.script(Step(thinking="Hm", tools=[run, LOOK_CALL, empty]), Step(text="Done"))
+    asked: Any = {"model": NEVER, "tools": CUSTOM, "tool_choice": {"type": "custom", "custom": {"name": "run"}}}
+    raw: Any = openai_client.chat.completions.create(messages=[USER], stream=stream, **asked)
+    calls: dict[int, Any] = {}
+    if stream:
+        for piece in [piece for chunk in raw for piece in chunk.choices[0].delta.tool_calls or ()]:
+            given = piece.to_dict()
+            kind = "custom" if "custom" in given else "function"
+            call = calls.setdefault(piece.index, {"type": kind, kind: {"name": "", "input": "", "arguments": ""}})
+            call["id"] = given.get("id") or call["id"]
+            for name, text in given[kind].items():
+                call[kind][name] += text
+    else:
+        calls = {index: call.to_dict() for index, call in enumerate(raw.choices[0].message.tool_calls)}
+    assert [call["type"] for call in calls.values()] == ["custom", "function", "custom"]
+    assert (calls[0]["custom"]["name"], calls[0]["custom"]["input"]) == ("run", code)
+    assert (calls[2]["custom"]["name"], calls[2]["custom"]["input"]) == ("patch", "")
+    assert json.loads(calls[1]["function"]["arguments"]) == {"city": "Paris"}
+    sent = upstream.last.body
+    assert sent["tools"][:2] == [
+        {"type": "custom", "name": "run", "description": "Run"},
+        {"type": "custom", "name": "patch", "format": {"type": "grammar", **GRAMMAR}},
+    ]
+    assert sent["tool_choice"] == {"type": "custom", "name": "run"}
+    turns: list[Any] = [USER, {"role": "assistant", "tool_calls": list(calls.values())}]
+    turns += [{"role": "tool", "tool_call_id": call["id"], "content": "ok"} for call in calls.values()]
+    openai_client.chat.completions.create(messages=turns, model=NEVER, tools=CUSTOM)
+    items = upstream.last.body["input"][1:]
+    assert [item["type"] for item in items] == [
+        *("custom_tool_call", "function_call", "custom_tool_call"),
+        *("custom_tool_call_output", "function_call_output", "custom_tool_call_output"),
+    ]
+    assert items[0]["input"] == code
+
+
+def test_another_model_is_told_the_grammar_of_a_custom_tool(openai_client: openai.OpenAI, upstream: Upstream) -> None:
+    upstream.script(Step(text="Hi"))
+    openai_client.chat.completions.create(model="anthropic/claude-haiku-4-5", messages=[USER], tools=CUSTOM)
+    assert GRAMMAR["definition"] in upstream.last.body["tools"][1]["description"]
+    assert "input_schema" in upstream.last.body["tools"][1]
+
+
+def test_the_detail_of_an_image_and_a_file_of_openai_cross(openai_client: openai.OpenAI, upstream: Upstream) -> None:
+    upstream.script(Step(text="Hi", times=2))
+    image = {"type": "image_url", "image_url": {"url": "https://x/y.png", "detail": "low"}}
+    file = {"type": "file", "file": {"file_id": "file-1"}}
+    said: list[Any] = [{"role": "user", "content": [image, file]}]
+    openai_client.chat.completions.create(model=NEVER, messages=said, tools=TOOLS)
+    assert upstream.last.body["input"][0]["content"] == [
+        {"type": "input_image", "image_url": "https://x/y.png", "detail": "low"},
+        {"type": "input_file", "file_id": "file-1"},
+    ]
+
+
+def test_reasoning_without_a_summary_goes_back_to_its_model_and_to_no_other(
+    openai_client: openai.OpenAI, upstream: Upstream
+) -> None:
+    upstream.script(Step(thinking="", tools=[LOOK_CALL]), Step(text="Done"), Step(text="Fine"))
+    asked: Any = {"tools": TOOLS}
+    first = openai_client.chat.completions.create(model=NEVER, messages=[USER], **asked).choices[0].message
+    turns = [USER, *answered(first)]
+    openai_client.chat.completions.create(model=NEVER, messages=turns, **asked)
+    kinds = [item.get("type") for item in upstream.last.body["input"]]
+    assert kinds == [None, "reasoning", "function_call", "function_call_output"]
+    openai_client.chat.completions.create(model="anthropic/claude-haiku-4-5", messages=turns, **asked)
+    assert [block["type"] for block in upstream.last.body["messages"][1]["content"]] == ["tool_use"]

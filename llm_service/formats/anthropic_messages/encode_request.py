@@ -226,9 +226,13 @@ class _Writer(RequestWriter):
                 return _cached(block, cache)
             case ToolResult():
                 return self._result(part, message, index)
-            case Image():
+            case Image(detail=detail):
+                if detail not in (None, "auto"):
+                    self.drop("detail")
                 return _image(part)
-            case Document():
+            case Document(file_id=file_id):
+                if file_id is not None:
+                    validation.unsupported(f"{message.path_of(index)}.file.file_id", "only OpenAI has the file")
                 return _document(part)
             case Thinking(text, signature, "messages") if signature:
                 return {"type": "thinking", "thinking": text, "signature": signature}

@@ -47,8 +47,8 @@ PART_CROSSING: Mapping[str, Mapping[str, FieldRule]] = {
     for kind in ("text", "image_url", "file", "refusal")
 }
 # Any other member of an image or a file says how to read it, and is dropped.
-IMAGE_CROSSING: Mapping[str, FieldRule] = {"url": TRANSLATE, "detail": drop_unless("auto")}
-FILE_CROSSING: Mapping[str, FieldRule] = {"file_data": TRANSLATE, "filename": TRANSLATE, "file_id": REJECT}
+IMAGE_CROSSING: Mapping[str, FieldRule] = {"url": TRANSLATE, "detail": TRANSLATE}
+FILE_CROSSING: Mapping[str, FieldRule] = dict.fromkeys(("file_data", "filename", "file_id"), TRANSLATE)
 FORMAT_CROSSING: Mapping[str, FieldRule] = {"type": TRANSLATE, "json_schema": TRANSLATE}
 SCHEMA_CROSSING: Mapping[str, FieldRule] = {
     "name": TRANSLATE,
@@ -183,16 +183,19 @@ def _read_image(part: Mapping[str, Any], part_path: str, dropped: Dropped, cache
     image = validation.object_at(part, part_path, "image_url")
     rules.name_dropped(dropped, "image_url", rules.cross(image, IMAGE_CROSSING, f"{path}.", DROP))
     url = validation.text_at(image, path, "url")
+    detail = image.get("detail") if isinstance(image.get("detail"), str) else None
     if not url.startswith("data:"):
-        return Image(url=media.check_url(url, f"{path}.url"), cache=cache)
+        return Image(url=media.check_url(url, f"{path}.url"), cache=cache, detail=detail)
     kind, data = media.read_data_url(url, f"{path}.url")
-    return Image(data=data, media_type=media.check_image(kind, f"{path}.url"), cache=cache)
+    return Image(data=data, media_type=media.check_image(kind, f"{path}.url"), cache=cache, detail=detail)
 
 
 def _read_file(part: Mapping[str, Any], part_path: str, dropped: Dropped, cache: int | None) -> Part:
     path = f"{part_path}.file"
     file = validation.object_at(part, part_path, "file")
     rules.name_dropped(dropped, "file", rules.cross(file, FILE_CROSSING, f"{path}.", DROP))
+    if file.get("file_id") is not None:
+        return Document(file_id=validation.text_at(file, path, "file_id"), cache=cache)
     data = validation.text_at(file, path, "file_data")
     kind = media.PDF
     if data.startswith("data:"):

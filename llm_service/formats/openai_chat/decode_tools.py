@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from llm_service.core.content import Part, Tool, ToolCall, ToolChoice
 from llm_service.formats import custom_tools, media, rules, tool_calls, validation
-from llm_service.formats.rules import DROP, REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
+from llm_service.formats.rules import DROP, REJECT, TRANSLATE, FieldRule, drop_unless
 
 # The names of the fields that are dropped, in their order.
 Dropped: TypeAlias = dict[str, None]
@@ -31,7 +31,7 @@ FUNCTION_CROSSING: Mapping[str, FieldRule] = dict.fromkeys(
 CUSTOM_CROSSING: Mapping[str, FieldRule] = {
     "name": TRANSLATE,
     "description": TRANSLATE,
-    "format": reject_unless({"type": "text"}),
+    "format": TRANSLATE,
 }
 CALL_CROSSING: Mapping[str, Mapping[str, FieldRule]] = {
     kind: {
@@ -93,8 +93,23 @@ def _read_tool(tool: Mapping[str, Any], tool_path: str, kind: str, dropped: Drop
         return _read_function(tool.get("function"), path, cache, dropped)
     custom = validation.object_at(tool, tool_path, "custom")
     rules.name_dropped(dropped, "tools[].custom", rules.cross(custom, CUSTOM_CROSSING, f"{path}.", DROP))
-    name = validation.text_at(custom, path, "name")
-    return Tool(name, _about(custom, path), custom_tools.SCHEMA, cache=cache, path=path)
+    name, about = validation.text_at(custom, path, "name"), _about(custom, path)
+    own: dict[str, Any] = {} if about is None else {"description": about}
+    grammar = _read_grammar(custom.get("format"), f"{path}.format")
+    if grammar is not None:
+        own["format"] = {"type": "grammar", **grammar}
+        about = custom_tools.with_grammar(about, **grammar)
+    return Tool(name, about, custom_tools.SCHEMA, cache=cache, path=path, custom=own)
+
+
+def _read_grammar(given: Any, path: str) -> dict[str, str] | None:
+    """The grammar that the text of a custom tool must match."""
+    match given:
+        case None | {"type": "text"}:
+            return None
+        case {"type": "grammar", "grammar": {"syntax": str(syntax), "definition": str(definition)}}:
+            return {"syntax": syntax, "definition": definition}
+    validation.invalid(path, "must be text, or a grammar with a syntax and a definition")
 
 
 def _read_function(function: Any, path: str, cache: int | None, dropped: Dropped) -> Tool:

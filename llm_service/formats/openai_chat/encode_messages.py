@@ -115,9 +115,9 @@ class MessageWriter(RequestWriter):
         match part:
             case Text(text, cache):
                 written: dict[str, Any] = {"type": "text", "text": text}
-            case Image(url, data, media_type, cache):
-                shown = url if url is not None else media.data_url(media_type, data or "")
-                written = {"type": "image_url", "image_url": {"url": shown}}
+            case Image(url, data, media_type, cache, detail):
+                shown = {"url": url if url is not None else media.data_url(media_type, data or "")}
+                written = {"type": "image_url", "image_url": shown if detail is None else {**shown, "detail": detail}}
             case Document(cache=cache):
                 written = _document(part, path)
             case Refusal(text):
@@ -138,6 +138,8 @@ class MessageWriter(RequestWriter):
 
 
 def _document(document: Document, path: str) -> dict[str, Any]:
+    if document.file_id is not None:
+        return {"type": "file", "file": {"file_id": document.file_id}}
     about = [text for text in (document.title, document.context) if text]
     if document.text is not None:
         return {"type": "text", "text": "\n".join([*about, document.text])}

@@ -116,6 +116,7 @@ FIELD_NAMES: Mapping[str, str] = {
     "cache": "prompt_cache_breakpoint",
     "format": "response_format",
     "tier": "service_tier",
+    "detail": "image_url.detail",
 }
 
 

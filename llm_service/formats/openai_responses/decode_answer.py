@@ -22,7 +22,7 @@ from llm_service.core.errors import (
 )
 from llm_service.core.events import Answer, StopReason
 from llm_service.core.usage import Usage
-from llm_service.formats import decoding, tool_calls
+from llm_service.formats import custom_tools, decoding, tool_calls
 from llm_service.formats.decoding import Counts, VendorError, broken
 from llm_service.formats.openai_chat import decode_answer as chat_answer
 from llm_service.formats.openai_chat.decode_errors import read_error as read_error
@@ -43,7 +43,7 @@ _IN_BAND: decoding.Kinds = (
 _INCOMPLETE: Mapping[str, StopReason] = {"max_output_tokens": "max_tokens", "content_filter": "refusal"}
 # The status of a background answer that is not made yet.
 _PENDING = ("queued", "in_progress")
-_TOOL_CALLS = ("function_call", "custom_tool_call")
+TOOL_CALLS: Final = ("function_call", "custom_tool_call")
 
 
 def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
@@ -52,7 +52,7 @@ def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     if body["status"] not in ("completed", "incomplete"):
         broken("it is not finished")
     for item in body["output"]:
-        if item.get("type") == "function_call":
+        if item.get("type") in TOOL_CALLS:
             check_call(item, call, cut=body["status"] == "incomplete")
     asked = chat_answer.logprobs_asked(call)
     return Answer(
@@ -75,6 +75,8 @@ def read_item(item: Mapping[str, Any]) -> Iterator[Part]:
                     yield Text(text)
         case "function_call":
             yield ToolCall(*call_names(item), string_at(item, "arguments"))
+        case "custom_tool_call":
+            yield ToolCall(*call_names(item), custom_tools.wrap(string_at(item, "input")))
         case "reasoning":
             thinking = read_reasoning(item)
             if thinking is not None:
@@ -91,7 +93,10 @@ def check_call(item: Mapping[str, Any], call: Call | None, *, cut: bool) -> None
     """
     if not decoding.has_tools(call):
         broken("it calls a tool that it was not given")
-    if not cut and not tool_calls.is_arguments(string_at(item, "arguments")):
+    if item.get("type") == "custom_tool_call":
+        if call is None or not custom_tools.names(call.body.get("tools")):
+            broken("it calls a custom tool, and it was given none")
+    elif not cut and not tool_calls.is_arguments(string_at(item, "arguments")):
         broken("a tool call's arguments are not a JSON object")
 
 
@@ -191,7 +196,7 @@ def stop_reason(response: Mapping[str, Any]) -> StopReason:
         details = response.get("incomplete_details")
         return _INCOMPLETE.get(str(details.get("reason")) if isinstance(details, dict) else "", "other")
     output = objects(response.get("output"))
-    if any(item.get("type") in _TOOL_CALLS for item in output):
+    if any(item.get("type") in TOOL_CALLS for item in output):
         return "tool_use"
     if any(part.get("type") == "refusal" for item in output for part in objects(item.get("content"))):
         return "refusal"

@@ -32,11 +32,11 @@ from llm_service.core.events import (
     ToolCallEnd,
     ToolCallStart,
 )
-from llm_service.formats import decoding, tool_calls
+from llm_service.formats import custom_tools, decoding, tool_calls
 from llm_service.formats.decoding import broken
 from llm_service.formats.openai_chat.decode_answer import logprobs_asked
 from llm_service.formats.openai_responses import decode_answer
-from llm_service.formats.openai_responses.decode_answer import string_at
+from llm_service.formats.openai_responses.decode_answer import TOOL_CALLS, string_at
 from llm_service.formats.openai_responses.schema import NAME
 
 _ENDS = ("response.completed", "response.incomplete")
@@ -154,14 +154,14 @@ class StreamDecoder(Stream):
 
     def _begin(self, event: Mapping[str, Any]) -> Iterator[Event]:
         given = event.get("item")
-        if type(given) is not dict or given.get("type") not in ("message", "function_call", "reasoning"):
+        if type(given) is not dict or given.get("type") not in ("message", "reasoning", *TOOL_CALLS):
             broken("it has an item that was not asked for")
         index = event.get("output_index")
         if not self._begun or type(index) is not int or index in self._items:
             broken("its output items are out of order")
         item = self._items[index] = _Item(given["type"], self._calls)
         self._open.append(item)
-        if item.kind == "function_call":
+        if item.kind in TOOL_CALLS:
             decode_answer.check_call(given, self._call, cut=True)
             self._calls += 1
             yield from self._pass_on(item, ToolCallStart(item.number, *decode_answer.call_names(given)))
@@ -204,7 +204,7 @@ class StreamDecoder(Stream):
         for number, item in enumerate(self._open):
             if number:
                 yield from item.waiting
-            if item.kind == "function_call" and not item.done:
+            if item.kind in TOOL_CALLS and not item.done:
                 yield ToolCallEnd(item.number)
         yield Finished(self._answer())
 
@@ -215,6 +215,9 @@ _PIECES: Mapping[str, Any] = {
     "response.reasoning_summary_text.delta": lambda item, piece: ThinkingDelta(piece),
     "response.reasoning_text.delta": lambda item, piece: ThinkingDelta(piece),
     "response.function_call_arguments.delta": lambda item, piece: ToolCallDelta(item.number, piece),
+    "response.custom_tool_call_input.delta": lambda item, piece: ToolCallDelta(
+        item.number, custom_tools.wrap_piece(piece, first=not item.pieces)
+    ),
 }
 
 
@@ -226,6 +229,13 @@ def _rest_of(item: _Item, whole: Mapping[str, Any], logprobs: tuple[TokenLogprob
             yield ToolCallDelta(item.number, arguments)
         elif item.pieces and "".join(item.pieces) != arguments:
             broken("a piece of a tool's arguments is missing")
+        yield ToolCallEnd(item.number)
+        return
+    if item.kind == "custom_tool_call":
+        text = string_at(whole, "input")
+        if item.pieces and "".join(item.pieces) != text:
+            broken("a piece of a tool's input is missing")
+        yield ToolCallDelta(item.number, custom_tools.WRAPPED_END if item.pieces else custom_tools.wrap(text))
         yield ToolCallEnd(item.number)
         return
     for part in () if item.pieces else decode_answer.read_item(whole):

@@ -11,7 +11,7 @@ from llm_service.formats import media
 
 def _write_image(image: Image) -> dict[str, Any]:
     url = image.url if image.url is not None else media.data_url(image.media_type, image.data or "")
-    return {"type": "input_image", "image_url": url, "detail": "auto"}
+    return {"type": "input_image", "image_url": url, "detail": image.detail or "auto"}
 
 
 def _write_document(document: Document) -> dict[str, Any]:
@@ -19,6 +19,8 @@ def _write_document(document: Document) -> dict[str, Any]:
     if document.text is not None:
         heading = "\n".join(filter(None, (document.title, document.context)))
         return {"type": "input_text", "text": f"{heading}\n\n{document.text}" if heading else document.text}
+    if document.file_id is not None:
+        return {"type": "input_file", "file_id": document.file_id}
     if document.url is not None:
         return {"type": "input_file", "file_url": document.url}
     data = media.data_url(document.media_type, document.data or "")

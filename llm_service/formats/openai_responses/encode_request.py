@@ -25,7 +25,7 @@ from llm_service.core.content import (
 )
 from llm_service.core.conversation import Conversation, Extra
 from llm_service.core.target import Target
-from llm_service.formats import json_schema, media, reasoning, storage, validation
+from llm_service.formats import custom_tools, json_schema, media, reasoning, storage, validation
 from llm_service.formats.bounds import LEAST_OUTPUT
 from llm_service.formats.encoding import RequestWriter
 from llm_service.formats.openai_chat.encode_messages import reject_prefill
@@ -199,6 +199,11 @@ class _Writer(RequestWriter):
 
     RULES = OPENAI_RULES
 
+    def __init__(self, call: Call, conversation: Conversation, target: Target) -> None:
+        super().__init__(call, conversation, target)
+        self._custom = {tool.name for tool in self.conversation.tools if tool.custom is not None}
+        self._custom_calls: set[str] = set()  # the ids of their calls
+
     def extras(self, conversation: Conversation, body: dict[str, Any]) -> None:
         """Write the fields that not every format knows.
 
@@ -233,14 +238,33 @@ class _Writer(RequestWriter):
             return
         body["tools"] = [self._tool(tool) for tool in conversation.tools]
         if conversation.tool_choice is not None:
-            body["tool_choice"] = _choice(conversation.tool_choice)
+            body["tool_choice"] = self._choice(conversation.tool_choice)
         if conversation.parallel_tool_calls is not None:
             body["parallel_tool_calls"] = conversation.parallel_tool_calls
+
+    def _named(self, name: str) -> dict[str, Any]:
+        """A tool of the request by its name."""
+        return {"type": "custom" if name in self._custom else "function", "name": name}
+
+    def _choice(self, choice: ToolChoice) -> Any:
+        if choice.allowed is not None:
+            return {"type": "allowed_tools", "mode": choice.mode, "tools": list(map(self._named, choice.allowed))}
+        return self._named(choice.name or "") if choice.mode == "tool" else choice.mode
+
+    def _call(self, call: ToolCall) -> dict[str, Any]:
+        if call.name in self._custom:
+            self._custom_calls.add(call.id)
+            given = custom_tools.unwrap(call.arguments)
+            return {"type": "custom_tool_call", "call_id": call.id, "name": call.name, "input": given}
+        arguments = call.arguments if call.arguments.strip() else "{}"
+        return {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": arguments}
 
     def _tool(self, tool: Tool) -> dict[str, Any]:
         """``strict`` is always written: without it the API treats the schema as strict."""
         if tool.cache is not None:
             self.drop("cache")
+        if tool.custom is not None:
+            return {"type": "custom", "name": tool.name, **tool.custom}
         schema = {"type": "object", "properties": {}} if tool.schema is None else tool.schema
         # Anthropic's strict mode allows more schemas than OpenAI's. The others are sent without it.
         strict = tool.strict is True and json_schema.is_strict(schema)
@@ -308,7 +332,8 @@ class _Writer(RequestWriter):
         output: Any = written
         if all(part["type"] == "input_text" for part in written) and (result.is_error or len(written) < 2):
             output = " ".join(part["text"] for part in written)
-        return {"type": "function_call_output", "call_id": result.id, "output": output}
+        kind = "custom_tool_call_output" if result.id in self._custom_calls else "function_call_output"
+        return {"type": kind, "call_id": result.id, "output": output}
 
     def _assistant(self, message: Message) -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = []
@@ -318,9 +343,8 @@ class _Writer(RequestWriter):
                     _add_part(items, {"type": "output_text", "text": text})
                 case Refusal(text):
                     _add_part(items, {"type": "refusal", "refusal": text})
-                case ToolCall(id, name, arguments):
-                    written = {"call_id": id, "name": name, "arguments": arguments if arguments.strip() else "{}"}
-                    items.append({"type": "function_call", **written})
+                case ToolCall():
+                    items.append(self._call(part))
                 case Thinking(text, signature, vendor) if signature and vendor == NAME:
                     items.append(_reasoning_item(text, signature))
                 case RedactedThinking(data, vendor) if vendor == NAME:
@@ -333,13 +357,6 @@ class _Writer(RequestWriter):
             items.pop()
             self.drop("thoughts")
         return items
-
-
-def _choice(choice: ToolChoice) -> Any:
-    if choice.allowed is not None:
-        allowed = [{"type": "function", "name": name} for name in choice.allowed]
-        return {"type": "allowed_tools", "mode": choice.mode, "tools": allowed}
-    return {"type": "function", "name": choice.name} if choice.mode == "tool" else choice.mode
 
 
 def _format(given: JsonFormat) -> dict[str, Any]:

@@ -36,6 +36,7 @@ BETA_FIELDS = frozenset(
         "fallback_credit_token",
         "fallbacks",
         "mcp_servers",
+        "output_format",  # the older name of output_config.format, which LiteLLM still sends
         "thread",
     }
 )

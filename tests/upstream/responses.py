@@ -22,7 +22,8 @@ from tests.upstream.rejection import Account, Rejected, is_int
 from tests.upstream.steps import Step
 from tests.upstream.wire import DATED, identifier, overlay
 
-FIELDS = frozenset(typing.get_type_hints(response_create_params.ResponseCreateParamsStreaming))
+# Codex sends ``client_metadata``, which no SDK knows, to OpenAI itself.
+FIELDS = frozenset(typing.get_type_hints(response_create_params.ResponseCreateParamsStreaming)) | {"client_metadata"}
 COUNT_FIELDS = FIELDS - {"stream", "stream_options", "store", "max_output_tokens", "temperature", "top_p", "include"}
 MIN_OUTPUT_TOKENS = 16
 # The first characters of the reasoning that this vendor encrypted itself. It accepts no other encrypted content.

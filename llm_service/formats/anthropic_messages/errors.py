@@ -42,6 +42,9 @@ def error(failure: errors.ServiceError, request_id: str) -> dict[str, Any]:
         details["error_code"] = failure.vendor.get("code") or failure.code
     if failure.param is not None:
         details["param"] = failure.param
+    if failure.param == "thread" and failure.status == 400:
+        # The tool runners of Anthropic's SDKs ask for a thread by themselves. After this code they go on without one.
+        details |= {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
     error_object = {"type": kind, "message": _message(failure), "details": details}
     return {"type": "error", "error": error_object, "request_id": request_id}
 

@@ -3,7 +3,9 @@
 import { createInterface } from 'node:readline'
 import Anthropic from '@anthropic-ai/sdk'
 import { createAnthropic } from '@ai-sdk/anthropic'
+import { betaZodTool } from '@anthropic-ai/sdk/helpers/beta/zod'
 import { createOpenAI } from '@ai-sdk/openai'
+import { createOpenAICompatible } from '@ai-sdk/openai-compatible'
 import { generateObject, generateText, stepCountIs, streamText, tool } from 'ai'
 import OpenAI from 'openai'
 import { z } from 'zod'
@@ -83,6 +85,23 @@ const responses = {
   },
 }
 
+// What the model answered goes back as it came, as OpenAI's documents tell it.
+responses.tools = async () => {
+  const input = [...messages]
+  const results = []
+  for (;;) {
+    const tools = [{ type: 'function', name: 'look', parameters: schema, strict: true }]
+    const reply = await openai.responses.create({ model, input, tools })
+    input.push(...reply.output)
+    const calls = reply.output.filter((item) => item.type === 'function_call')
+    if (!calls.length) return { text: reply.output_text, results }
+    for (const call of calls) {
+      results.push(look(JSON.parse(call.arguments)))
+      input.push({ type: 'function_call_output', call_id: call.call_id, output: results.at(-1) })
+    }
+  }
+}
+
 // ---- Anthropic
 
 const textOf = (message) => message.content.filter((block) => block.type === 'text').map((block) => block.text).join('')
@@ -131,6 +150,17 @@ const claude = {
   },
 }
 
+// Anthropic's own loop, which sends fields that only its vendor knows.
+const runner = {
+  async tools() {
+    const results = []
+    const run = (input) => (results.push(look(input)), results.at(-1))
+    const tool = betaZodTool({ name: 'look', description: 'Look', inputSchema: z.object({ q: z.string() }), run })
+    const reply = await anthropic.beta.messages.toolRunner({ model, messages, max_tokens: 500, tools: [tool] })
+    return { text: textOf(reply), results }
+  },
+}
+
 // ---- Vercel's ai package
 
 const vercel = (languageModel) => ({
@@ -170,7 +200,9 @@ const clients = {
   openai: () => chat,
   responses: () => responses,
   anthropic: () => claude,
+  runner: () => runner,
   'ai-openai': () => vercel(createOpenAI({ baseURL: `${base}/v1`, apiKey }).chat(model)),
+  'ai-compatible': () => vercel(createOpenAICompatible({ name: 'service', baseURL: `${base}/v1`, apiKey, includeUsage: true })(model)),
   'ai-responses': () => vercel(createOpenAI({ baseURL: `${base}/v1`, apiKey })(model)),
   'ai-anthropic': () => vercel(createAnthropic({ baseURL: `${base}/v1`, apiKey })(model)),
 }

@@ -68,6 +68,14 @@ def test_the_details_of_an_error_name_the_field() -> None:
     assert written["details"] == {"error_code": "invalid_request", "param": "messages[1].role"}
 
 
+def test_a_rejected_thread_has_the_code_after_which_tool_runners_go_on_without_one() -> None:
+    failure = errors.UnsupportedParameter("x", param="thread", code="storage_not_allowed")
+    details = messages.error(failure, "r")["error"]["details"]
+    assert details == {"error_code": "thread_unsupported_request", "param": "thread", "unsupported": ["thread"]}
+    other = errors.UnsupportedParameter("x", param="threads")
+    assert messages.error(other, "r")["error"]["details"]["error_code"] == "unsupported_parameter"
+
+
 def test_rate_limit_headers_are_those_of_anthropic() -> None:
     limit = errors.Limit("requests", "key", 60, 60, 0, 56)
     assert messages.error_headers(errors.RateLimited("x", limit=limit), NOW) == {

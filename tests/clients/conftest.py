@@ -1,0 +1,15 @@
+"""The service in front of every kind of target, for clients and agents."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.clients.targets import catalogue
+from tests.conftest import MakeService
+from tests.support.server import Server
+from tests.upstream import Upstream
+
+
+@pytest.fixture(scope="module")
+def gateway(shared_service: MakeService, upstream_server: Upstream) -> Server:
+    return shared_service(models=catalogue(upstream_server))

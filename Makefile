@@ -4,7 +4,7 @@
 #   make run PYTHON=python3.13        use another Python
 
 .DEFAULT_GOAL := help
-.PHONY: help run install install-dev test lint format bench lock package image compose-check clean
+.PHONY: help run install install-dev test test-clients lint format bench lock package image compose-check clean
 
 # An existing .venv keeps its Python until you name another one.
 ifeq ($(origin PYTHON),undefined)
@@ -18,6 +18,7 @@ UV_VERSION := 0.13.8
 help:
 	@echo "make run          install what is needed and serve on http://127.0.0.1:8000"
 	@echo "make test         run the whole test suite (ARGS='-k name' for a part of it)"
+	@echo "make test-clients install client libraries and coding agents, and run all their tests (about 10 minutes)"
 	@echo "make install      install what make run needs, without serving"
 	@echo "make install-dev  install what tests and linters need too"
 	@echo "make lint         run ruff, mypy and hadolint, and check the Compose file"
@@ -41,6 +42,10 @@ install-dev:
 # Most tests spend more time waiting for a server than computing, so four run at a time, even on two cores.
 test: install-dev
 	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Each group of client libraries has an environment of its own under build/clients, and the agents one under build/node.
+test-clients: install-dev
+	@CLIENT_TESTS=all NODE_TESTS=required $(BIN)/python -m pytest -n 2 tests/clients tests/contract/test_node_sdks.py $(ARGS)
 
 lint: install-dev compose-check
 	$(BIN)/ruff check .
@@ -71,6 +76,7 @@ lock:
 	@test -x build/lock/bin/uv || { $(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); }
 	$(COMPILE) -o requirements.txt requirements.in
 	$(COMPILE) -o requirements-dev.txt requirements-dev.in
+	@for name in $(basename $(wildcard tests/clients/requirements/*.in)); do $(COMPILE) -o $$name.txt $$name.in; done
 
 package:
 	@PYTHON=$(PYTHON) scripts/check_package

@@ -6,14 +6,16 @@ that crosses obey them. Names of tools are another module's (``tool_names``), be
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from llm_service.core import short_names
 from llm_service.core.call import Call
-from llm_service.core.content import Reasoning, Tool
+from llm_service.core.content import JsonFormat, Reasoning, Tool
 from llm_service.core.conversation import Conversation
 from llm_service.core.target import Target
-from llm_service.formats import tool_ids, turns, validation
+from llm_service.formats import tool_ids, tool_names, turns, validation
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +43,18 @@ def fit(
     return replace(
         conversation,
         reasoning=_reasoning(conversation, target, drop),
+        format=_format(conversation.format),
         messages=tool_ids.fit(conversation.messages, target.tool_ids or rules.tool_ids),
         tools=tuple(map(rules.tool, conversation.tools)),
         max_tokens=limit,
     )
+
+
+def _format(format: JsonFormat | None) -> JsonFormat | None:
+    """The name of a schema is only a label, for which the rule of tools' names holds."""
+    if format is None or format.name is None or re.fullmatch(tool_names.PATTERN, format.name):
+        return format
+    return replace(format, name=short_names.alias_of(format.name, tool_names.PATTERN))
 
 
 def _reasoning(conversation: Conversation, target: Target, drop: Callable[[str], None]) -> Reasoning | None:

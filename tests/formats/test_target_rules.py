@@ -11,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_service.core import errors
-from llm_service.core.content import Message, Reasoning, RedactedThinking, Text, Thinking, Tool, ToolCall, ToolChoice
+from llm_service.core.content import (
+    JsonFormat,
+    Message,
+    Reasoning,
+    RedactedThinking,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolChoice,
+)
 from llm_service.core.content import ToolResult as Result
 from llm_service.core.conversation import Conversation
 from llm_service.core.events import Answer, Choice, Finished, ToolCallStart
@@ -266,3 +276,23 @@ def test_anthropic_gets_the_tools_of_the_history_if_none_are_offered_and_the_mod
     sent, _ = write(messages, asked(*called("a")))
     assert sent["tools"] == [{"name": "look", "input_schema": {"type": "object", "properties": {}}}]
     assert sent["tool_choice"] == {"type": "none"}
+
+
+def test_anthropic_gets_the_last_four_marks_for_its_cache_and_the_others_are_named() -> None:
+    results = (Result("a", (Text("1", 0), Text("2", 0)), cache=0),)
+    turns = (Message("assistant", (ToolCall("a", "look", "{}", 0),)), Message("user", (*results, Text("y", 0))))
+    sent, dropped = write(messages, asked(*turns, tools=(Tool("look", cache=0),), system=(Text("s", 0),)))
+    tool_result, text = sent["messages"][2]["content"]
+    assert all("cache_control" in block for block in (*tool_result["content"], tool_result, text))
+    assert orjson.dumps(sent).count(b"cache_control") == 4
+    assert dropped == ("prompt_cache_breakpoint",)
+    sent, dropped = write(messages, asked(system=tuple(Text(f"{n}", 0) for n in range(4))))
+    assert orjson.dumps(sent).count(b"cache_control") == 4
+    assert dropped == ()
+
+
+@pytest.mark.parametrize("format", [chat, responses])
+def test_the_label_of_a_schema_is_made_to_fit(format: Any) -> None:
+    sent, _ = write(format, asked(format=JsonFormat({"type": "object", "properties": {}}, "My answer.")))
+    label = sent["response_format"]["json_schema"]["name"] if format is chat else sent["text"]["format"]["name"]
+    assert re.fullmatch(r"My_answer_[0-9a-f]{8}", label)

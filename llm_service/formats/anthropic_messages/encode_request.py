@@ -26,7 +26,7 @@ from llm_service.core.conversation import Conversation, Extra
 from llm_service.core.errors import InvalidRequest, UnsupportedParameter
 from llm_service.core.target import Target
 from llm_service.formats import json_mode, json_schema, media, tool_calls, tool_schemas, validation
-from llm_service.formats.anthropic_messages import encode_thinking, native_fields
+from llm_service.formats.anthropic_messages import cache_marks, encode_thinking, native_fields
 from llm_service.formats.anthropic_messages.schema import THINKING
 from llm_service.formats.encoding import RequestWriter
 from llm_service.formats.rules import (
@@ -163,6 +163,8 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
     if call.stream:
         body["stream"] = True
     writer.write_extras(EXTRA_RULES, body)
+    if cache_marks.keep_last(body):
+        writer.drop("cache")
     return body, tuple(writer.dropped)
 
 

@@ -75,7 +75,10 @@ def read_messages(given: Sequence[Mapping[str, Any]], dropped: Dropped) -> tuple
             _check_members(message, path, dropped)
         if role in ("tool", "function"):
             older = role == "function"
-            id = decode_tools.answered_id(given, index) if older else validation.text_at(message, path, "tool_call_id")
+            if older:
+                id = decode_tools.answered_id(given, index)
+            else:  # some servers make empty ids: the order of the results tells to which calls they belong
+                id = validation.text_at(message, path, "tool_call_id", filled=False)
             results.append(_read_result(message, path, id, dropped))
             paths.append(path)
             continue

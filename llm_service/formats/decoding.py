@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
 import orjson
 
@@ -260,16 +260,9 @@ _IN_BAND: Mapping[type[UpstreamError], str] = {
 }
 
 
-Kinds: TypeAlias = Iterable[tuple[type[UpstreamError], frozenset[str]]]
-
-
-def in_band(format: str, reported: VendorError, kinds: Kinds = ()) -> UpstreamError:
-    """The error inside a stream (its HTTP status was 200) as ours; the vendor's text is left out.
-
-    ``kinds`` are words of the format that the common table of ``vendor_errors`` does not have.
-    """
-    own = next((kind for kind, names in kinds if names.intersection(reported.words)), None)
-    kind = vendor_errors.kind_of(reported.words, reported.text) or own or UpstreamFailed
+def in_band(format: str, reported: VendorError) -> UpstreamError:
+    """The error inside a stream (its HTTP status was 200) as ours; the vendor's text is left out."""
+    kind = vendor_errors.kind_of(reported.words, reported.text) or UpstreamFailed
     vendor = {"format": format, "status": 200, "type": reported.type, "code": reported.code, "request_id": None}
     if kind is UpstreamContextExceeded:
         return vendor_errors.context_exceeded(reported.text, vendor=vendor)

@@ -69,15 +69,22 @@ _CODES: Final[Mapping[type[UpstreamError], frozenset[str]]] = {
         {
             *("server_is_overloaded", "slow_down", "service_unavailable_error", "overloaded_error", "overloaded"),
             *("engine_overloaded", "engine_overloaded_error", "unavailable", "503", "529"),
+            "insufficient_system_resource",  # DeepSeek, as a finish_reason
         }
     ),
     UpstreamTooLarge: frozenset({"request_too_large", "413"}),
-    UpstreamTimeout: frozenset({"timeout_error", "deadline_exceeded", "408", "504"}),
-    UpstreamFailed: frozenset({"api_error", "server_error", "internal_server_error", "500", "502"}),
+    UpstreamTimeout: frozenset({"timeout_error", "timeout", "deadline_exceeded", "408", "504"}),
+    UpstreamFailed: frozenset(
+        {
+            *("api_error", "server_error", "internal_server_error", "500", "502"),
+            *("vector_store_timeout", "failed_to_download_image"),
+        }
+    ),
     UpstreamRejected: frozenset(
         {
             *("invalid_request_error", "badrequesterror", "invalid_argument", "400", "422", "404"),
             *("authentication_error", "permission_error", "not_found_error"),
+            *("image_file_not_found", "data_residency_mismatch"),
         }
     ),
 }

@@ -12,12 +12,6 @@ from llm_service.core.call import Call
 from llm_service.core.content import Part, RedactedThinking, Refusal, Text, Thinking, ToolCall
 from llm_service.core.errors import (
     UpstreamError,
-    UpstreamFailed,
-    UpstreamOverloaded,
-    UpstreamQuotaExhausted,
-    UpstreamRateLimited,
-    UpstreamRejected,
-    UpstreamTimeout,
 )
 from llm_service.core.events import Answer, StopReason
 from llm_service.core.usage import Usage
@@ -33,17 +27,6 @@ STOP_REASONS: Mapping[str, StopReason] = {
     "tool_use": "tool_use",
     "refusal": "refusal",
 }
-_IN_BAND: decoding.Kinds = (
-    (UpstreamQuotaExhausted, frozenset({"billing_error"})),
-    (UpstreamOverloaded, frozenset({"overloaded_error"})),
-    (UpstreamRateLimited, frozenset({"rate_limit_error"})),
-    (UpstreamTimeout, frozenset({"timeout_error"})),
-    (UpstreamFailed, frozenset({"api_error"})),
-    (
-        UpstreamRejected,
-        frozenset({"invalid_request_error", "authentication_error", "permission_error", "not_found_error"}),
-    ),
-)
 
 
 def read_usage(given: Any, characters: int, call: Call | None) -> Usage:
@@ -143,7 +126,7 @@ def stop_sequence(given: Mapping[str, Any]) -> str | None:
 
 def in_band(event: Mapping[str, Any]) -> UpstreamError:
     """The error that an answer with status 200 reports."""
-    return decoding.in_band(NAME, read_error(event), _IN_BAND)
+    return decoding.in_band(NAME, read_error(event))
 
 
 def read_error(body: object, status: int = 0) -> VendorError:

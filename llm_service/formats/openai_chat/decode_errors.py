@@ -5,26 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from llm_service.core.errors import UpstreamError, UpstreamOverloaded, UpstreamTimeout
+from llm_service.core.errors import UpstreamError
 from llm_service.formats import decoding
 from llm_service.formats.decoding import VendorError
 from llm_service.formats.openai_chat.schema import NAME
 
-# Words that the common table (``vendor_errors``) does not have; DeepSeek's is a finish_reason.
-_IN_BAND: decoding.Kinds = (
-    (UpstreamOverloaded, frozenset({"insufficient_system_resource"})),
-    (UpstreamTimeout, frozenset({"timeout"})),
-)
-
 
 def in_band(chunk: Mapping[str, Any]) -> UpstreamError:
     """The error that an answer with status 200 reports."""
-    return decoding.in_band(NAME, read_error(chunk), _IN_BAND)
+    return decoding.in_band(NAME, read_error(chunk))
 
 
 def failed_finish(reason: str) -> UpstreamError:
     """The error for a finish_reason that is not the end of an answer."""
-    return decoding.in_band(NAME, VendorError.of({"code": reason}), _IN_BAND)
+    return decoding.in_band(NAME, VendorError.of({"code": reason}))
 
 
 def read_error(body: object, status: int = 0) -> VendorError:

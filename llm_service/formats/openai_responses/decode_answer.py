@@ -14,11 +14,6 @@ from llm_service.core.call import Call
 from llm_service.core.content import Part, RedactedThinking, Refusal, Text, Thinking, TokenLogprob, ToolCall
 from llm_service.core.errors import (
     UpstreamError,
-    UpstreamFailed,
-    UpstreamOverloaded,
-    UpstreamQuotaExhausted,
-    UpstreamRateLimited,
-    UpstreamRejected,
 )
 from llm_service.core.events import Answer, StopReason
 from llm_service.core.usage import Usage
@@ -32,14 +27,6 @@ from llm_service.formats.openai_responses.schema import NAME
 # The blank line between the parts of a reasoning summary when they are joined to one text.
 SUMMARY_SEPARATOR: Final = "\n\n"
 
-_IN_BAND: decoding.Kinds = (
-    (UpstreamQuotaExhausted, frozenset({"insufficient_quota", "credit_balance_exhausted"})),
-    (UpstreamRateLimited, frozenset({"rate_limit_exceeded", "rate_limit_error"})),
-    (UpstreamOverloaded, frozenset({"server_is_overloaded", "slow_down", "service_unavailable_error"})),
-    (UpstreamFailed, frozenset({"server_error", "vector_store_timeout", "failed_to_download_image"})),
-    (UpstreamRejected, frozenset({"invalid_request_error", "invalid_prompt", "bio_policy", "image_file_not_found"})),
-    (UpstreamRejected, frozenset({"data_residency_mismatch", "misalignment_policy_violation"})),
-)
 _INCOMPLETE: Mapping[str, StopReason] = {"max_output_tokens": "max_tokens", "content_filter": "refusal"}
 # The status of a background answer that is not made yet.
 _PENDING = ("queued", "in_progress")
@@ -223,4 +210,4 @@ def in_band(event: Mapping[str, Any]) -> UpstreamError:
     response = event.get("response")
     error = event.get("error") or (response.get("error") if isinstance(response, dict) else None)
     vendor_error = VendorError.of(error) if isinstance(error, dict) else VendorError.of({**event, "type": None})
-    return decoding.in_band(NAME, vendor_error, _IN_BAND)
+    return decoding.in_band(NAME, vendor_error)

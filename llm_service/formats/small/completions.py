@@ -295,7 +295,7 @@ def forward(call: Call, target: Target) -> dict[str, Any]:
 def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     """A plain answer that the client gets unchanged. Raises UpstreamBroken when ``body`` is not an answer."""
     if body.get("error"):  # some servers send an error with status 200
-        raise decoding.in_band(NAME, read_error(body), ())
+        raise decoding.in_band(NAME, read_error(body))
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
         broken("it has no choices")

@@ -140,7 +140,7 @@ def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     Raises UpstreamBroken if it does not have one vector for each input.
     """
     if body.get("error"):  # some servers send an error with the status 200
-        raise decoding.in_band(NAME, read_error(body), ())
+        raise decoding.in_band(NAME, read_error(body))
     data = body.get("data")
     if not isinstance(data, list) or not data or not all(isinstance(x, dict) and x.get("embedding") for x in data):
         broken("it has no embeddings")

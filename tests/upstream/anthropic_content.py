@@ -20,6 +20,8 @@ SOURCES = {
         "file": ("file_id",),
     },
 }
+# The vendor's own signatures are base64.
+SIGNED = re.compile(r"[A-Za-z0-9+/=_-]+\Z")
 REQUIRED_FIELDS = {
     "tool_use": ("id", "name", "input"),
     "tool_result": ("tool_use_id",),
@@ -74,6 +76,8 @@ def _block(block: dict[str, Any], path: str) -> None:
             raise invalid(f"{path}.{kind}.source: Input should be a valid source")
         if kind == "image" and source["type"] == "base64" and source["media_type"] not in IMAGES:
             raise invalid(f"{path}.image.source.base64.media_type: Input should be 'image/jpeg', 'image/png', ...")
+    if kind == "thinking" and not SIGNED.match(block["signature"] or ""):
+        raise invalid(f"{path}: Invalid `signature` in `thinking` block")
     if kind == "tool_use" and not isinstance(block["input"], dict):
         raise invalid(f"{path}.tool_use.input: Input should be a valid dictionary")
     if kind == "tool_use" and not NAME.fullmatch(block["name"]):
@@ -100,7 +104,9 @@ def _tool_calls_and_results(messages: list[dict[str, Any]]) -> None:
             turns.append((message["role"], blocks))
     open_calls: list[str] = []
     seen: set[str] = set()
-    for index, (_, blocks) in enumerate(turns):
+    for index, (role, blocks) in enumerate(turns):
+        if role == "assistant" and blocks and blocks[-1]["type"] in ("thinking", "redacted_thinking"):
+            raise invalid(f"messages.{index}: The final block in an assistant message cannot be `thinking`.")
         results = [block["tool_use_id"] for block in blocks if block["type"] == "tool_result"]
         if set(results) - set(open_calls):
             raise invalid(f"messages.{index}: unexpected `tool_use_id` found in `tool_result` blocks")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from llm_service.core import identifiers
@@ -10,77 +10,27 @@ from llm_service.core.call import Call
 from llm_service.core.errors import UpstreamError
 from llm_service.core.events import Answer, Event, Finished, Relay
 from llm_service.core.target import Target
-from llm_service.formats import decoding, reasoning, sse, storage
+from llm_service.formats import decoding, sse, storage
+from llm_service.formats.anthropic_messages import history
 from llm_service.formats.anthropic_messages.decode_answer import STOP_REASONS, characters_in, content_of, read_usage
 from llm_service.formats.anthropic_messages.decode_stream import Stream
-from llm_service.formats.anthropic_messages.schema import KEEP_ALIVE, NAME, THINKING
+from llm_service.formats.anthropic_messages.schema import KEEP_ALIVE
 
 
 def forward(call: Call, target: Target) -> dict[str, Any]:
-    """The client's own body, for the model of ``target``.
-
-    What Anthropic rejects in earlier answers is left out: the reasoning of another vendor's model, which Anthropic did
-    not sign, blank text, reasoning at the end of a turn, and a turn of which nothing is left.
+    """The client's own body, for the model of ``target``, without what the server rejects in earlier answers.
 
     Raises UnsupportedParameter for storage that is not allowed.
     """
     storage.check(call, target.provider, storage.NEEDING_ANTHROPIC)
-    turns = (after for _, after in _forwarded(call.body["messages"], not target.provider.own_address))
-    return {**call.body, "model": target.model, "messages": [turn for turn in turns if turn is not None]}
+    turns, left_out = history.forwarded(call.body, to_anthropic=not target.provider.own_address)
+    body = {name: value for name, value in call.body.items() if name not in left_out}
+    return {**body, "model": target.model, "messages": turns}
 
 
 def left_out(call: Call, *, to_anthropic: bool = True) -> tuple[str, ...]:
     """The names of the fields that ``forward`` leaves out."""
-    turns = _forwarded(call.body["messages"], to_anthropic)
-    fewer = any(_count_thoughts(after) < _count_thoughts(turn) for turn, after in turns if after is not turn)
-    return ("messages[].thinking",) if fewer else ()
-
-
-def _count_thoughts(turn: Mapping[str, Any] | None) -> int:
-    content = turn["content"] if turn is not None else ()
-    return 0 if isinstance(content, str) else sum(block["type"] in THINKING for block in content)
-
-
-def _forwarded(
-    turns: Sequence[dict[str, Any]], to_anthropic: bool
-) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
-    """Each turn with what is sent of it: itself, a turn with fewer blocks, or None if nothing is left of it.
-
-    Another server that speaks this format may want its unsigned reasoning back.
-    """
-    for index, turn in enumerate(turns):
-        content = turn["content"]
-        if turn["role"] != "assistant":
-            yield turn, turn
-        elif isinstance(content, str):
-            yield turn, turn if content.strip() else None
-        else:
-            # Anthropic reads the next turn as a part of this one if it is the assistant's too.
-            ends = index + 1 == len(turns) or turns[index + 1]["role"] != "assistant"
-            kept = _kept(content, to_anthropic, ends)
-            same = len(kept) == len(content) != 0
-            yield turn, turn if same else {**turn, "content": kept} if kept else None
-
-
-def _kept(content: Iterable[dict[str, Any]], to_anthropic: bool, ends: bool) -> list[dict[str, Any]]:
-    kept = [block for block in content if not _is_blank(block) and not _is_foreign(block, to_anthropic)]
-    while to_anthropic and ends and kept and kept[-1]["type"] in THINKING:
-        kept.pop()
-    return kept
-
-
-def _is_blank(block: Mapping[str, Any]) -> bool:
-    return block["type"] == "text" and isinstance(block.get("text"), str) and not block["text"].strip()
-
-
-def _is_foreign(block: Mapping[str, Any], to_anthropic: bool) -> bool:
-    """Whether a block is reasoning that another vendor signed, or that Anthropic would miss its signature of."""
-    if block["type"] not in THINKING:
-        return False
-    signature = block.get("data" if block["type"] == "redacted_thinking" else "signature") or ""
-    if not isinstance(signature, str):
-        return False  # the vendor says what is wrong with it
-    return to_anthropic if not signature else reasoning.unsign(signature)[1] != NAME
+    return history.forwarded(call.body, to_anthropic=to_anthropic)[1]
 
 
 def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:

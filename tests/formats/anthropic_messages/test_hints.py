@@ -181,6 +181,21 @@ def test_thinking_before_the_assistant_s_next_turn_is_not_at_an_end() -> None:
     assert forwarded([SIGNED], True, {"role": "assistant", "content": [SAID]}) == ([SIGNED], ())
 
 
+@pytest.mark.parametrize(
+    ("content", "thinks"),
+    [([CALLED], False), ([SIGNED, CALLED], True), ([SAID], True), ([UNSIGNED, CALLED], False)],
+    ids=str,
+)
+def test_a_budget_for_thinking_is_left_out_after_the_calls_of_a_model_that_left_none(
+    content: Any, thinks: bool
+) -> None:
+    given = {"type": "enabled", "budget_tokens": 1024}
+    turns = [*TURN, {"role": "assistant", "content": content}, {"role": "user", "content": [RESULT]}]
+    asked = call("messages", {"model": "m", "max_tokens": 2000, "messages": turns, "thinking": given})
+    assert messages.forward(asked, target("anthropic")).get("thinking") == (given if thinks else None)
+    assert ("thinking" in messages.left_out(asked)) != thinks
+
+
 def test_another_server_of_this_format_gets_its_unsigned_thinking_back() -> None:
     foreign = {**SIGNED, "signature": "chat:x"}
     assert forwarded([UNSIGNED, foreign, SAID], False) == ([UNSIGNED, SAID], ("messages[].thinking",))

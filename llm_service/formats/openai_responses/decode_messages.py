@@ -20,6 +20,7 @@ from llm_service.core.content import (
 )
 from llm_service.formats import rules, validation
 from llm_service.formats.bounds import as_list
+from llm_service.formats.openai_responses import history
 from llm_service.formats.openai_responses.decode_calls import CALL_CROSSING, EVERY_ITEM, read_call, read_result
 from llm_service.formats.openai_responses.decode_parts import Dropped, read_parts
 from llm_service.formats.openai_responses.encode_answer import read_carried
@@ -151,6 +152,8 @@ def read_input(turns: Turns, given: Any, names: ToolNames, dropped: Dropped) -> 
             rules.name_dropped(dropped, "input[]", [kind])
         else:
             validation.unsupported(path, REJECTED_ITEMS.get(kind, validation.NO_COUNTERPART))
+    if "input[].item_reference" in dropped:
+        history.check_results(given)
 
 
 def _kind(item: Mapping[str, Any]) -> str:

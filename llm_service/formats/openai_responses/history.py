@@ -12,7 +12,7 @@ These items are left out and named. The result of a tool call is rejected if the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from llm_service.core.call import Call
@@ -43,7 +43,7 @@ def readable(call: Call, provider: Provider) -> list[Any]:
     if not kept:
         validation.unsupported("input", _NOTHING)
     if any(_kind(given[index]) == _REFERENCE for index in unreadable):
-        _check_results(given)
+        check_results(given)
     return kept
 
 
@@ -84,7 +84,8 @@ def _is_looked_up(item: Mapping[str, Any]) -> bool:
     return not item.get("content")
 
 
-def _check_results(given: list[Any]) -> None:
+def check_results(given: Sequence[Any]) -> None:
+    """Raises UnsupportedParameter for the result of a tool call that the input only refers to."""
     called = {item.get("call_id") for item in given if not _kind(item).endswith("_output")}
     for index, item in enumerate(given):
         if _kind(item).endswith("_output") and item.get("call_id") is not None and item["call_id"] not in called:

@@ -81,6 +81,7 @@ REJECTED: list[tuple[list[Any], str]] = [
     ([USER, {"type": "item_of_tomorrow"}], "input[1]"),
     ([{"type": "item_reference", "id": "x"}], "input[0]"),
     ([{"type": "web_search_call", "id": "x"}, {"id": "y"}], "input[0]"),
+    ([USER, {"id": "fc_1"}, {"type": "function_call_output", "call_id": "c", "output": "x"}], "input[2]"),
     (
         [
             {"type": "computer_call", "call_id": "c", "action": {"type": "wait"}},

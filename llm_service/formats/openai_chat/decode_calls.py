@@ -73,9 +73,10 @@ class CallTracker:
     def _add(self, item: Any, seen: set[int]) -> StreamedCall:
         if type(item) is not dict or item.get("type") not in (None, "", "function"):
             broken("a tool call is not of a function")
-        function, index, id = item.get("function") or {}, item.get("index"), item.get("id")
+        function, index = item.get("function") or {}, item.get("index")
         if type(function) is not dict or (index is not None and type(index) is not int):
             broken("a tool call is not of a function, or has no index")
+        id = item.get("id") or function.get("id")  # llama.cpp had it in the function
         id, name, arguments = id if type(id) is str else "", function.get("name") or "", function.get("arguments")
         if type(name) is not str or (arguments and type(arguments) not in (str, dict)):
             broken("a tool call's name or arguments are not a string")

@@ -182,6 +182,7 @@ class StreamDecoder(ChunkStream):
 
     def _read_delta(self, delta: Mapping[str, Any], logprobs: tuple[TokenLogprob, ...]) -> Iterator[Event]:
         for piece in self._pieces(delta, 0):
+            self._choice.reason = None  # some servers send a finish_reason in every chunk
             if type(piece) is Thinking:
                 if self._calls is None:
                     self._thinking = True
@@ -210,7 +211,7 @@ class StreamDecoder(ChunkStream):
         yield from self._calls.feed(given)
 
     def _say(self, piece: Delta | RefusalDelta) -> Iterator[Event]:
-        self._choice.reason = None  # some servers send a finish_reason in every chunk
+        self._choice.reason = None
         if self._thinking:
             yield from self._end_thinking()
         if self._calls is not None:

@@ -82,12 +82,17 @@ def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
 def _plain_text(choice: Any) -> int:
     """The length of the text of a choice that holds only text, as most do; 0 for all other choices."""
     try:
-        if choice["finish_reason"] is not None or "error" in choice:
+        if choice.get("finish_reason") is not None or "error" in choice:
             return 0
         content = choice["delta"]["content"]
-    except (KeyError, TypeError, IndexError):
+    except (AttributeError, KeyError, TypeError):
         return 0
     return len(content) if type(content) is str else 0
+
+
+def _says_something(choice: Any) -> bool:
+    """Whether a choice is more than the empty one that LiteLLM sends with the usage."""
+    return type(choice) is not dict or any(value for name, value in choice.items() if name != "index")
 
 
 class Passthrough(ChunkStream):
@@ -152,7 +157,7 @@ class Passthrough(ChunkStream):
         # The OpenAI SDK fails on an event without data and on a chunk without choices: the client gets a comment.
         chunk = self._chunk(data, event) if data else {}
         choices = chunk.get("choices")
-        if not choices:
+        if not choices or (chunk.get("usage") is not None and not any(map(_says_something, choices))):
             self._read_empty(block, chunk)
             return
         if len(choices) == 1 and (length := _plain_text(choices[0])):

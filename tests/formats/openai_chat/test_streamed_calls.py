@@ -127,6 +127,17 @@ CASES: dict[str, tuple[list[list[Any]], list[tuple[str, str]]]] = {
     ),
     "a name that comes late": ([[piece(0, "a", "", "")], [piece(0, None, "f", None)], [piece(0, arguments=A)]], ONE),
     "a name after the arguments": ([[piece(0, "a", None, A[:3])], [piece(0, None, "f", A[3:])]], ONE),
+    "the id in the function": (
+        [
+            [{"index": 0, "function": {"id": "a", "name": "f", "arguments": A}}],
+            [{"index": 0, "function": {"id": "b", "name": "f", "arguments": B}}],
+        ],
+        TWICE,
+    ),
+    "id, name and the rest of the arguments once more with the end": (
+        [[piece(0, "a", "f", "")], [piece(0, None, None, A[:3])], [piece(0, "a", "f", A[3:], type="function")]],
+        ONE,
+    ),
     "no function at first": ([[{"index": 0, "id": "a", "type": "function"}], [piece(0, None, "f", A)]], ONE),
     "a name in pieces": (
         [[piece(0, "a", "get_", "")], [piece(0, None, "weather", "")], [piece(0, arguments=A)]],

@@ -93,6 +93,19 @@ SAID_HI = {
         STOP,
         DONE,
     ],
+    "usage with an empty choice after the finish_reason": [
+        HI,
+        STOP,
+        data({"choices": [{"index": 0, "delta": {}}], "usage": USAGE}),
+        DONE,
+    ],
+    "usage as a preview in the first chunk": [
+        chunk(usage={"prompt_tokens": 7, "completion_tokens": 1}),
+        HI,
+        STOP,
+        COUNTS,
+        DONE,
+    ],
     "usage in floats": [HI, STOP, chunk(usage={"prompt_tokens": 7.0, "completion_tokens": 2.0}), DONE],
     "usage of Groq": [HI, chunk({}, "stop", x_groq={"id": "r", "usage": USAGE}), DONE],
     "usage in the choice": [
@@ -258,6 +271,7 @@ def test_a_failure_is_never_a_normal_end(
         HI + chunk({}, "") + DONE,
         HI + STOP + HI + DONE,
         HI + STOP + HI,
+        chunk({"reasoning_content": "h"}, "stop") + chunk({"reasoning_content": "m"}),
         DONE,
         COUNTS,
         data({}) + DONE,

@@ -4,7 +4,7 @@
 #   make run PYTHON=python3.13        use another Python
 
 .DEFAULT_GOAL := help
-.PHONY: help run install install-dev test test-clients lint format bench lock package image compose-check clean
+.PHONY: help run install install-dev test test-clients test-peers lint format bench lock package image compose-check clean
 
 # An existing .venv keeps its Python until you name another one.
 ifeq ($(origin PYTHON),undefined)
@@ -19,6 +19,7 @@ help:
 	@echo "make run          install what is needed and serve on http://127.0.0.1:8000"
 	@echo "make test         run the whole test suite (ARGS='-k name' for a part of it)"
 	@echo "make test-clients install client libraries and coding agents, and run all their tests (about 10 minutes)"
+	@echo "make test-peers   run the service in front of LiteLLM, llama.cpp and aimock (PEERS_BUILD=1 compiles llama.cpp)"
 	@echo "make install      install what make run needs, without serving"
 	@echo "make install-dev  install what tests and linters need too"
 	@echo "make lint         run ruff, mypy and hadolint, and check the Compose file"
@@ -46,6 +47,10 @@ test: install-dev
 # Each group of client libraries has an environment of its own under build/clients, and the agents one under build/node.
 test-clients: install-dev
 	@CLIENT_TESTS=all NODE_TESTS=required $(BIN)/python -m pytest -n 2 tests/clients tests/contract/test_node_sdks.py $(ARGS)
+
+# These servers are too large for every run. Each gets an environment of its own under build/peers at the first run.
+test-peers: install-dev
+	@PEERS=1 $(BIN)/python -m pytest tests/peers $(ARGS)
 
 lint: install-dev compose-check
 	$(BIN)/ruff check .

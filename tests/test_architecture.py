@@ -198,7 +198,7 @@ def test_files_and_functions_stay_small_or_say_why() -> None:
 
 
 # The catalogue's rows say which formats a provider speaks, and its own rows are in this file.
-ROWS_OF_FORMATS = {"catalog/load.py"}
+ROWS_OF_FORMATS = {"catalog/provider_fields.py"}
 # Names of formats that are also names of fields, so that a dictionary may have one of them as a key.
 FIELD_NAMES = {"completions", "embeddings", "input_tokens", "messages", "responses"}
 

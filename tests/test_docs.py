@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,10 @@ import pytest
 from flask import Flask
 
 from llm_service import create_app
+from llm_service.catalog import model_fields, provider_fields
+from llm_service.catalog.catalog import READY
 from llm_service.core import errors
+from llm_service.core.target import Provider
 from llm_service.observability import metrics as telemetry
 from llm_service.settings import Settings, documented
 from llm_service.store.requests import COLUMNS
@@ -173,3 +178,26 @@ def test_scripts_are_executable_and_their_shell_parses() -> None:
     for script in (ROOT / ".ci/run", ROOT / "scripts/check_package"):
         assert script.stat().st_mode & 0o111
         assert subprocess.run(["bash", "-n", str(script)]).returncode == 0
+
+
+def test_every_word_of_a_row_is_documented_and_no_other() -> None:
+    text = document("docs/models.md")
+    assert sorted(first_cells(text, "Words of a provider")) == sorted(provider_fields.FIELDS)
+    assert sorted(first_cells(text, "Words of a model")) == sorted(model_fields.FIELDS)
+    own = {"name", "key", "counts_tokens", "own_address", "is_the_vendor", "missing"}
+    assert {item.name for item in dataclasses.fields(Provider)} - own <= set(provider_fields.FIELDS)
+
+
+def test_every_ready_row_has_its_section_with_its_variables_and_the_words_of_its_quirks() -> None:
+    text = document("docs/providers.md")
+    sections = re.findall(r"^## [^\n]+\n\n- \*\*Row\*\* `([^`]+)`(.*?)(?=^## )", text, re.MULTILINE | re.DOTALL)
+    rows = tomllib.loads(READY.read_text(encoding="utf-8"))["providers"]
+    assert [name for name, _ in sections] == list(rows)
+    quirks = ("key_header", "key_command", "headers", "paths", "drop", "add", "thoughts", "stream_usage", "price_as")
+    for name, section in sections:
+        row = rows[name]
+        variables = {*row.get("needs_env", ()), *([row["key_env"]] if "key_env" in row else ())}
+        variables |= {row["base_url_env"]} if "base_url_env" in row else set()
+        assert [word for word in variables if word not in section] == [], name
+        assert [word for word in quirks if word in row and f"`{word}`" not in section] == [], name
+        assert all(f"**{part}:**" in section for part in ("Handled", "How sure")), name

@@ -45,7 +45,8 @@ def ready() -> tuple[Response, int]:
     # Names of aliases are for callers only, and this route is open to all.
     ending = retirements(service.catalog, datetime.now(UTC).date())
     warnings = [retirement.sentence(with_aliases=False) for retirement in ending]
-    body = {"status": status, **parts, "providers": providers, "warnings": warnings}
+    refused = service.telemetry.refused_targets()
+    body = {"status": status, **parts, "providers": providers, "refused_targets": refused, "warnings": warnings}
     return jsonify(body), 200 if is_ready else 503
 
 

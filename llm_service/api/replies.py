@@ -43,6 +43,7 @@ from llm_service.core.events import (
     HeldBack,
     Idle,
     Started,
+    TargetRefused,
 )
 from llm_service.core.headers import STOPPED
 from llm_service.formats import registry
@@ -52,7 +53,7 @@ from llm_service.service import Service, current
 log = logging.getLogger(__name__)
 
 # Nothing is sent for these events, so a stream does not begin with them.
-_UNSEEN = frozenset({Attempt, DiscardedAnswer, Idle, HeldBack})
+_UNSEEN = frozenset({Attempt, TargetRefused, DiscardedAnswer, Idle, HeldBack})
 
 STREAM_HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",

@@ -159,7 +159,16 @@ class Ready(Schema):
         keys=fields.String(),
         values=fields.String(),
         required=True,
-        metadata={"description": "For each provider, from recent calls only: reachable, unreachable or unknown."},
+        metadata={
+            "description": "For each provider, from recent calls only: reachable, unreachable, unknown or refused (the "
+            "vendor refused this service's key, or its account has no credit)."
+        },
+    )
+    refused_targets = fields.Dict(
+        keys=fields.String(),
+        values=fields.String(),
+        required=True,
+        metadata={"description": "The targets whose vendor refused this service lately, with the error's code."},
     )
     warnings = fields.List(
         fields.String(),

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from llm_service.catalog import load, model_fields
+from llm_service.catalog import load, model_fields, provider_fields
 from llm_service.catalog.load import Tier
 from llm_service.catalog.prices import library_price, read_price
 from llm_service.core.call import Caller
@@ -29,7 +29,10 @@ from llm_service.core.target import Price, Provider, Target, Timeouts
 from llm_service.settings import Settings, SettingsError
 
 PACKAGED = Path(__file__).with_name("models.toml")
+# Rows of providers, ready to be turned on. They belong to the packaged catalogue.
+READY = Path(__file__).with_name("providers.toml")
 _SECTIONS = ("defaults", "tiers", "providers", "aliases", "models")
+_DEFAULTS = ("tier", "model", "attempts", "retry_after_cap", "timeouts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +56,19 @@ class Catalog:
     def load(cls, settings: Settings) -> Catalog:
         """The catalogue of the settings. Raises SettingsError with the file's name and what is wrong in it."""
         path = settings.models or PACKAGED
-        try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise SettingsError(f"{path.name}: {error}") from None
+        document = _read_file(path)
+        if settings.models is None:
+            for section, rows in _read_file(READY).items():
+                document[section] |= rows
         return cls(document, settings, path.name)
 
     def _read(self, document: Mapping[str, Any], settings: Settings) -> None:
-        unknown = set(document) - set(_SECTIONS)
-        if unknown:
-            raise ValueError(f"unknown section [{sorted(unknown)[0]}]; the sections are {', '.join(_SECTIONS)}")
+        load.check_names("the file", document, _SECTIONS)
+        for section in _SECTIONS:
+            if not isinstance(document.get(section, {}), Mapping):
+                raise ValueError(f"[{section}]: must be a table")
         defaults = document.get("defaults", {})
+        load.check_names("[defaults]", defaults, _DEFAULTS)
         self.default_tier: str = defaults.get("tier", "default")
         self.default_model: str = defaults.get("model", "fast")
         self.attempts = int(defaults.get("attempts", 3))
@@ -71,7 +76,7 @@ class Catalog:
         self._timeouts = load.timeouts(Timeouts(), defaults.get("timeouts", {}), "[defaults.timeouts]")
         self.tiers = {name: load.tier(name, row) for name, row in document.get("tiers", {}).items()}
         self.providers = {
-            name: load.provider(name, row, settings) for name, row in document.get("providers", {}).items()
+            name: provider_fields.provider(name, row, settings) for name, row in document.get("providers", {}).items()
         }
         self._rows = [_ModelRow(pattern, row) for pattern, row in document.get("models", {}).items()]
         for row in self._rows:
@@ -122,11 +127,13 @@ class Catalog:
         for model_row in reversed(self._rows):  # each field comes from the first matching row that has it
             if fnmatchcase(name, model_row.pattern):
                 row.update(model_row.values)
+        provider = replace(provider, **provider_fields.shared_values(row))
         price: Price | None = None
         if "price" in row:
             price = read_price(row["price"], f'[models."{name}"] price', self.source)
         elif provider.prices:
-            price = library_price(provider.prices, model)
+            known_as = (provider.price_as or model).replace("{name}", model.rpartition("/")[2])
+            price = library_price(provider.prices, known_as)
         return Target(
             provider=provider,
             model=model,
@@ -155,7 +162,7 @@ class Catalog:
                 if provider.configured
             )
             if not targets:
-                raise ModelNotFound("No provider of this model is configured on this service.", param="model")
+                raise ModelNotFound(self._no_target(), param="model")
             return targets
         prefix, slash, model = name.partition("/")
         if slash and model and prefix in self.providers and self.providers[prefix].configured:
@@ -172,6 +179,11 @@ class Catalog:
         raise ModelNotFound(
             "The model does not exist, or its provider is not configured on this service.", param="model"
         )
+
+    def _no_target(self) -> str:
+        others = [name for name, row in self.providers.items() if row.configured and row.kind != "echo"]
+        text = "No provider of this model is configured on this service."
+        return f"{text} Ask for a model as {' or '.join(f'{name}/MODEL' for name in others)}." if others else text
 
     def _split(self, target: str) -> tuple[Provider, str]:
         provider, _, model = target.partition("/")
@@ -192,6 +204,13 @@ class Catalog:
             except (ModelNotFound, Forbidden):
                 continue
         return list(listed.items())
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path.name}: {error}") from None
 
 
 def _allowed(patterns: tuple[str, ...], name: str, targets: tuple[Target, ...]) -> bool:

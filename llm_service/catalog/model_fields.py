@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any, Final
 
-from llm_service.catalog import load
+from llm_service.catalog import load, provider_fields
 from llm_service.catalog.prices import read_price
 from llm_service.core import short_names
 from llm_service.core.target import CHAT_TOOLS, FORCED_TOOLS, THINKING, Timeouts
@@ -24,18 +24,8 @@ _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
 _COUNTS: Final = ("max_output", "context")
 _SWITCHES: Final = ("sampling", "system_turns", "cache_breakpoints", "prefill")
 _PATTERNS: Final = ("tool_names", "tool_ids")
-_FIELDS: Final = (
-    *_COUNTS,
-    *_SWITCHES,
-    *_WORDS,
-    *_PATTERNS,
-    "efforts",
-    "default_effort",
-    "retires",
-    "replacement",
-    "price",
-    "timeouts",
-)
+_OTHERS: Final = ("efforts", "default_effort", "retires", "replacement", "price", "timeouts")
+FIELDS: Final = (*_COUNTS, *_SWITCHES, *_WORDS, *_PATTERNS, *_OTHERS, *provider_fields.SHARED)
 
 
 def check(pattern: str, row: Mapping[str, Any], base: Timeouts) -> None:
@@ -43,9 +33,8 @@ def check(pattern: str, row: Mapping[str, Any], base: Timeouts) -> None:
     where = f'[models."{pattern}"]'
     if not isinstance(row, Mapping):
         raise ValueError(f"{where}: must be a table")
-    unknown = set(row) - set(_FIELDS)
-    if unknown:
-        raise ValueError(f"{where}: unknown field {sorted(unknown)[0]}; there are {', '.join(_FIELDS)}")
+    load.check_names(where, row, FIELDS)
+    provider_fields.check_shared(where, row)
     for name in _COUNTS:
         value = row.get(name, 1)
         if type(value) is not int or not 1 <= value <= MAX_TOKENS:
@@ -93,6 +82,7 @@ def _check_end(where: str, row: Mapping[str, Any]) -> None:
 
 
 def values(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a ``Target`` that a checked row sets. The price and the time-outs are not among them."""
-    found = {name: value for name, value in row.items() if name not in ("price", "timeouts", "efforts")}
+    """The fields of a ``Target`` that a checked row sets, without the price, the time-outs and a provider's fields."""
+    others = {"price", "timeouts", "efforts", *provider_fields.SHARED}
+    found = {name: value for name, value in row.items() if name not in others}
     return {**found, "efforts": tuple(row["efforts"])} if "efforts" in row else found

@@ -12,6 +12,7 @@ from typing import Any
 import click
 from flask import current_app
 
+from llm_service.catalog import key_sources
 from llm_service.catalog.catalog import Catalog
 from llm_service.catalog.prices.rates import COUNTED, KINDS, Rates
 from llm_service.catalog.retirement import retirements
@@ -32,6 +33,9 @@ def list_(as_json: bool) -> None:
         output.echo_json(rows)
         return
     _echo_priced(("id", "target", "context", "max_output", "retires", "replacement"), rows)
+    others = [name for name, row in catalog.providers.items() if row.configured and row.kind != "echo"]
+    if others:
+        click.echo(f"Other models of these providers can be asked for as PROVIDER/MODEL: {', '.join(others)}")
 
 
 @group.command()
@@ -47,12 +51,18 @@ def check(file: Path | None, as_json: bool) -> None:
         except SettingsError as error:
             raise click.ClickException(str(error)) from None
     targets = list(_targets(catalog))
-    problems, warnings = list(_problems(catalog)), list(_warnings(catalog, targets))
+    problems = [*_problems(catalog), *_wrong_keys(catalog)]
+    warnings = list(_warnings(catalog, targets))
+    providers = [
+        {"name": name, "kind": row.kind, "configured": row.configured, "missing": list(row.missing)}
+        for name, row in catalog.providers.items()
+    ]
     if as_json:
         output.echo_json(
             {
                 "ok": not problems,
                 "source": catalog.source,
+                "providers": providers,
                 "targets": targets,
                 "problems": problems,
                 "warnings": warnings,
@@ -60,6 +70,9 @@ def check(file: Path | None, as_json: bool) -> None:
         )
     else:
         _echo_priced(("alias", "target", "configured"), targets)
+        for state, is_on in (("on", True), ("off", False)):
+            names = [row["name"] for row in providers if row["configured"] is is_on]
+            click.echo(f"Providers that are {state}: {', '.join(names) or 'none'}")
         for text in warnings:
             click.echo(f"Warning: {text}", err=True)
         for text in problems:
@@ -133,6 +146,15 @@ def _problems(catalog: Catalog) -> Iterator[str]:
             yield f'[models."{pattern}"]: matches no provider/model, so it is never used'
 
 
+def _wrong_keys(catalog: Catalog) -> Iterator[str]:
+    """Yield which providers have a key file or a key command that gives no key. This runs the commands."""
+    for row in catalog.providers.values():
+        try:
+            key_sources.check(row)
+        except ValueError as error:
+            yield str(error)
+
+
 def _resolvable(catalog: Catalog, name: str) -> bool:
     if name in catalog.aliases:
         return True
@@ -144,6 +166,9 @@ def _resolvable(catalog: Catalog, name: str) -> bool:
 
 def _warnings(catalog: Catalog, targets: list[dict[str, Any]]) -> Iterator[str]:
     """Yield what does not work with the current configuration, or soon will not. It may be intended."""
+    for name, provider in catalog.providers.items():
+        if provider.key is not None and provider.missing:
+            yield f"provider {name} is off, although it has a key: {', '.join(provider.missing)} must be set too"
     for alias, names in catalog.aliases.items():
         if names and not any(_find_target(catalog, name).provider.configured for name in names):
             yield f"alias {alias} cannot be used: none of its providers has a key"

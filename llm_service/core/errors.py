@@ -20,6 +20,7 @@
     │   │   ├── UpstreamContextExceeded 400  it is longer than the model's context window
     │   │   ├── UpstreamContentRejected 400  its content is against the vendor's policy
     │   │   └── UpstreamTooLarge    413  its body is larger than the vendor accepts
+    │   ├── UpstreamKeyRefused      502  the vendor refused this service's own key: the operator must look at it
     │   ├── UpstreamRateLimited     429
     │   │   └── UpstreamQuotaExhausted 429  the operator's account is out of credit: waiting cannot help
     │   ├── UpstreamOverloaded      503
@@ -223,6 +224,12 @@ class UpstreamContentRejected(UpstreamRejected):
 
 class UpstreamTooLarge(UpstreamRejected):
     status, code = 413, "upstream_too_large"
+
+
+class UpstreamKeyRefused(UpstreamError):
+    """It is not the caller's fault, so the next target of an alias is asked."""
+
+    status, code = 502, "upstream_authentication"
 
 
 class UpstreamRateLimited(UpstreamError):

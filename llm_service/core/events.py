@@ -92,6 +92,18 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class TargetRefused:
+    """The vendor refused this service's own key, or its account has no credit left. Like ``Attempt``, for the recorder.
+
+    ``reason`` is the code of the error.
+    """
+
+    provider: str
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class DiscardedAnswer:
     """A whole answer was paid for, but the caller does not get it. Like ``Attempt``, this is for the recorder.
 
@@ -237,6 +249,7 @@ class Finished:
 Event: TypeAlias = (
     Admitted
     | Attempt
+    | TargetRefused
     | DiscardedAnswer
     | HeldBack
     | Started

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Protocol
@@ -16,6 +17,10 @@ THINKING = ("adaptive", "always", "budget", "effort", "none")
 CHAT_TOOLS = ("always", "without_reasoning", "never")
 # When a model accepts a tool choice that forces a call: always, only if it does not think, or never.
 FORCED_TOOLS = ("always", "without_thinking", "never")
+# The field of a chat message in which a server sends the model's thoughts and wants them back beside the tool calls
+# of the turn. ``extra_content`` is a field of each tool call (Gemini's thought_signature).
+THOUGHTS = ("none", "reasoning_content", "reasoning", "extra_content")
+SYSTEM_ROLES = ("system", "developer")
 
 
 class Price(Protocol):
@@ -67,12 +72,12 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """One row of ``[providers]``.
+    """One row of ``[providers]``. ``docs/models.md`` describes its fields.
 
-    ``key`` is a secret and stays out of ``repr``. ``formats`` are the names of the
-    wire formats that the server speaks; ``counts_tokens`` says whether it has a route
-    that counts the tokens of a prompt. ``store`` is whether requests carry OpenAI's field
-    ``store``; None leaves it to the format.
+    ``key`` is a secret, and so may the values of ``headers`` be: both stay out of ``repr``. ``formats`` are the names
+    of the wire formats that the server speaks; ``counts_tokens`` says whether it has a route that counts the tokens of
+    a prompt. ``is_the_vendor``: the row is OpenAI or Anthropic itself, so that what the environment sets for their
+    SDKs (organisation, project, headers) may go there. ``missing`` are the variables of ``needs_env`` that are not set.
     """
 
     name: str
@@ -82,19 +87,37 @@ class Provider:
     keyless: bool = False
     serves: tuple[str, ...] = ()
     prices: str | None = None
+    price_as: str | None = None
     max_tokens_field: str = "max_completion_tokens"
     completions: tuple[str, ...] = ()  # patterns of the models it serves at /v1/completions
     responses: bool = True  # whether the server has /v1/responses
     counts_tokens: bool = True
     formats: tuple[str, ...] = ()
     storage: bool = False  # whether callers may let the vendor keep content
-    store: bool | None = None
+    key_file: str | None = None
+    key_command: tuple[str, ...] = field(default=(), repr=False)
+    key_seconds: float = 300.0
+    key_header: str = "Authorization"
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    paths: Mapping[str, str] = field(default_factory=dict)
+    drop: tuple[str, ...] = ()
+    add: Mapping[str, Any] = field(default_factory=dict)
+    store: bool | None = None  # whether requests carry OpenAI's field ``store``; None leaves it to the format
+    chat: bool = True  # whether the server has /v1/chat/completions
+    system_role: str | None = None
+    stream_usage: bool = True
+    thoughts: str = "none"  # one of THOUGHTS
     own_address: bool = False  # whether the row has a base_url: the server is not the vendor's
-    thoughts: str = "none"  # the field of a chat message in which the server wants the model's thoughts back
+    is_the_vendor: bool = True
+    missing: tuple[str, ...] = ()
+
+    @property
+    def has_key(self) -> bool:
+        return self.keyless or self.key is not None or self.key_file is not None or bool(self.key_command)
 
     @property
     def configured(self) -> bool:
-        return self.keyless or self.key is not None
+        return self.has_key and not self.missing
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,12 @@ def prompt_of(call: Call) -> list[Any]:
     return format_of(call).prompt(call.body)
 
 
+def paths(provider: Provider, format: RelayedFormat, default: str) -> tuple[str, str]:
+    """The paths of plain and of streamed requests in ``format``: the row's own ones, or else ``default``."""
+    plain = provider.paths.get(format.NAME, default)
+    return plain, provider.paths.get(f"{format.NAME}_stream", plain)
+
+
 def serves(provider: Provider, format: RelayedFormat) -> bool:
     """Whether the provider's row lists ``format``. A row without a list serves all formats of its kind."""
     return not provider.formats or format.NAME in provider.formats

@@ -37,6 +37,7 @@ from llm_service.core.events import (
     Finished,
     HeldBack,
     Started,
+    TargetRefused,
     characters_in,
 )
 from llm_service.formats import registry
@@ -117,7 +118,7 @@ def _hold(events: Iterator[Event]) -> Generator[Event, None, list[Event]]:
     """Collect the answer's events. Only events without content pass at once: they keep the connection alive."""
     held: list[Event] = []
     for event in events:
-        if type(event) is Attempt or event is IDLE:
+        if type(event) is Attempt or type(event) is TargetRefused or event is IDLE:
             yield event
         else:
             held.append(event)

@@ -39,7 +39,17 @@ from llm_service.core.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from llm_service.core.events import Answer, Attempt, DiscardedAnswer, Event, Finished, HeldBack, Started, characters_in
+from llm_service.core.events import (
+    Answer,
+    Attempt,
+    DiscardedAnswer,
+    Event,
+    Finished,
+    HeldBack,
+    Started,
+    TargetRefused,
+    characters_in,
+)
 from llm_service.core.target import Price
 from llm_service.core.usage import Usage
 from llm_service.observability import scrub
@@ -117,6 +127,12 @@ class CallRecorder:
             self._start = event
         elif isinstance(event, Finished):
             self._answer = event.answer
+            if self._attempt is not None:
+                self._journal.guarded(
+                    self._journal.telemetry.target_answered, self._attempt.provider, self._attempt.model
+                )
+        elif isinstance(event, TargetRefused):
+            self._journal.guarded(self._journal.telemetry.target_refused, event.provider, event.model, event.reason)
         elif isinstance(event, HeldBack):
             self._held_back += event.characters
         elif isinstance(event, DiscardedAnswer):

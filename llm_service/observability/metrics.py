@@ -40,6 +40,8 @@ _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 
 # A call that ended longer ago than this says nothing about its provider now.
 _RECENT_SECONDS = 300.0
 _NANO = 1_000_000_000
+_REFUSALS = ("upstream_authentication", "upstream_quota_exhausted")
+_MOST_REFUSED = 100
 
 
 class Metrics:
@@ -59,7 +61,8 @@ class Metrics:
         self._clock = clock
         self._providers = frozenset(providers)
         self._formats = frozenset(formats)
-        self._seen: dict[str, tuple[float, bool]] = {}
+        self._seen: dict[str, tuple[float, str]] = {}  # by provider
+        self._refused: dict[str, tuple[float, str]] = {}  # by provider/model
         # A registry of our own: an application that mounts the service has its own metrics.
         registry = self._registry = prometheus_client.CollectorRegistry()
         counter, histogram = prometheus_client.Counter, prometheus_client.Histogram
@@ -127,6 +130,22 @@ class Metrics:
         """Count a request to an upstream."""
         self._attempts.of(self._provider(provider)).inc()
 
+    def target_refused(self, provider: str, model: str, reason: str) -> None:
+        """A vendor refused this service's key, or its account has no credit."""
+        if len(self._refused) < _MOST_REFUSED:  # callers choose the models' names
+            self._refused[f"{provider}/{model}"] = (self._clock(), reason)
+        self._seen[provider] = (self._clock(), "refused")
+
+    def target_answered(self, provider: str, model: str) -> None:
+        if self._refused:
+            self._refused.pop(f"{provider}/{model}", None)
+
+    def refused_targets(self) -> dict[str, str]:
+        """Which targets were refused in the last 5 minutes and have not answered since, with the error's code."""
+        now = self._clock()
+        self._refused = {name: seen for name, seen in self._refused.items() if now - seen[0] <= _RECENT_SECONDS}
+        return {name: reason for name, (_, reason) in self._refused.items()}
+
     def stream_opened(self) -> None:
         self._open.inc()
 
@@ -147,11 +166,12 @@ class Metrics:
         self._undelivered.inc()
 
     def reachability(self, provider: str) -> str:
-        """``reachable``, ``unreachable`` or, without a call of this process in the last 5 minutes, ``unknown``."""
-        at, reached = self._seen.get(provider, (0.0, None))
-        if reached is None or self._clock() - at > _RECENT_SECONDS:
-            return "unknown"
-        return "reachable" if reached else "unreachable"
+        """``reachable``, ``unreachable``, ``refused``, or ``unknown`` without a call here in the last 5 minutes.
+
+        ``refused``: the vendor refused this service's key, or its account has no credit.
+        """
+        at, state = self._seen.get(provider, (0.0, ""))
+        return "unknown" if not state or self._clock() - at > _RECENT_SECONDS else state
 
     def render(self) -> tuple[bytes, str]:
         """The metrics in Prometheus' text format, and the content type of the format."""
@@ -171,9 +191,11 @@ class Metrics:
     def _note_reachability(self, provider: str, record: Record) -> None:
         """An error status proves that the provider can be reached. A client that disconnected proves nothing."""
         if record.error_type == "upstream_unreachable" or record.outcome == "timeout":
-            self._seen[provider] = (self._clock(), False)
+            self._seen[provider] = (self._clock(), "unreachable")
+        elif record.error_type in _REFUSALS:
+            self._seen[provider] = (self._clock(), "refused")
         elif record.outcome in ("ok", "upstream_error") or record.ttft_ms is not None:
-            self._seen[provider] = (self._clock(), True)
+            self._seen[provider] = (self._clock(), "reachable")
 
 
 class _Children:

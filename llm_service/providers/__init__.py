@@ -18,6 +18,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Protocol
 
+from llm_service.catalog import key_sources
 from llm_service.catalog.catalog import Catalog
 from llm_service.core.call import Call
 from llm_service.core.cancellation import Cancel
@@ -43,10 +44,14 @@ def connect(row: Provider, *, tick: float, echo_delay: float, batch_window: floa
 
 
 def load(catalog: Catalog) -> None:
-    """Import the SDKs of the configured providers now, so that no call waits for the import."""
+    """Import the SDKs of the configured providers and read their keys now, so that no call finds a wrong row.
+
+    Raises ValueError with the name of a row whose key cannot be read.
+    """
     for row in catalog.providers.values():
         if row.configured:
             _module(row.kind)
+            key_sources.check(row)
 
 
 def _module(kind: str) -> ModuleType:

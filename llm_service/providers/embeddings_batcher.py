@@ -171,4 +171,4 @@ def _outcome(member: _Member, target: Target, cancel: Cancel) -> Answer | None:
 
 def _may_concern_one_member(error: UpstreamRejected) -> bool:
     """Whether the rejection may be about one member's input. One about the model or our own key concerns all."""
-    return error.status not in (401, 403, 404)
+    return error.status not in (403, 404)

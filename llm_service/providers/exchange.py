@@ -27,6 +27,7 @@ from llm_service.core.errors import (
     UpstreamContextExceeded,
     UpstreamError,
     UpstreamFailed,
+    UpstreamKeyRefused,
     UpstreamOverloaded,
     UpstreamQuotaExhausted,
     UpstreamRateLimited,
@@ -52,6 +53,7 @@ from llm_service.formats import (
 )
 from llm_service.formats.decoding import CONTENT_REJECTED, VendorError
 from llm_service.observability import scrub
+from llm_service.providers import row_fields
 from llm_service.providers.http.sdk_head import Reply, Wire
 from llm_service.providers.http.transport import Scope
 
@@ -63,6 +65,10 @@ _QUOTA_CODES = {
     "enforced_spend_limit_reached",
     "contract_spend_limit_reached",
 }
+_KEY_REFUSED = (
+    "The provider {} refused this service's own key for this model. The operator of the service must check the key and "
+    "its rights."
+)
 _HEADER_VALUE = re.compile(r"[ -~]{1,128}\Z")
 
 
@@ -72,6 +78,7 @@ class Lane:
 
     The format of a lane for streams is a ``StreamedFormat``, that of a lane for calls that cross an
     ``UpstreamFormat``. ``left_out`` names the fields that ``forward`` leaves out of a body that travels verbatim.
+    ``names_model``: the body names the model; otherwise only the path does.
     """
 
     format: RelayedFormat
@@ -79,6 +86,7 @@ class Lane:
     headers: Callable[[Call, Mapping[str, Any], bool], Mapping[str, str]]
     tick: float
     left_out: Callable[[Call], tuple[str, ...]] = lambda call: ()
+    names_model: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +136,25 @@ def events(
 def _request(lane: Lane, call: Call, target: Target, conversation: Conversation | None) -> _Request:
     """Raises InvalidRequest or UnsupportedParameter if the target cannot take the request."""
     if registry.speaks(call, lane.format):
-        return _Request(lane.format.forward(call, target), True, lane.left_out(call))
+        body, without = _fitted(lane, call, target, lane.format.forward(call, target))
+        return _Request(body, True, (*lane.left_out(call), *without))
     if conversation is None:
         conversation = registry.format_of(call).read_request(call.body, call.headers)
     conversation, names = tool_names.fit(conversation, target)
-    body, dropped = cast(UpstreamFormat, lane.format).write_request(call, conversation, target)
+    written, dropped = cast(UpstreamFormat, lane.format).write_request(call, conversation, target)
+    body, without = _fitted(lane, call, target, written)
     betas = ("anthropic-beta",) if "anthropic-beta" in call.headers else ()
     # If the caller's JSON is checked by json_answers, the whole answer is checked, and may be repaired, there.
     unchecked = call.kind == "generate" and call.json_answers == "off"
     wants_object = unchecked and json_mode.asks_for_object(conversation)
-    return _Request(body, False, (*conversation.dropped, *dropped, *betas), wants_object, names)
+    return _Request(body, False, (*conversation.dropped, *dropped, *without, *betas), wants_object, names)
+
+
+def _fitted(lane: Lane, call: Call, target: Target, body: dict[str, Any]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """The body as the provider's row wants it, and what the row leaves out of it."""
+    if not lane.names_model:
+        body.pop("model", None)
+    return row_fields.fitted(body, call, target.provider)
 
 
 def _plain(lane: Lane, call: Call, reply: Reply, request: _Request) -> Answer:
@@ -159,7 +176,7 @@ def _send(lane: Lane, call: Call, target: Target, cancel: Cancel, request: _Requ
     headers = lane.headers(call, request.body, request.verbatim)
     reply = lane.wire.ask(call, target, orjson.dumps(request.body), headers, scope)
     if not 200 <= reply.status < 300:
-        raise _status_error(lane, call, reply)
+        raise _status_error(lane, call, target, reply)
     return reply
 
 
@@ -214,7 +231,7 @@ def _json(body: bytes) -> dict[str, Any]:
     return reply
 
 
-def _status_error(lane: Lane, call: Call, reply: Reply) -> UpstreamError:
+def _status_error(lane: Lane, call: Call, target: Target, reply: Reply) -> UpstreamError:
     """The error for a vendor's error status. Of the vendor's text only what ``scrub`` lets through is kept."""
     status = reply.status
     try:
@@ -243,13 +260,11 @@ def _status_error(lane: Lane, call: Call, reply: Reply) -> UpstreamError:
         return UpstreamContentRejected(CONTENT_REJECTED, param=param, **common)
     if kind is UpstreamTooLarge:
         return UpstreamTooLarge(message or "The request is too large for the provider.", param=param, **common)
-    if kind is UpstreamQuotaExhausted:
+    out_of_credit = status == 402 or (status == 429 and (error.code in _QUOTA_CODES or error.type in _QUOTA_CODES))
+    if out_of_credit or kind is UpstreamQuotaExhausted:
         return UpstreamQuotaExhausted("This service's account with the provider is out of credit.", **common)
-    if status in (401, 403):
-        text = "The provider rejected this service's own credentials. The operator must check the provider's API key."
-        return UpstreamRejected(text, status=status, code="upstream_authentication", **common)
-    if status == 429 and (error.code in _QUOTA_CODES or error.type in _QUOTA_CODES):
-        return UpstreamQuotaExhausted("This service's account with the provider is out of credit.", **common)
+    if status == 401 or (status == 403 and not _is_about_the_prompt(parsed)):
+        return UpstreamKeyRefused(_KEY_REFUSED.format(target.provider.name), **common)
     if status == 429:
         return UpstreamRateLimited(message or "The provider's own rate limit was reached.", **common)
     if status in (503, 529):
@@ -263,6 +278,13 @@ def _status_error(lane: Lane, call: Call, reply: Reply) -> UpstreamError:
     if status >= 500:
         return UpstreamFailed("The provider failed.", status=status if status < 600 else 502, **common)
     return UpstreamFailed("The provider answered with a redirect, which is not followed.", **common)
+
+
+def _is_about_the_prompt(body: Any) -> bool:
+    """Whether a 403 is for the prompt and not for the key: OpenRouter answers so when moderation flags the input."""
+    error = body.get("error") if isinstance(body, dict) else None
+    metadata = error.get("metadata") if isinstance(error, dict) else None
+    return isinstance(metadata, dict) and "flagged_input" in metadata
 
 
 def _without_content(error: VendorError, content: str) -> VendorError:

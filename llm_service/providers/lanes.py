@@ -20,6 +20,7 @@ from llm_service.core.events import Event
 from llm_service.core.target import Provider, Target
 from llm_service.formats import RelayedFormat, registry
 from llm_service.providers import exchange
+from llm_service.providers.http.credentials import Key
 from llm_service.providers.http.sdk_head import Endpoint, Signer, Wire
 
 Headers = Callable[[Call, Mapping[str, Any], bool], Mapping[str, str]]
@@ -35,21 +36,38 @@ def path_of(template: str) -> Callable[[Call, Target], str]:
     """A function that returns the path of a request: ``{model}`` is replaced by the target's model, percent-encoded."""
     if "{model}" not in template:
         return lambda call, target: template
-    return lambda call, target: template.replace("{model}", quote(target.model, safe=""))
+    return lambda call, target: template.replace("{model}", quote(target.model, safe="@"))
+
+
+def finisher(row: Provider) -> Callable[[httpx2.Headers, str], None] | None:
+    """What a row changes in the headers that an SDK wrote: the header of the key, and headers of its own."""
+    own_header = row.key_header.lower() != "authorization"
+    if not own_header and not row.headers:
+        return None
+
+    def finish(headers: httpx2.Headers, key: str) -> None:
+        if own_header:
+            headers.pop("authorization", None)
+            if row.key is not None or not row.keyless:
+                headers[row.key_header] = key
+        for name, value in row.headers.items():
+            headers[name] = value
+
+    return finish
 
 
 class Lanes:
     """The lanes of one provider row.
 
     ``post(http_client, path, key, headers)`` makes the vendor's SDK send an empty body;
-    ``key`` returns the current key or token; ``sign`` is as in ``Endpoint``.
+    ``key`` is the current key or token; ``sign`` is as in ``Endpoint``.
     """
 
     def __init__(
         self,
         row: Provider,
         base_url: str,
-        key: Callable[[], str],
+        key: Key,
         post: Callable[[httpx2.Client, str, str, dict[str, str]], object],
         tick: float,
         headers: Headers = json_headers,
@@ -63,9 +81,19 @@ class Lanes:
     def lane(
         self, format: RelayedFormat, path: str, left_out: Callable[[Call], tuple[str, ...]] = lambda call: ()
     ) -> exchange.Lane:
-        """A lane to ``path``. ``left_out`` names the fields that are left out of a body that travels verbatim."""
-        endpoint = Endpoint(self._base_url, path_of(path), self._key, self._post, self._sign)
-        return exchange.Lane(format, Wire(endpoint), self._headers, self._tick, left_out)
+        """A lane to ``path``, or to the row's own path for the format.
+
+        ``left_out`` names the fields that are left out of a body that travels verbatim.
+        """
+        own, own_stream = registry.paths(self._row, format, path)
+        plain, streamed = path_of(own), path_of(own_stream)
+
+        def path_for(call: Call, target: Target) -> str:
+            return streamed(call, target) if call.stream else plain(call, target)
+
+        endpoint = Endpoint(self._base_url, path_for, self._key, self._post, self._sign, finisher(self._row))
+        names_model = own == path or "{model}" not in own
+        return exchange.Lane(format, Wire(endpoint), self._headers, self._tick, left_out, names_model)
 
     def add_verbatim(
         self, lane: exchange.Lane, takes: Callable[[Call, Target], bool] = lambda call, target: True

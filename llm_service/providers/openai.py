@@ -23,6 +23,7 @@ from llm_service.formats import openai_chat, openai_responses
 from llm_service.formats.small import completions, embeddings, input_tokens
 from llm_service.providers import exchange
 from llm_service.providers.embeddings_batcher import EmbeddingsBatcher
+from llm_service.providers.http.credentials import key_of
 from llm_service.providers.lanes import Lanes, conversation_of
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
@@ -36,7 +37,7 @@ class OpenAI:
     def __init__(self, row: Provider, tick: float, batch_window: float = 0.0) -> None:
         self._row = row
         self._base_url = row.base_url or DEFAULT_BASE_URL
-        lanes = self._lanes = Lanes(row, self._base_url, lambda: row.key or "none", self._post, tick)
+        lanes = self._lanes = Lanes(row, self._base_url, key_of(row), self._post, tick)
         left_out = partial(openai_chat.left_out, to_openai=not row.own_address)
         self.chat = lanes.add_verbatim(lanes.lane(openai_chat, "/chat/completions", left_out), openai_chat.takes)
         self.completions = lanes.add_verbatim(lanes.lane(completions, "/completions"), self._serves_completions)
@@ -45,6 +46,7 @@ class OpenAI:
         self.counting = lanes.lane(input_tokens, "/responses/input_tokens", unreadable)
         if row.responses:
             lanes.add_verbatim(self.responses)
+        if row.counts_tokens:
             lanes.add_verbatim(self.counting)
         self.embeddings = EmbeddingsBatcher(lanes.lane(embeddings, "/embeddings"), batch_window)
 
@@ -57,11 +59,14 @@ class OpenAI:
         if call.kind == "count":
             return self._count(call, target, cancel)
         conversation = conversation_of(call)
-        lane = self.responses if openai_responses.needed(conversation, target) else self.chat
+        if not (self._row.chat or self._row.responses):
+            raise UnsupportedParameter("The provider of this model has no route that generates text.", param="model")
+        to_responses = not self._row.chat or openai_responses.needed(conversation, target)
+        lane = self.responses if to_responses else self.chat
         return exchange.events(lane, call, target, cancel, conversation)
 
     def _count(self, call: Call, target: Target, cancel: Cancel) -> Iterator[Event]:
-        if not (self._row.responses and self._row.counts_tokens):
+        if not self._row.counts_tokens:
             raise UnsupportedParameter(
                 "The tokens of this model cannot be counted, because its provider has no route that counts tokens.",
                 param="model",
@@ -73,6 +78,9 @@ class OpenAI:
         return any(fnmatchcase(target.model, pattern) for pattern in self._row.completions)
 
     def _post(self, http_client: httpx2.Client, path: str, key: str, headers: dict[str, str]) -> object:
-        # The SDK requires a key, so a server that needs none gets the word "none".
         client = openai.OpenAI(api_key=key, base_url=self._base_url, max_retries=0, http_client=http_client)
+        if not self._row.is_the_vendor:
+            # OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS are for OpenAI and for nobody else.
+            client.organization = client.project = None
+            client._custom_headers = {}
         return client.post(path, cast_to=httpx2.Response, content=b"", options={"headers": headers})

@@ -6,7 +6,8 @@ jitter (a vendor's Retry-After is obeyed up to the catalogue's cap), then the ne
 target of the alias. After the first event a failure is final, because the caller
 already has a part of the answer.
 
-A target that cannot express the request is skipped for one that can.
+A target that cannot express the request is skipped for one that can. A target whose vendor refuses this service's own
+key, or whose account has no credit, is not tried again: the next one is asked, and the recorder is told.
 """
 
 from __future__ import annotations
@@ -20,8 +21,14 @@ from tenacity.wait import wait_base
 from llm_service.catalog.catalog import Catalog
 from llm_service.core.call import Call
 from llm_service.core.cancellation import Cancel
-from llm_service.core.errors import ServiceError, UnsupportedParameter, UpstreamError, UpstreamQuotaExhausted
-from llm_service.core.events import IDLE, Answer, Attempt, Event, Finished, Started
+from llm_service.core.errors import (
+    ServiceError,
+    UnsupportedParameter,
+    UpstreamError,
+    UpstreamKeyRefused,
+    UpstreamQuotaExhausted,
+)
+from llm_service.core.events import IDLE, Answer, Attempt, Event, Finished, Started, TargetRefused
 from llm_service.core.target import Target
 from llm_service.providers import Upstream
 
@@ -51,6 +58,8 @@ class Router:
                 failure = failure or error
             except UpstreamError as error:
                 failure = error
+                if isinstance(error, UpstreamKeyRefused | UpstreamQuotaExhausted):
+                    yield TargetRefused(target.provider.name, target.model, error.code)
                 if not error.helps_elsewhere:
                     raise
         assert failure is not None, "the catalogue resolves every model to at least one target"
@@ -79,7 +88,7 @@ class Router:
             retry_state.prepare_for_next_attempt()
 
     def _worth_retrying(self, error: BaseException) -> bool:
-        if not isinstance(error, UpstreamError) or isinstance(error, UpstreamQuotaExhausted):
+        if not isinstance(error, UpstreamError) or isinstance(error, UpstreamQuotaExhausted | UpstreamKeyRefused):
             return False
         if error.retry_after is not None and error.retry_after > self._catalog.retry_after_cap:
             return False

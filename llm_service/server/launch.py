@@ -58,12 +58,17 @@ class Launch:
 def prepare(app: Flask, settings: Settings, metrics: Path | None = None) -> Launch:
     """Prepare the start, before the first fork.
 
-    This imports the SDKs, starts the embedded Redis if no other is configured, and migrates the database.
+    This imports the SDKs, reads the keys that come from files and commands, starts the embedded Redis if no other is
+    configured, and migrates the database.
 
     Raises:
         LaunchError: one of these steps failed; nothing is left running.
     """
-    providers.load(app.extensions["llm_service"].catalog)
+    catalog: Catalog = app.extensions["llm_service"].catalog
+    try:
+        providers.load(catalog)
+    except ValueError as error:
+        raise LaunchError(f"{catalog.source}: {error}") from None
     launch = Launch(metrics=metrics)
     atexit.register(launch.stop)  # for a start that fails later, and for every other end of the arbiter
     try:
@@ -153,12 +158,27 @@ def welcome(base_url: str, catalog: Catalog, key: str | None) -> str:
         lines.append(f"Providers: {', '.join(vendors)}; and the built-in echo model for tests.")
     else:
         lines.append("No provider key is set, so the built-in echo model answers. It repeats the prompt.")
-        lines.append("Set ANTHROPIC_API_KEY or OPENAI_API_KEY, or both, to use real models.")
+        lines.append(
+            "Set ANTHROPIC_API_KEY, OPENAI_API_KEY or another variable of docs/providers.md to use real models."
+        )
     if key is not None:
-        model = catalog.default_model if vendors else "echo"
+        model = _first_model(catalog, vendors)
         lines += ["", f"Your first API key (it is shown only once): {key}", "", "Try it:", *_curl(base_url, key, model)]
         lines += ["", "To create more keys: .venv/bin/flask --app wsgi keys create --name NAME"]
     return "\n".join([*lines, "", ""])
+
+
+def _first_model(catalog: Catalog, vendors: list[str]) -> str:
+    """A model to try. Without a provider of the default model, the reader must fill in the name of a model."""
+    from llm_service.core.errors import ModelNotFound
+
+    if not vendors:
+        return "echo"
+    try:
+        catalog.resolve(catalog.default_model)
+    except ModelNotFound:
+        return f"{vendors[0]}/MODEL"
+    return catalog.default_model
 
 
 def _curl(base_url: str, key: str, model: str) -> list[str]:

@@ -158,7 +158,10 @@ def test_an_openai_compatible_server_is_one_row_with_its_own_key() -> None:
         ({"models": {"a/b": {"timeouts": {"idle": 0}}}}, "idle"),
         ({"models": {"a/b": {"timeouts": {"lunch": 1}}}}, "lunch"),
         ({"models": {"a/b": 1}}, '[models."a/b"]: must be a table'),
-        ({"models": {"a/b": {"max_outptu": 1}}}, '[models."a/b"]: unknown field max_outptu; there are max_output'),
+        (
+            {"models": {"a/b": {"max_outptu": 1}}},
+            '[models."a/b"]: unknown field max_outptu; did you mean max_output? There',
+        ),
         ({"models": {"a/b": {"max_output": 0}}}, '[models."a/b"]: max_output must be a whole number of tokens'),
         ({"models": {"a/b": {"context": "128k"}}}, '[models."a/b"]: context must be a whole number of tokens'),
         ({"models": {"a/b": {"sampling": "no"}}}, '[models."a/b"]: sampling must be true or false'),

@@ -29,8 +29,8 @@ def retrying(service: Server) -> anthropic.Anthropic:
     ("status", "kind", "error_type"),
     [
         (400, anthropic.BadRequestError, "invalid_request_error"),
-        (401, anthropic.AuthenticationError, "authentication_error"),
-        (403, anthropic.PermissionDeniedError, "permission_error"),
+        (401, anthropic.InternalServerError, "api_error"),
+        (403, anthropic.InternalServerError, "api_error"),
         (404, anthropic.NotFoundError, "not_found_error"),
         (408, anthropic.GatewayTimeoutError, "timeout_error"),
         (409, anthropic.ConflictError, "conflict_error"),

@@ -27,8 +27,8 @@ def retrying(service: Server) -> openai.OpenAI:
     ("status", "kind", "reported_status"),
     [
         (400, openai.BadRequestError, 400),
-        (401, openai.AuthenticationError, 401),
-        (403, openai.PermissionDeniedError, 403),
+        (401, openai.InternalServerError, 502),
+        (403, openai.InternalServerError, 502),
         (404, openai.NotFoundError, 404),
         (408, openai.InternalServerError, 504),
         (409, openai.ConflictError, 409),

@@ -11,7 +11,7 @@ import pytest
 
 from llm_service.core.call import Call, Caller
 from llm_service.core.cancellation import Cancel
-from llm_service.core.errors import ClientClosed, UpstreamRejected
+from llm_service.core.errors import ClientClosed, UpstreamKeyRefused
 from llm_service.core.events import Answer, Attempt, Finished
 from llm_service.core.target import Provider, Target, Timeouts
 from llm_service.providers import openai
@@ -136,7 +136,7 @@ def test_a_wrong_key_of_the_service_fails_each_caller_with_its_own_error(callers
     upstream.script(Step(status=401))
     failures = [answer.exception(20) for answer in [callers.ask("a"), callers.ask("b")]]
     assert [(type(failure), getattr(failure, "code", "")) for failure in failures] == [
-        (UpstreamRejected, "upstream_authentication")
+        (UpstreamKeyRefused, "upstream_authentication")
     ] * 2
     assert failures[0] is not failures[1]
     assert len(upstream.requests) == 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from openai.types.responses.input_token_count_params import InputTokenCountParams
 
-from tests.upstream import anthropic_rules, completions, embeddings, openai_rules, replay
+from tests.upstream import anthropic_rules, completions, embeddings, openai_rules, replay, servers
 from tests.upstream import responses as responses_api
 from tests.upstream.answer import answer as make_answer
 from tests.upstream.answer import count_prompt
@@ -238,6 +238,22 @@ def compatible_chat(exchange: Exchange) -> None:
     _with_step(exchange, body, lambda: None, lambda step: exchange.generate(body, step))
 
 
+def server_of_a_row(exchange: Exchange) -> None:
+    """Answer as the strict server of a ready row. The end of the path says in which format."""
+    path = exchange.request.path
+    if path.endswith("/chat/completions"):
+        exchange.vendor = OpenAI(plain=True)
+    elif path.endswith("/responses"):
+        exchange.vendor = responses_api.Responses()
+    elif path.endswith(("/messages", "rawPredict", "streamRawPredict")):
+        exchange.vendor = Anthropic()
+    else:
+        raise Rejected(404, "invalid_request_error", "Not found")
+    body = servers.check(exchange.request)
+    body.setdefault("model", path.rpartition("/")[2].partition(":")[0])
+    _with_step(exchange, body, lambda: None, lambda step: exchange.generate(body, step))
+
+
 def _anthropic_model(name: str) -> dict[str, Any]:
     return {
         "type": "model",
@@ -290,6 +306,7 @@ ROUTES: dict[tuple[str, str], tuple[Vendor | None, Route]] = {
     ("POST", "/v1/completions"): (completions.Completions(), complete),
     ("POST", "/v1/embeddings"): (OpenAI(), embed),
     ("POST", "/compatible/v1/chat/completions"): (OpenAI(plain=True), compatible_chat),
+    ("POST", servers.PREFIX): (OpenAI(plain=True), server_of_a_row),
     ("GET", "/v1/models"): (None, models),
     ("GET", "/v1/models/"): (None, models),
 }

@@ -20,6 +20,7 @@ from llm_service.core.content import (
 from llm_service.core.conversation import Conversation
 from llm_service.formats import media, validation
 from llm_service.formats.encoding import RequestWriter
+from llm_service.formats.openai_chat import servers
 
 
 def reject_prefill(conversation: Conversation) -> None:
@@ -36,7 +37,7 @@ class MessageWriter(RequestWriter):
 
     def messages(self, conversation: Conversation) -> list[dict[str, Any]]:
         reject_prefill(conversation)
-        system = "system" if self.target.sampling else "developer"
+        system = self.target.provider.system_role or ("system" if self.target.sampling else "developer")
         written: list[dict[str, Any]] = []
         if conversation.system:
             written.append({"role": system, "content": self._content(conversation.system, ())})
@@ -51,30 +52,24 @@ class MessageWriter(RequestWriter):
 
     def _assistant(self, message: Message) -> dict[str, Any]:
         said: list[Part] = []
+        thoughts: list[Part] = []
         calls: list[dict[str, Any]] = []
-        thoughts: list[str] = []
         for part in message.parts:
             if type(part) is ToolCall:
                 self._check_hint(part.cache)
                 function = {"name": part.name, "arguments": (part.arguments.strip() and part.arguments) or "{}"}
                 calls.append({"id": part.id, "type": "function", "function": function})
-            elif type(part) is Thinking and not part.signature and self._wants_thoughts():
-                thoughts.append(part.text)
             elif isinstance(part, Thinking | RedactedThinking):
-                self.drop("thoughts")
+                thoughts.append(part)
             else:
                 said.append(part)
         content = self._content(tuple(said), message.paths) if said else None
         written: dict[str, Any] = {"role": "assistant", "content": content}
         if calls:
             written["tool_calls"] = calls
-            if self._wants_thoughts():  # without the field such a server rejects the turn
-                written[self.target.provider.thoughts] = "\n\n".join(thoughts)
+        if not servers.write_thoughts(written, thoughts, self.target.provider.thoughts) and thoughts:
+            self.drop("thoughts")
         return written
-
-    def _wants_thoughts(self) -> bool:
-        """Whether the server wants the thoughts of a turn back, which nobody signed, beside its tool calls."""
-        return self.target.provider.thoughts in ("reasoning_content", "reasoning")
 
     def _user_turn(self, message: Message) -> Iterable[dict[str, Any]]:
         results = [part for part in message.parts if type(part) is ToolResult]

@@ -33,8 +33,8 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
     The system prompt becomes one leading ``system`` message (``developer`` for
     reasoning models) with its blocks as text parts. ``temperature``, ``top_p`` and
     ``stop`` are left out for models that reject them. The reasoning of earlier turns is
-    left out because only its own vendor can read it. Images and documents that a tool
-    returned follow in a user message, because a tool's message cannot carry them there.
+    left out, unless the provider's row wants it. Images and documents that a tool returned
+    follow in a user message, because a tool's message cannot carry them there.
 
     Raises UnsupportedParameter naming a field that OpenAI cannot take.
     """
@@ -63,6 +63,7 @@ def write_request(call: Call, conversation: Conversation, target: Target) -> tup
     storage.write(body, target.provider, by_default=not target.provider.own_address)
     if call.stream:
         body["stream"] = True
+    if call.stream and target.provider.stream_usage:
         body["stream_options"] = {"include_usage": True}
         if writer.current:  # padding against traffic analysis, which nobody needs here
             body["stream_options"]["include_obfuscation"] = False

@@ -12,7 +12,7 @@ from llm_service.core.events import Answer, Event, Finished, Relay, Started, Sto
 from llm_service.core.target import Target
 from llm_service.formats import sse, storage
 from llm_service.formats.decoding import broken
-from llm_service.formats.openai_chat import finish_reasons, history
+from llm_service.formats.openai_chat import finish_reasons, history, servers
 from llm_service.formats.openai_chat.decode_answer import choices_of, read_usage
 from llm_service.formats.openai_chat.decode_chunk import ChunkStream, index_of
 from llm_service.formats.openai_chat.decode_pieces import characters_of
@@ -48,6 +48,7 @@ def forward(call: Call, target: Target) -> dict[str, Any]:
             body["tools"] = history.forwarded_tools(body["tools"], unnamed)
     if call.stream:
         body["stream_options"] = {**(call.body.get("stream_options") or {}), "include_usage": True}
+    servers.fit(body, target.provider)
     return body
 
 

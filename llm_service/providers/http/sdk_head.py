@@ -9,7 +9,9 @@ its own headers.
 A lane of a provider describes its requests with an ``Endpoint``:
 
 * ``path`` may depend on the call and its target, such as a model in the path;
-* ``key`` is called for each request, so a token may expire: a new token gets a new head;
+* ``key`` is called for each request, so a token may expire: a new token gets a new head. If the vendor refuses it with
+  401 and it can be renewed, the request is sent once more with the new one;
+* ``finish`` changes the headers that the SDK has written, as the provider's row says;
 * ``sign`` adds headers that depend on the body, such as a signature.
 """
 
@@ -27,6 +29,7 @@ import httpx2
 
 from llm_service.core.call import Call
 from llm_service.core.target import Target
+from llm_service.providers.http.credentials import Key
 from llm_service.providers.http.proxied import Proxied
 from llm_service.providers.http.transport import Scope, Transport
 
@@ -75,15 +78,16 @@ class Endpoint:
     """Where the requests of a lane go, and how they are authenticated.
 
     ``post(http_client, path, key, headers)`` makes the vendor's SDK send an empty
-    body to ``path``. ``sign(method, url, body)`` returns the headers that are added
-    to one request.
+    body to ``path``. ``finish(headers, key)`` changes the headers that the SDK wrote.
+    ``sign(method, url, body)`` returns the headers that are added to one request.
     """
 
     base_url: str
     path: Callable[[Call, Target], str]
-    key: Callable[[], str]
+    key: Key
     post: Callable[[httpx2.Client, str, str, dict[str, str]], object]
     sign: Signer | None = None
+    finish: Callable[[httpx2.Headers, str], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +110,15 @@ class Wire:
 
         Raises UpstreamUnreachable, UpstreamTimeout, UpstreamBroken, or the reason of the call's Cancel.
         """
+        path, key = self._endpoint.path(call, target), self._endpoint.key()
+        reply = self._send(path, key, body, headers, scope)
+        if reply.status == 401 and self._endpoint.key.renew(key):
+            reply.close()
+            reply = self._send(path, self._endpoint.key(), body, headers, scope)
+        return reply
+
+    def _send(self, path: str, key: str, body: bytes, headers: Mapping[str, str], scope: Scope) -> Reply:
         endpoint, process = self._endpoint, os.getpid()
-        path, key = endpoint.path(call, target), endpoint.key()
         head_key = (process, path, key, *headers.items())
         head = self._heads.get(head_key)
         if head is None:
@@ -123,6 +134,8 @@ class Wire:
         with httpx2.Client(transport=recorder, follow_redirects=False, trust_env=False) as client:
             self._endpoint.post(client, path, key, headers)
         assert recorder.request is not None, "the SDK sends one request"
+        if self._endpoint.finish is not None:
+            self._endpoint.finish(recorder.request.headers, key)
         return recorder.request
 
 

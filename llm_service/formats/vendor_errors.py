@@ -23,6 +23,7 @@ from llm_service.core.errors import (
     UpstreamContextExceeded,
     UpstreamError,
     UpstreamFailed,
+    UpstreamKeyRefused,
     UpstreamOverloaded,
     UpstreamQuotaExhausted,
     UpstreamRateLimited,
@@ -80,10 +81,13 @@ _CODES: Final[Mapping[type[UpstreamError], frozenset[str]]] = {
             *("vector_store_timeout", "failed_to_download_image"),
         }
     ),
+    UpstreamKeyRefused: frozenset(
+        {"authentication_error", "permission_error", "invalid_api_key", "invalid_authentication", "401", "403"}
+    ),
     UpstreamRejected: frozenset(
         {
             *("invalid_request_error", "badrequesterror", "invalid_argument", "400", "422", "404"),
-            *("authentication_error", "permission_error", "not_found_error"),
+            "not_found_error",
             *("image_file_not_found", "data_residency_mismatch"),
         }
     ),

@@ -16,7 +16,7 @@ from llm_service.core.events import Answer, Choice
 from llm_service.core.usage import Usage
 from llm_service.formats import decoding
 from llm_service.formats.decoding import Counts, broken
-from llm_service.formats.openai_chat import finish_reasons
+from llm_service.formats.openai_chat import finish_reasons, servers
 from llm_service.formats.openai_chat.decode_calls import CallTracker, check_arguments
 from llm_service.formats.openai_chat.decode_errors import in_band
 from llm_service.formats.openai_chat.decode_pieces import characters_of, pieces_of
@@ -135,7 +135,8 @@ def _read_logprob(given: Mapping[str, Any], alternatives: Any) -> TokenLogprob |
     )
 
 
-def _read_calls(message: Mapping[str, Any], call: Call | None, *, cut: bool) -> list[ToolCall]:
+def _read_calls(message: Mapping[str, Any], call: Call | None, *, cut: bool) -> list[Part]:
+    """The tool calls, after what the server wants back with them."""
     given, older = message.get("tool_calls"), message.get("function_call")
     if not (given or older):
         return []
@@ -148,7 +149,8 @@ def _read_calls(message: Mapping[str, Any], call: Call | None, *, cut: bool) -> 
         if not read.name:
             broken("a tool call has no name")
         check_arguments(read.arguments, cut=cut)
-    return [ToolCall(read.id, read.name, read.arguments) for read in calls.calls]
+    extras = servers.carried((read.id, read.extra) for read in calls.calls)
+    return [*extras, *(ToolCall(read.id, read.name, read.arguments) for read in calls.calls)]
 
 
 def choices_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from llm_service.core.events import Event, ToolCallDelta, ToolCallEnd, ToolCallS
 from llm_service.formats import decoding, tool_calls
 from llm_service.formats.decoding import broken
 from llm_service.formats.lenient_json import HalfJoiner
+from llm_service.formats.openai_chat import servers
 from llm_service.formats.openai_chat.decode_pieces import arguments_text
 
 
@@ -22,10 +23,10 @@ class StreamedCall:
     """A tool call as far as it has come.
 
     ``number`` counts the calls from 0. ``id`` is unique among them, ``given_id`` is what the server sent. ``index`` is
-    the server's. ``named`` is what the last piece added to the name.
+    the server's. ``named`` is what the last piece added to the name. ``extra`` is a piece with ``extra_content``.
     """
 
-    __slots__ = ("given_id", "id", "index", "name", "named", "number", "pieces", "sent", "started")
+    __slots__ = ("extra", "given_id", "id", "index", "name", "named", "number", "pieces", "sent", "started")
 
     def __init__(self, number: int, id: str, given_id: str, index: int | None) -> None:
         self.number, self.id, self.given_id, self.index = number, id, given_id, index
@@ -33,6 +34,7 @@ class StreamedCall:
         self.pieces: list[str] = []
         self.sent = 0  # how many of the pieces were passed on
         self.started = False
+        self.extra: Mapping[str, Any] | None = None
 
     @property
     def arguments(self) -> str:
@@ -89,6 +91,8 @@ class CallTracker:
             call.given_id = id
             if self._by_id.setdefault(id, call) is call and not call.started:
                 call.id = id
+        if servers.EXTRA in item:
+            call.extra = item
         call.named = name if name != call.name and not (call.name and call.pieces) else ""
         call.name += call.named
         if text and (joined := self._joiner.join(call.number, text)):
@@ -187,22 +191,25 @@ class CallSequencer(CallTracker):
     def _end(self, call: StreamedCall) -> Iterator[Event]:
         if not call.name:
             broken("a tool call has no name")
-        if not call.started:
-            yield ToolCallStart(call.number, call.id, call.name)
-            call.started = True
+        yield from self._start(call)
         yield from self._pass_on(call)
         yield ToolCallEnd(call.number)
         self._open += 1
         if not self.idle:
             yield from self._pass_on(self.calls[self._open])
 
+    def _start(self, call: StreamedCall) -> Iterator[Event]:
+        if not call.started:
+            call.started = True
+            if call.extra is not None:
+                yield from servers.carried([(call.id, call.extra)])
+            yield ToolCallStart(call.number, call.id, call.name)
+
     def _pass_on(self, call: StreamedCall) -> Iterator[Event]:
         """What of the open call was not passed on yet. Its name may come in pieces until its arguments begin."""
         if call.sent == len(call.pieces) or not call.name:
             return
-        if not call.started:
-            yield ToolCallStart(call.number, call.id, call.name)
-            call.started = True
+        yield from self._start(call)
         text = "".join(call.pieces[call.sent :])
         call.sent = len(call.pieces)
         yield ToolCallDelta(call.number, text)

@@ -5,6 +5,7 @@ A wrong row raises a ValueError with its name and what is wrong. The values of e
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
@@ -47,6 +48,19 @@ def _is_table_of_texts(value: Any) -> bool:
     return isinstance(value, Mapping) and all(map(_is_text, value.values()))
 
 
+def _is_drop(value: Any) -> bool:
+    """Whether it is a list of paths, each without a value or with one in JSON."""
+    if not _is_texts(value):
+        return False
+    try:
+        return all(
+            re.fullmatch(r"\w+(\[\])?(\.\w+(\[\])?)*", path) and (not text or json.loads(text) is not None)
+            for path, _, text in (entry.partition("=") for entry in value)
+        )
+    except ValueError:
+        return False
+
+
 def _one_of(*words: str) -> Check:
     return (lambda value: isinstance(value, str) and value in words), f"must be one of {', '.join(words)}"
 
@@ -62,7 +76,7 @@ SHARED: Final[Mapping[str, Check]] = {
     "stream_usage": FLAG,
     "thoughts": _one_of(*THOUGHTS),
     "store": FLAG,
-    "drop": TEXTS,
+    "drop": (_is_drop, 'must be a list of paths such as ["user", "messages[].name", "n=1"]'),
     "add": (lambda value: isinstance(value, Mapping), "must be a table such as { field = 1 }"),
     "prices": TEXT,
     "price_as": TEXT,
@@ -192,7 +206,8 @@ def _base_url(where: str, row: Mapping[str, Any], settings: Settings) -> str | N
     if variable and _is_set(settings, variable):
         source, url = variable, (settings.secret(variable) or "").strip()
     elif "base_url" in row:
-        source, url = "base_url", expanded(f"{where}: base_url", row["base_url"], settings)
+        source = f"base_url {row['base_url']}" if "${" in row["base_url"] else "base_url"
+        url = expanded(f"{where}: base_url", row["base_url"], settings)
     elif variable and variable != f"{row['kind'].upper()}_BASE_URL":
         # Without this check another server's key and prompts would go to OpenAI.
         raise ValueError(f"{where}: {variable} is not set, so it is not known where the server is")

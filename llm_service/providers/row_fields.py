@@ -1,13 +1,16 @@
 """What a provider's row changes in every body that goes to it: the fields in ``drop`` and ``add``.
 
 A path in ``drop`` names a field of the vendor's body: ``store``, ``stream_options.include_usage`` or
-``messages[].name``. ``add`` sets fields that the body does not have after that.
+``messages[].name``. With a value behind it (``frequency_penalty=0``) it is dropped only if it has that value, which
+many clients send although it changes nothing. ``add`` sets fields that the body does not have after that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import orjson
 
 from llm_service.core.call import Call
 from llm_service.core.target import Provider
@@ -19,7 +22,12 @@ def fitted(body: Mapping[str, Any], call: Call, row: Provider) -> tuple[Mapping[
         return body, ()
     fitting: Any = body
     names = []
-    for path in row.drop:
+    for entry in row.drop:
+        path, _, value = entry.partition("=")
+        if value:
+            if path in fitting and fitting[path] == orjson.loads(value):
+                fitting = _without(fitting, [path])
+            continue
         without = _without(fitting, path.replace("[]", ".[]").split("."))
         if without is not fitting:
             fitting = without

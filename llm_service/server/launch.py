@@ -161,6 +161,11 @@ def welcome(base_url: str, catalog: Catalog, key: str | None) -> str:
         lines.append(
             "Set ANTHROPIC_API_KEY, OPENAI_API_KEY or another variable of docs/providers.md to use real models."
         )
+        lines += [
+            f"{name} has a key, but is off until {' and '.join(row.missing)} is set."
+            for name, row in catalog.providers.items()
+            if row.key is not None and row.missing
+        ]
     if key is not None:
         model = _first_model(catalog, vendors)
         lines += ["", f"Your first API key (it is shown only once): {key}", "", "Try it:", *_curl(base_url, key, model)]

@@ -100,7 +100,7 @@ def test_a_chat_client_s_own_fields_are_made_to_fit(
         **({"stream_options": {"include_usage": True}} if stream else {}),
     }
     if ROWS[name].get("drop"):
-        body |= {"parallel_tool_calls": True, "tools": TOOLS, "prompt_cache_key": "k"}
+        body |= {"parallel_tool_calls": True, "tools": TOOLS, "prompt_cache_key": "k", "frequency_penalty": 0}
     if name in ("openrouter", "litellm"):  # these know the older limit's name besides, and pass on the rest
         del body["user"]
     upstream.script(Step(text="Hi."))

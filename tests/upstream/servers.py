@@ -95,7 +95,10 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "gemini": (*OLDER, signatures_back),
     "vertex": (*OLDER, signatures_back),
     "vertex-claude": (model_in_path, vertex_version),
-    "mistral": (*OLDER, refuses("stream_options", "user", "metadata", "prompt_cache_key", status=422)),
+    "mistral": (
+        *OLDER,
+        refuses("stream_options", "user", "metadata", "prompt_cache_key", "frequency_penalty", status=422),
+    ),
     "deepseek": (*OLDER, thoughts_back),
     "deepseek-messages": (key_in("x-api-key"),),
     "cohere": OLDER,
@@ -113,7 +116,10 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "together": OLDER,
     "fireworks": (*OLDER, thoughts_back),
     "fireworks-messages": (OLD_VERSION,),
-    "cerebras": (refuses("store", "parallel_tool_calls", "service_tier"), no_developer),
+    "cerebras": (
+        refuses("store", "parallel_tool_calls", "service_tier", "frequency_penalty", "logit_bias"),
+        no_developer,
+    ),
     "huggingface": OLDER,
     "cloudflare": OLDER,
     "cloudflare-gateway": (*OLDER, header("cf-aig-authorization", "Bearer value-of-CF_AIG_TOKEN")),

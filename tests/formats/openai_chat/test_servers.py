@@ -19,7 +19,7 @@ GEMINI = {"thoughts": "extra_content", "own_address": True}
 TOOL = {"name": "look", "input_schema": {"type": "object", "properties": {}}}
 CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}, "extra_content": SIGNED}
 UNSIGNED = {"id": "c2", "type": "function", "function": {"name": "look", "arguments": "{}"}}
-ASKED = {"model": "m", "max_tokens": 9, "tools": [TOOL], "messages": [{"role": "user", "content": "x"}]}
+ASKED: dict[str, Any] = {"model": "m", "max_tokens": 9, "tools": [TOOL], "messages": [{"role": "user", "content": "x"}]}
 STAND_IN = "skip_thought_signature_validator"
 
 
@@ -98,7 +98,7 @@ def test_a_signature_that_a_client_has_changed_is_replaced_by_the_stand_in(data:
 
 @pytest.mark.parametrize(("field", "expected"), [("reasoning_content", ""), ("reasoning", "")])
 def test_a_chat_client_s_own_history_gets_the_field_that_the_server_wants(field: str, expected: str) -> None:
-    turns = [
+    turns: list[dict[str, Any]] = [
         {"role": "user", "content": "x"},
         {"role": "assistant", "content": None, "tool_calls": [UNSIGNED]},
         {"role": "tool", "tool_call_id": "c2", "content": "x"},
@@ -117,7 +117,10 @@ def test_a_chat_client_s_own_history_gets_the_field_that_the_server_wants(field:
 
 
 def test_a_chat_client_s_own_body_has_the_server_s_role_and_no_options_that_it_rejects() -> None:
-    given = {"model": "m", "messages": [{"role": "developer", "content": "x"}, {"role": "user", "content": "x"}]}
+    given: dict[str, Any] = {
+        "model": "m",
+        "messages": [{"role": "developer", "content": "x"}, {"role": "user", "content": "x"}],
+    }
     row = {"system_role": "system", "stream_usage": False, "own_address": True}
     sent = chat.forward(
         call("chat", {**given, "stream_options": {"include_usage": True}}, stream=True), target(provider=row)

@@ -166,10 +166,18 @@ def ending(stop_reason: StopReason | None, *, refused: bool = False) -> tuple[st
     return "completed", None
 
 
+def _echo(given: Any, default: Any) -> Any:
+    """What the response repeats of a field. An object has all members of the default: strict clients require them."""
+    if given is None:
+        return default
+    if isinstance(given, dict) and isinstance(default, dict):
+        return {**default, **{name: value for name, value in given.items() if value is not None}}
+    return given
+
+
 def response_object(call: Call, model: str, status: str, output: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
     """The whole response, finished or not. ``fields`` replace those of a new response."""
-    asked = {name: call.body.get(name) for name in _ECHOED}
-    echoed = {name: default if asked[name] is None else asked[name] for name, default in _ECHOED.items()}
+    echoed = {name: _echo(call.body.get(name), default) for name, default in _ECHOED.items()}
     return {
         "id": f"resp_{call.id}",
         "object": "response",

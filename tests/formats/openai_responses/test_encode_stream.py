@@ -224,3 +224,23 @@ def test_openai_s_own_error_type_is_kept_unless_it_is_about_the_service_s_key() 
     ours = errors.UpstreamRejected("No.", code="upstream_authentication", status=401, vendor=vendor)
     assert responses.error(ours, "r")["error"]["type"] == "invalid_request_error"
     assert responses.status(errors.BudgetExceeded("No.")) == 429
+
+
+@pytest.mark.parametrize(
+    ("field", "given", "echoed"),
+    [
+        ("text", {"verbosity": "low"}, {"format": {"type": "text"}, "verbosity": "low"}),
+        ("text", {"format": None}, {"format": {"type": "text"}}),
+        ("text", {"format": {"type": "json_object"}}, {"format": {"type": "json_object"}}),
+        ("text", None, {"format": {"type": "text"}}),
+        ("reasoning", {"effort": "low"}, {"effort": "low", "summary": None}),
+        ("reasoning", {"summary": "auto"}, {"effort": None, "summary": "auto"}),
+        ("metadata", {"a": "b"}, {"a": "b"}),
+        ("truncation", "auto", "auto"),
+    ],
+)
+def test_a_response_repeats_the_request_s_settings_with_all_their_members(field: str, given: Any, echoed: Any) -> None:
+    asked = responses_call(stream=True, **{field: given})
+    assert responses.write_answer(asked, Answer(usage=USAGE))[field] == echoed
+    created = data_of(written(responses.StreamEncoder(asked), [Started(model="claude")]))[0]
+    assert created["response"][field] == echoed

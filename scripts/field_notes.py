@@ -242,6 +242,7 @@ NESTED: Mapping[str, Mapping[str, str]] = {
     },
     "messages: thinking": {
         "display": "`summarized` asks Responses for a summary; dropped for chat, which shows no reasoning",
+        "budget_tokens": "may be missing: then the model decides",
         "type": "`between_tools` is dropped",
     },
     "messages: output_config": {

@@ -121,6 +121,11 @@ def _check_order(parts: Iterable[Part], paths: tuple[str, ...]) -> None:
             validation.invalid(path, "must come before all other content of its message")
 
 
+# Blocks with which a client's search for tools offers a tool in the middle of a conversation, or takes it back. A model
+# of another vendor is offered every tool of the request from the start.
+TOOL_CHANGES = ("tool_addition", "tool_removal")
+
+
 def read_blocks(content: Any, path: str, where: str, dropped: Dropped) -> tuple[tuple[Part, ...], tuple[str, ...]]:
     """The parts of ``content`` and their paths.
 
@@ -136,7 +141,7 @@ def read_blocks(content: Any, path: str, where: str, dropped: Dropped) -> tuple[
         kind = block["type"]
         read = BLOCKS[where].get(kind)
         if read is None:
-            if unknown is REJECT:
+            if unknown is REJECT and kind not in TOOL_CHANGES:
                 validation.unsupported(block_path)
             dropped[f"messages[].{field_name(kind)}"] = None
             continue
@@ -149,7 +154,7 @@ def read_blocks(content: Any, path: str, where: str, dropped: Dropped) -> tuple[
             cache = media.read_cache(hint, media.EPHEMERAL, media.ANTHROPIC_TTL, f"{block_path}.cache_control", dropped)
         parts.append(read(block, block_path, dropped, cache))
         paths.append(block_path)
-    if not parts and where != "assistant":
+    if not parts and where != "assistant" and not any(block["type"] in TOOL_CHANGES for block in content):
         raise errors.UnsupportedParameter(
             f"{path} has no content that the model can read: add a content block.", param=path
         )

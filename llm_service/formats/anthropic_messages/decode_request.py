@@ -133,6 +133,8 @@ def read_thinking(given: Any, effort: Effort | None, dropped: decode_messages.Dr
             return Reasoning(effort, summary=summary)
         case "enabled":
             budget = given.get("budget_tokens")
+            if budget is None:  # Anthropic wants one. Without it the model of another vendor decides.
+                return Reasoning(effort, summary=summary)
             if type(budget) is not int or budget < reasoning.MIN_BUDGET:
                 validation.invalid("thinking.budget_tokens", f"must be an integer of at least {reasoning.MIN_BUDGET}")
             return Reasoning(effort, budget, summary)

@@ -19,7 +19,7 @@ from tests.upstream import Step, Upstream
 CHAT, MESSAGES, RESPONSES = "/v1/chat/completions", "/v1/messages", "/v1/responses"
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 GOOD, MALFORMED, WRONG = '{"city": "Paris"}', "{'city': 'Paris',", '{"city": 7}'
-TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
 MARKER = "zebra9unicorn"
 both = pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 

@@ -31,7 +31,7 @@ from tests.upstream.rejection import Account
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 NAMES = TEXTS | st.sampled_from(["look", "files.read", "mcp__" + "server_" * 20 + "read", "1st", "-x"])
-IDS = TEXTS | st.sampled_from(["call_1", "functions.look:0", "x" * 90, ""])
+IDS = TEXTS | st.sampled_from(["call_1", "functions.look:0", "x" * 90])
 # Most random schemas have a reference to nothing and are rejected, so there are some others too.
 SCHEMAS = st.recursive(MEMBERS, nested, max_leaves=5) | st.sampled_from(
     [

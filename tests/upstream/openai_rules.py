@@ -62,8 +62,6 @@ NO_EFFORT_BY_DEFAULT = re.compile(r"gpt-5\.[45]")
 NO_TOOLS = re.compile(r"gpt-(6\.|6-astra|6-rosalind)|.*-(pro|codex)")
 RANGES = {"temperature": (0, 2), "top_p": (0, 1), "frequency_penalty": (-2, 2), "presence_penalty": (-2, 2)}
 
-MAX_OUTPUT = {r"gpt-4o": 16_384, r"gpt-4\.1": 32_768, r"gpt-3\.5": 4_096, r"gpt-5(?!-chat)": 128_000}
-
 INVALID = "invalid_request_error"
 
 
@@ -122,8 +120,6 @@ def check_chat(body: dict[str, Any], account: Account) -> None:
         )
     _messages(body["messages"])
     _numbers(body)
-    for name in ("max_tokens", "max_completion_tokens"):
-        check_output(model, name, body.get(name))
     if REASONING_MODELS.match(model):
         _reasoning(body)
     elif body.get("reasoning_effort") is not None:
@@ -131,18 +127,6 @@ def check_chat(body: dict[str, Any], account: Account) -> None:
             "Unrecognized request argument supplied: reasoning_effort", "reasoning_effort", "unknown_parameter"
         )
     check_content(body)
-
-
-def check_output(model: str, name: str, limit: Any) -> None:
-    """Reject a limit of the output that is above the model's own."""
-    most = next((tokens for pattern, tokens in MAX_OUTPUT.items() if re.match(pattern, model)), None)
-    if most is not None and is_int(limit) and limit > most:
-        raise _rejection(
-            f"{name} is too large: {limit}. This model supports at most {most} completion tokens, whereas you provided "
-            f"{limit}.",
-            name,
-            "invalid_value",
-        )
 
 
 def _rejection(message: str, param: str | None, code: str | None) -> Rejected:

@@ -67,7 +67,6 @@ def check(body: dict[str, Any], account: Account, *, counting: bool = False) -> 
             "max_output_tokens",
             "integer_below_min_value",
         )
-    openai_rules.check_output(model, "max_output_tokens", limit)
     if openai_rules.REASONING_MODELS.match(model):
         for name in ("temperature", "top_p"):
             if body.get(name) not in (None, 1):

@@ -236,9 +236,7 @@ def _content_text(source: Mapping[str, Any], path: str) -> str:
 
 def _read_call(block: Mapping[str, Any], path: str, dropped: Dropped, cache: int | None) -> Part:
     arguments = tool_calls.as_text(block.get("input"), f"{path}.input")
-    return ToolCall(
-        validation.text_at(block, path, "id", filled=False), validation.text_at(block, path, "name"), arguments, cache
-    )
+    return ToolCall(validation.text_at(block, path, "id"), validation.text_at(block, path, "name"), arguments, cache)
 
 
 def _read_result(block: Mapping[str, Any], path: str, dropped: Dropped, cache: int | None) -> Part:
@@ -252,7 +250,7 @@ def _read_result(block: Mapping[str, Any], path: str, dropped: Dropped, cache: i
     is_error = block.get("is_error")
     if not isinstance(is_error, bool | None):
         validation.invalid(f"{path}.is_error", "must be true or false")
-    return ToolResult(validation.text_at(block, path, "tool_use_id", filled=False), parts, bool(is_error), cache)
+    return ToolResult(validation.text_at(block, path, "tool_use_id"), parts, bool(is_error), cache)
 
 
 def _check_blocks(content: Any, path: str) -> None:

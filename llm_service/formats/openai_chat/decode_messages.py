@@ -77,8 +77,8 @@ def read_messages(given: Sequence[Mapping[str, Any]], dropped: Dropped) -> tuple
             older = role == "function"
             if older:
                 id = decode_tools.answered_id(given, index)
-            else:  # some servers make empty ids: the order of the results tells to which calls they belong
-                id = validation.text_at(message, path, "tool_call_id", filled=False)
+            else:
+                id = validation.text_at(message, path, "tool_call_id")
             results.append(_read_result(message, path, id, dropped))
             paths.append(path)
             continue

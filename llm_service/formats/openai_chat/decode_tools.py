@@ -231,10 +231,10 @@ def _read_call(call: Any, call_path: str, dropped: Dropped) -> ToolCall:
     rules.name_dropped(dropped, "messages[].tool_calls[]", names)
     called, path = validation.object_at(call, call_path, kind), f"{call_path}.{kind}"
     if kind == "function":
-        return _called(called, path, validation.text_at(call, call_path, "id", filled=False))
+        return _called(called, path, validation.text_at(call, call_path, "id"))
     given = validation.text_at(called, path, "input", filled=False)
     return ToolCall(
-        validation.text_at(call, call_path, "id", filled=False),
+        validation.text_at(call, call_path, "id"),
         validation.text_at(called, path, "name"),
         custom_tools.wrap(given),
     )

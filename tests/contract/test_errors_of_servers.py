@@ -135,6 +135,11 @@ BODIES: dict[str, tuple[int, Any, str]] = {
         {"code": "Client specified an invalid argument", "error": "This model's maximum prompt length is 131072 but"},
         CONTEXT,
     ),
+    "MiniMax, with status 200": (
+        200,
+        {"base_resp": {"status_code": 2013, "status_msg": "invalid params, context window exceeds limit (2013)"}},
+        CONTEXT,
+    ),
     "Z.ai": (400, {"error": {"code": "1261", "message": "Prompt exceeds max length"}}, CONTEXT),
     "Azure": (
         400,

@@ -18,7 +18,7 @@ from llm_service.formats import decoding
 from llm_service.formats.decoding import Counts, broken
 from llm_service.formats.openai_chat import finish_reasons, servers
 from llm_service.formats.openai_chat.decode_calls import CallTracker, check_arguments
-from llm_service.formats.openai_chat.decode_errors import in_band
+from llm_service.formats.openai_chat.decode_errors import in_band, read_error
 from llm_service.formats.openai_chat.decode_pieces import characters_of, pieces_of
 
 # What a client of the Responses API puts into ``include`` for log probabilities.
@@ -158,5 +158,7 @@ def choices_of(body: Mapping[str, Any]) -> list[dict[str, Any]]:
         raise in_band(body)
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
+        if not choices and read_error(body).message:  # MiniMax, FastAPI: the error has another name
+            raise in_band(body)
         broken("it has no choices")
     return choices

@@ -94,7 +94,7 @@ _CODES: Final[Mapping[type[UpstreamError], frozenset[str]]] = {
 }
 
 # A failure of one of these kinds may be of a closer one: only its sentence can tell.
-_SAYS_NOTHING: Final = frozenset({UpstreamTooLarge, UpstreamFailed, UpstreamRejected})
+_SAYS_NOTHING: Final = frozenset({UpstreamTooLarge, UpstreamFailed, UpstreamKeyRefused, UpstreamRejected})
 
 _CONTEXT: Final = re.compile(
     r"prompt(?: is)? too long|input(?: is)? too long\b|input token length too long|too many input tokens"

@@ -34,6 +34,11 @@ def _whole(value: Any, joined: frozenset[str], name: str) -> Any:
     return value
 
 
+def is_halved(text: str) -> bool:
+    """Whether ``text`` has a surrogate."""
+    return _SURROGATE.search(text) is not None
+
+
 def _paired(text: str) -> str:
     """``text`` with each pair of surrogates as one character, and U+FFFD in the place of single ones."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
@@ -46,6 +51,10 @@ class HalfJoiner:
 
     def __init__(self) -> None:
         self._held: dict[Hashable, str] = {}
+
+    @property
+    def holds(self) -> bool:
+        return bool(self._held)
 
     def join(self, key: Hashable, piece: str) -> str:
         """``piece`` with the half that was held before it, and without a first half at its end, which is held."""

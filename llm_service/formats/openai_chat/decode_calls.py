@@ -14,7 +14,7 @@ from llm_service.core.call import Call
 from llm_service.core.events import Event, ToolCallDelta, ToolCallEnd, ToolCallStart
 from llm_service.formats import decoding, tool_calls
 from llm_service.formats.decoding import broken
-from llm_service.formats.lenient_json import HalfJoiner
+from llm_service.formats.lenient_json import HalfJoiner, is_halved
 from llm_service.formats.openai_chat import servers
 from llm_service.formats.openai_chat.decode_pieces import arguments_text
 
@@ -60,7 +60,29 @@ class CallTracker:
         self._call = call
         self._by_id: dict[str, StreamedCall] = {}
         self._by_index: dict[int, StreamedCall] = {}
+        self._current: StreamedCall | None = None  # the call of the last piece
         self._joiner = HalfJoiner()
+
+    def resume(self, given: Any) -> StreamedCall | None:
+        """The call of a regular piece, after it was added: more of the arguments of the last call, as most are.
+
+        None for all other pieces: they are for ``add_all``.
+        """
+        call = self._current
+        if call is None or type(given) is not list or len(given) != 1:
+            return None
+        item = given[0]
+        if type(item) is not dict or len(item) != 2 or item.get("index") != call.index:
+            return None
+        function = item.get("function")
+        if type(function) is not dict or len(function) != 1:
+            return None
+        text = function.get("arguments")
+        if type(text) is not str or not text or (not text.isascii() and is_halved(text)) or self._joiner.holds:
+            return None
+        call.named = ""
+        call.pieces.append(text)
+        return call
 
     def add_all(self, given: Any) -> Iterator[tuple[StreamedCall, Mapping[str, Any]]]:
         """The call of each item of a delta's ``tool_calls``, after the item was added to it."""
@@ -70,6 +92,7 @@ class CallTracker:
         for item in given:
             call = self._add(item, seen)
             seen.add(call.number)
+            self._current = call
             yield call, item
 
     def _add(self, item: Any, seen: set[int]) -> StreamedCall:
@@ -155,6 +178,18 @@ class CallSequencer(CallTracker):
 
     def feed(self, given: Any) -> Iterator[Event]:
         """The events of a delta's ``tool_calls``."""
+        resumed = self.resume(given)
+        if resumed is not None and resumed.number == self._open:
+            if resumed.started and resumed.sent == len(resumed.pieces) - 1:
+                resumed.sent += 1
+                yield ToolCallDelta(resumed.number, resumed.pieces[-1])
+            else:
+                yield from self._pass_on(resumed)
+            return
+        if resumed is not None:
+            if resumed.number < self._open:
+                broken("a tool call went on after its end")
+            return
         known = len(self.calls)
         for call, _ in self.add_all(given):
             if call.number < self._open:

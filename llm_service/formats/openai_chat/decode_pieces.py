@@ -66,22 +66,28 @@ def _inner_text(given: Any) -> str:
 
 def characters_of(delta: Mapping[str, Any]) -> int:
     """The number of characters of all text in a delta or a message of any shape, for an estimate of its tokens."""
-    total = sum(_length(delta.get(name)) for name in ("content", "refusal"))
-    total += max(_length(delta.get(name)) for name in THOUGHTS)
-    calls = delta.get("tool_calls")
-    functions = [call.get("function") for call in calls if type(call) is dict] if type(calls) is list else []
-    return total + sum(
-        len(arguments_text(function.get("arguments")))
-        for function in (*functions, delta.get("function_call"))
-        if type(function) is dict
-    )
+    total = thoughts = 0
+    for name, value in delta.items():
+        if not value or name == "role":
+            continue
+        if name in ("content", "refusal"):
+            total += _length(value)
+        elif name in THOUGHTS:
+            thoughts = max(thoughts, _length(value))
+        elif name == "tool_calls" and type(value) is list:
+            for call in value:
+                if type(call) is dict and type(function := call.get("function")) is dict:
+                    total += len(arguments_text(function.get("arguments")))
+        elif name == "function_call" and type(value) is dict:
+            total += len(arguments_text(value.get("arguments")))
+    return total + thoughts
 
 
 def arguments_text(given: Any) -> str:
     """A tool call's arguments, which some servers send as an object. Other values are no text."""
-    if type(given) is dict:
-        return orjson.dumps(given).decode() if given else ""
-    return given if type(given) is str else ""
+    if type(given) is str:
+        return given
+    return orjson.dumps(given).decode() if given and type(given) is dict else ""
 
 
 def _length(given: Any) -> int:

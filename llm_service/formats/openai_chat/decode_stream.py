@@ -129,6 +129,10 @@ class StreamDecoder(ChunkStream):
                     yield from self._say(Delta(content))
                 else:
                     yield Delta(content)
+            elif len(delta) == 1 and "tool_calls" in delta:
+                self._characters += characters_of(delta)
+                if delta["tool_calls"]:
+                    yield from self._read_calls(delta["tool_calls"])
             elif delta or self._scored:
                 self._characters += characters_of(delta)
                 yield from self._read_delta(delta, self._logprobs(choice))
@@ -202,11 +206,12 @@ class StreamDecoder(ChunkStream):
             yield from self._read_calls(calls or [{"function": older}])
 
     def _read_calls(self, given: Any) -> Iterator[Event]:
-        if not decoding.has_tools(self._call):
-            broken("it calls a tool that it was not given")
-        yield from self._end_thinking()
         if self._calls is None:
+            if not decoding.has_tools(self._call):
+                broken("it calls a tool that it was not given")
             self._calls = CallSequencer(self._call)
+        if self._thinking:
+            yield from self._end_thinking()
         self._choice.called, self._choice.reason = True, None
         yield from self._calls.feed(given)
 

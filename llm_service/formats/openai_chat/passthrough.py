@@ -85,7 +85,7 @@ def _plain_text(choice: Any) -> int:
     try:
         if choice.get("finish_reason") is not None or "error" in choice:
             return 0
-        content = choice["delta"]["content"]
+        content = choice["delta"].get("content")
     except (AttributeError, KeyError, TypeError):
         return 0
     return len(content) if type(content) is str else 0
@@ -169,9 +169,9 @@ class Passthrough(ChunkStream):
             if chunk.get("usage") is None:
                 self._alike.learn(block, choices[0]["delta"]["content"])
             return
-        repaired = [self._read_choice(chunk, choice) for choice in choices]
-        if any(new is not old for new, old in zip(repaired, choices, strict=True)):
-            block = sse.json_frame({**chunk, "object": "chat.completion.chunk", "choices": repaired})
+        shown = [self._read_choice(chunk, choice) for choice in choices]
+        if shown != choices:
+            block = sse.json_frame({**chunk, "object": "chat.completion.chunk", "choices": shown})
         self._held.append(block)
 
     def _read_empty(self, block: bytes, chunk: Mapping[str, Any]) -> None:
@@ -190,8 +190,10 @@ class Passthrough(ChunkStream):
         delta = choice.get("delta")
         if type(delta) is not dict:
             delta = self._message_of(choice)
-        self._characters += characters_of(delta)
-        self._note_choice(chunk, choice, adds=any(value for name, value in delta.items() if name != "role"))
+        characters = characters_of(delta)
+        self._characters += characters
+        adds = characters > 0 or any(value for name, value in delta.items() if name != "role")
+        self._note_choice(chunk, choice, adds=adds)
         if delta.get("tool_calls"):
             delta = self._calls.setdefault(index_of(choice), CallRepairer(self._call)).repaired(delta)
         if delta is choice.get("delta"):
@@ -200,7 +202,8 @@ class Passthrough(ChunkStream):
 
     def _note_choice(self, chunk: Mapping[str, Any], choice: Mapping[str, Any], *, adds: bool) -> None:
         """Note whether the choice ended. ``adds``: the chunk adds something to it, so it goes on."""
-        index, reason = index_of(choice), finish_reasons.read(choice)
+        index = index_of(choice)
+        reason = finish_reasons.read(choice) if choice.get("finish_reason") or "error" in choice else None
         self._begun = self._begun or adds or reason is not None
         if reason is not None:
             self._alike = sse.Alike()  # text after the end must be seen

@@ -28,6 +28,9 @@ class CallRepairer:
         Once there is a call of another shape, such as a custom one, all calls stay as they are.
         """
         given = delta["tool_calls"]
+        resumed = None if self._is_off else self._tracker.resume(given)
+        if resumed is not None and resumed.started:
+            return delta if resumed.index == resumed.number else {**delta, "tool_calls": [_item(resumed, given[0])]}
         if self._is_off or type(given) is not list or not all(map(_is_of_function, given)):
             self._is_off = True
             return delta

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.clients.targets import CLAUDE, REASONING
-from tests.upstream import Step, Upstream
+from tests.clients.targets import CLAUDE
+from tests.upstream import Step
 
 CHAT, RESPONSES, MESSAGES = "chat", "responses", "messages"
 EVERY = (CHAT, RESPONSES, MESSAGES)
@@ -51,19 +51,6 @@ class Library:
 
     def only_names_of_claude(self, api: str) -> bool:
         return self.module == "llama_index_agent" and api == MESSAGES
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What a library does wrong by itself: with its vendor, too. ``message`` is the vendor's own word about it."""
-
-    reason: str
-    message: str
-
-    def check(self, output: Mapping[str, Any], upstream: Upstream) -> None:
-        """Check that the vendor got what the library sent, and the library got the vendor's answer."""
-        assert self.message in output.get("message", ""), output
-        assert [seen.status for seen in upstream.requests] == [400]
 
 
 STEPS: dict[str, Sequence[Step]] = {
@@ -137,9 +124,3 @@ LIBRARIES["instructor_client"] = Library(
     results=(),
     last_text=TEXT,
 )
-
-FAULTS = {
-    ("smolagents_agent", CHAT, REASONING, "tools"): Fault(
-        "smolagents sends `stop` to every model whose name it does not know, and reasoning models reject it", "stop"
-    ),
-}

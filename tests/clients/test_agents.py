@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.clients.agents import AGENTS, NOTE, NOTED, TIMEOUT, Task
-from tests.clients.targets import CLAUDE, COMPAT, EVERYTHING, REASONING, TARGETS
+from tests.clients.targets import CLAUDE, COMPAT, EVERYTHING, GPT, REASONING, TARGETS
 from tests.support.packages import NODE_REQUIRED, node_packages
 from tests.support.recorder import Recorder
 from tests.support.server import ROOT, Server
@@ -26,7 +26,15 @@ FEW = [
     *(("codex", model) for model in (CLAUDE, COMPAT)),
     ("opencode-chat", CLAUDE),
 ]
-PAIRS = [(agent, model) for agent in AGENTS for model in TARGETS] if EVERYTHING else FEW
+# Pairs that do not work with the vendor itself either: it rejects encrypted thoughts of a model without any, and aider
+# finds only Claude's models by the prefix anthropic/.
+OWN_FAULTS = {("codex", GPT), ("opencode-responses", GPT)} | {
+    ("aider-messages", model) for model in TARGETS if model != CLAUDE
+}
+ALL = [(agent, model) for agent in AGENTS for model in TARGETS if (agent, model) not in OWN_FAULTS]
+PAIRS = ALL if EVERYTHING else FEW
+# Codex gives the models that it knows one tool that runs JavaScript, which the scripted vendor does not call.
+WRITING = [pair for pair in PAIRS if pair != ("codex", REASONING)]
 NAMES = list(AGENTS) if EVERYTHING else ["claude-code", "codex", "opencode-chat"]
 # The first test waits for npm, and in `make test-clients` for pip.
 pytestmark = pytest.mark.timeout(TIMEOUT + (900 if EVERYTHING else INSTALL_TIMEOUT))
@@ -76,7 +84,7 @@ def test_an_agent_gets_a_plain_answer(gateway: Server, upstream: Upstream, home:
     assert len(run.requests) == len(upstream.requests)
 
 
-@pytest.mark.parametrize(("agent", "model"), PAIRS)
+@pytest.mark.parametrize(("agent", "model"), WRITING)
 def test_an_agent_writes_a_file_by_a_tool(
     gateway: Server, upstream: Upstream, home: Path, agent: str, model: str
 ) -> None:

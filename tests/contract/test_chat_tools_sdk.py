@@ -335,3 +335,29 @@ def test_reasoning_without_a_summary_goes_back_to_its_model_and_to_no_other(
     assert kinds == [None, "reasoning", "function_call", "function_call_output"]
     openai_client.chat.completions.create(model="anthropic/claude-haiku-4-5", messages=turns, **asked)
     assert [block["type"] for block in upstream.last.body["messages"][1]["content"]] == ["tool_use"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_was_cut_while_it_reasoned_is_an_empty_one(
+    openai_client: openai.OpenAI, upstream: Upstream, stream: bool
+) -> None:
+    cut = Step(thinking="Hm, so", pieces=[], stop_reason="max_tokens", output_tokens=16, reasoning_tokens=16)
+    upstream.script(cut)
+    asked: Any = {"model": NEVER, "messages": [USER], "tools": TOOLS, "max_completion_tokens": 16}
+    fields: Any = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+    reply: Any = openai_client.chat.completions.create(**asked, **fields)
+    chunks = list(reply) if stream else [reply]
+    assert [choice.finish_reason for chunk in chunks for choice in chunk.choices if choice.finish_reason] == ["length"]
+    assert chunks[-1].usage.completion_tokens_details.reasoning_tokens == 16
+
+
+def test_a_tool_may_answer_with_an_image(openai_client: openai.OpenAI, upstream: Upstream) -> None:
+    upstream.script(Step(tools=[LOOK_CALL]), Step(text="Done"))
+    first = openai_client.chat.completions.create(model=NEVER, messages=[USER], tools=TOOLS).choices[0].message
+    shown: list[Any] = [USER, *answered(first)]
+    shown[-1]["content"] = [
+        {"type": "text", "text": "look"},
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}},
+    ]
+    openai_client.chat.completions.create(model=NEVER, messages=shown, tools=TOOLS)
+    assert [part["type"] for part in upstream.last.body["input"][-1]["output"]] == ["input_text", "input_image"]

@@ -13,6 +13,7 @@ unknown types are accepted anywhere.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from llm_service.core import identifiers
@@ -206,7 +207,10 @@ class StreamDecoder(Stream):
                 yield from item.waiting
             if item.kind in TOOL_CALLS and not item.done:
                 yield ToolCallEnd(item.number)
-        yield Finished(self._answer())
+        answer = self._answer()
+        if self._calls and answer.stop_reason == "end_turn":  # some servers leave the output out of the last event
+            answer = replace(answer, stop_reason="tool_use")
+        yield Finished(answer)
 
 
 _PIECES: Mapping[str, Any] = {

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_service.core import errors
-from llm_service.core.content import RedactedThinking
+from llm_service.core.content import RedactedThinking, ToolCall
 from llm_service.core.events import (
     IDLE,
     Delta,
@@ -26,8 +26,10 @@ from llm_service.core.events import (
     ToolCallStart,
 )
 from llm_service.core.usage import Usage
+from llm_service.formats import custom_tools
+from llm_service.formats import openai_chat as chat
 from llm_service.formats import openai_responses as responses
-from tests.formats.examples import data_of, fixture, openai_client, read, relayed, written
+from tests.formats.examples import call, data_of, fixture, openai_client, read, relayed, written
 from tests.formats.openai_responses.wire import (
     CREATED,
     USAGE,
@@ -369,3 +371,55 @@ def test_no_usage_of_a_hostile_server_raises_anything(usage: Any) -> None:
     for given_usage in (usage, {"input_tokens": usage, "output_tokens": usage, "input_tokens_details": usage}):
         counted = responses.read_verbatim(response(message(), usage=given_usage), CALL).usage
         assert 0 <= counted.cached_tokens <= counted.input_tokens
+
+
+# ---- tool calls that chat completions get
+
+
+def test_a_stream_with_tool_calls_ends_with_tool_use_if_its_last_event_leaves_out_the_output() -> None:
+    events = read(responses.StreamDecoder(CALL), *RICH, completed())
+    assert isinstance(events[-1], Finished) and events[-1].answer.stop_reason == "tool_use"
+
+
+CUSTOM_CALL = call("chat", {"tools": [{"type": "custom", "custom": {"name": "run"}}]}, stream=True)
+
+
+def custom_call(text: str) -> dict[str, Any]:
+    return {"type": "custom_tool_call", "id": "ctc_1", "call_id": "call_1", "name": "run", "input": text}
+
+
+def pieces_of(*texts: str) -> list[bytes]:
+    deltas = [delta(0, text, "response.custom_tool_call_input.delta") for text in texts]
+    return [CREATED, added(0, custom_call("")), *deltas]
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), max_size=5), max_size=4))
+def test_the_input_of_a_custom_tool_crosses_in_pieces(texts: list[str]) -> None:
+    item = custom_call("".join(texts))
+    events = read(responses.StreamDecoder(CUSTOM_CALL), *pieces_of(*texts), done(0, item), completed(item))
+    arguments = "".join(event.arguments for event in events if type(event) is ToolCallDelta)
+    assert json.loads(arguments) == {"input": "".join(texts)}
+    assert responses.read_answer(response(item), CUSTOM_CALL).parts == (
+        ToolCall("call_1", "run", custom_tools.wrap("".join(texts))),
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "events"),
+    [
+        (CUSTOM_CALL, [*pieces_of("a"), done(0, custom_call("ab"))]),  # a piece is missing
+        (CUSTOM_CALL, [*pieces_of("a"), completed()]),  # it does not end
+        (CALL, pieces_of()),  # no custom tool was offered
+        (CUSTOM_CALL, [CREATED, added(0, {**custom_call(""), "name": ""})]),
+    ],
+)
+def test_a_malformed_call_of_a_custom_tool_is_a_broken_answer(asked: Any, events: list[bytes]) -> None:
+    with pytest.raises(errors.UpstreamBroken):
+        read(responses.StreamDecoder(asked), *events)
+
+
+def test_the_input_of_a_custom_tool_may_be_cut_with_the_answer() -> None:
+    cut = completed(status="incomplete", incomplete_details={"reason": "max_output_tokens"})
+    events = read(responses.StreamDecoder(CUSTOM_CALL), *pieces_of('say "', "hi"), cut)
+    sent = b"".join(map(chat.StreamEncoder(CUSTOM_CALL).feed, events)).decode()
+    assert json.dumps('say "')[1:-1] in sent and '"finish_reason":"length"' in sent

@@ -124,15 +124,16 @@ class Provider:
 class Target:
     """One model of one provider, with everything that an attempt needs.
 
-    ``thinking`` is how the model takes instructions about thinking (one of ``THINKING``). ``efforts`` are the effort
-    words that it knows; empty means all. ``default_effort`` is its effort if a request names none; None means that it
-    is not known. ``chat_tools`` is one of ``CHAT_TOOLS``. ``system_turns``: whether it accepts system messages between
-    the turns. ``cache_breakpoints``: whether an OpenAI model accepts marks where the prompt may be cached (all of
-    Anthropic's do). ``forced_tools`` is one of ``FORCED_TOOLS``. ``prefill``: whether a Claude model continues a last
-    message of the assistant. ``tool_names`` and ``tool_ids`` are regular expressions that the names of tools and the
-    ids of their calls must match as a whole; None: the rule of the wire format. ``retires`` is the first day on which
-    the vendor does not serve the model, and ``replacement`` is the model that the vendor recommends instead; None means
-    that none is announced.
+    ``thinking`` is how the model takes instructions about thinking (one of ``THINKING``). ``efforts`` are the
+    effort words that it knows; empty means all. ``default_effort`` is its effort if a request names none; None
+    means that it is not known. ``chat``: whether an OpenAI model is served at /v1/chat/completions; all are at
+    /v1/responses. ``chat_tools`` is one of ``CHAT_TOOLS``. ``system_turns``: whether it accepts system messages
+    between the turns. ``cache_breakpoints``: whether an OpenAI model accepts marks where the prompt may be cached
+    (all of Anthropic's do). ``forced_tools`` is one of ``FORCED_TOOLS``. ``prefill``: whether a Claude model
+    continues a last message of the assistant. ``tool_names`` and ``tool_ids`` are regular expressions that the
+    names of tools and the ids of their calls must match as a whole; None: the rule of the wire format. ``retires``
+    is the first day on which the vendor does not serve the model, and ``replacement`` is the model that the vendor
+    recommends instead; None means that none is announced.
     """
 
     provider: Provider
@@ -145,6 +146,7 @@ class Target:
     thinking: str = "none"
     efforts: tuple[str, ...] = ()
     default_effort: str | None = None
+    chat: bool = True
     chat_tools: str = "always"
     system_turns: bool = False
     cache_breakpoints: bool = False

@@ -51,6 +51,8 @@ def answered(message: Any) -> list[Any]:
         (WITHOUT_REASONING, {"tools": TOOLS, "tool_choice": "none"}, "/v1/responses"),
         (WITHOUT_REASONING, {"tools": TOOLS, "reasoning_effort": "none", "n": 2}, "/v1/chat/completions"),
         (WITHOUT_REASONING, {"reasoning_effort": "high"}, "/v1/chat/completions"),
+        ("openai/gpt-5.3-codex", {}, "/v1/responses"),
+        ("openai/o3-pro", {"reasoning_effort": "high"}, "/v1/responses"),
         (ALWAYS, {"tools": TOOLS, "reasoning_effort": "high"}, "/v1/chat/completions"),
         ("openai/gpt-4o", {"tools": TOOLS}, "/v1/chat/completions"),
     ],
@@ -199,7 +201,7 @@ def test_a_field_that_responses_lacks_is_rejected_where_it_changes_the_answer(
     openai_client: openai.OpenAI, upstream: Upstream, field: str, value: Any
 ) -> None:
     asked: Any = {"model": NEVER, "messages": [USER], "tools": TOOLS, field: value}
-    with pytest.raises(openai.BadRequestError, match="without tools") as caught:
+    with pytest.raises(openai.BadRequestError, match="must go to /v1/responses") as caught:
         openai_client.chat.completions.create(**asked)
     assert (caught.value.param, caught.value.code) == (field, "unsupported_parameter")
     assert upstream.requests == []

@@ -59,7 +59,8 @@ REASONING_MODELS = re.compile(r"(gpt-[56789]|o\d)")
 NO_TOOLS_WITH_EFFORT = re.compile(r"gpt-(5\.([4-9]|\d\d)|[6-9])")
 # Of these the models that do not reason unless they are asked to.
 NO_EFFORT_BY_DEFAULT = re.compile(r"gpt-5\.[45]")
-NO_TOOLS = re.compile(r"gpt-(6\.|6-astra|6-rosalind)|.*-(pro|codex)")
+NO_TOOLS = re.compile(r"gpt-(6\.|6-astra|6-rosalind)")
+ONLY_RESPONSES = re.compile(r".*-(pro|codex)")
 RANGES = {"temperature": (0, 2), "top_p": (0, 1), "frequency_penalty": (-2, 2), "presence_penalty": (-2, 2)}
 
 INVALID = "invalid_request_error"
@@ -221,6 +222,10 @@ def _reasoning(body: dict[str, Any]) -> None:
         )
     effort, model = body.get("reasoning_effort"), body["model"]
     tools = body.get("tools") or body.get("functions")
+    if ONLY_RESPONSES.match(model):
+        raise Rejected(
+            404, INVALID, "This model is only supported in v1/responses and not in v1/chat/completions.", "model"
+        )
     if tools and NO_TOOLS.match(model):
         raise _rejection(
             f"Function tools are not supported for {model} in /v1/chat/completions. Please use /v1/responses instead.",

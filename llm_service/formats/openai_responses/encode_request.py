@@ -59,10 +59,10 @@ def _write_logprobs(body: dict[str, Any], extra: Extra) -> None:
     body["include"] = include if INCLUDE_LOGPROBS in include else [*include, INCLUDE_LOGPROBS]
 
 
-# Such a field comes here only with tools: without them the request goes to chat completions (see ``needed``).
+# Such a field comes here only where chat completions are no choice (see ``needed``).
 _ONLY_CHAT: Final = (
-    "the model takes tools only at /v1/responses, which has no such field: leave out the field, or send the request "
-    "without tools"
+    "this request must go to /v1/responses, which has no such field: leave out the field, or the tools if the model "
+    "takes chat completions without tools"
 )
 _ONLY_ITS_ROUTE: Final = "it can only be sent to /v1/responses"
 
@@ -118,14 +118,14 @@ EXTRA_RULES: Final[Mapping[str, FieldRule]] = {
 def needed(conversation: Conversation, target: Target) -> bool:
     """Whether this API serves the conversation better than chat completions.
 
-    It does for tools of a model that takes them only here, for the reasoning of earlier
-    turns, for tools of a reasoning model, and for images in tool results. Where only one
-    of the two APIs has a field of the client's, that API is asked.
+    It does for a model, or for tools of a model, that are served only here, for the reasoning
+    of earlier turns, for tools of a reasoning model, and for images in tool results. Where
+    only one of the two APIs has a field of the client's, that API is asked.
     """
     if not target.provider.responses:
         return False
     effort = conversation.reasoning.effort if conversation.reasoning is not None else None
-    if conversation.tools and not target.takes_chat_tools(effort):
+    if not target.chat or (conversation.tools and not target.takes_chat_tools(effort)):
         return True
     here = any(_is_rejected(extra, EXTRA_RULES.get(name, REJECT)) for name, extra in conversation.extras.items())
     chat = any(_is_rejected(extra, CHAT_RULES.get(name, REJECT)) for name, extra in conversation.extras.items())

@@ -399,9 +399,8 @@ def test_the_input_of_a_custom_tool_crosses_in_pieces(texts: list[str]) -> None:
     events = read(responses.StreamDecoder(CUSTOM_CALL), *pieces_of(*texts), done(0, item), completed(item))
     arguments = "".join(event.arguments for event in events if type(event) is ToolCallDelta)
     assert json.loads(arguments) == {"input": "".join(texts)}
-    assert responses.read_answer(response(item), CUSTOM_CALL).parts == (
-        ToolCall("call_1", "run", custom_tools.wrap("".join(texts))),
-    )
+    whole = ToolCall("call_1", "run", custom_tools.wrap("".join(texts)))
+    assert responses.read_answer(response(item), CUSTOM_CALL).parts == (whole,)
 
 
 @pytest.mark.parametrize(

@@ -118,3 +118,71 @@ def test_a_provider_s_row_says_whether_requests_carry_store(
     assert ("store" in upstream.last.body) is (store != "store = false")
     gpt.responses.create(model="proxy/gpt-4o", input="Hi", store=True)
     assert upstream.last.body["store"] is True
+
+
+# ---- second turns of clients that leave storage to its default
+
+
+REASONS = "openai/gpt-5-mini"
+LOOK: Any = [{"type": "function", "name": "look", "parameters": {"type": "object", "properties": {}}, "strict": False}]
+
+
+def ask(client: openai.OpenAI, stream: bool, items: list[Any]) -> Any:
+    if not stream:
+        return client.responses.create(model=REASONS, input=items, tools=LOOK)
+    with client.responses.stream(model=REASONS, input=items, tools=LOOK) as events:
+        return events.get_final_response()
+
+
+def results_of(reply: Any) -> list[Any]:
+    calls = [item.call_id for item in reply.output if item.type == "function_call"]
+    return [{"type": "function_call_output", "call_id": call_id, "output": "x"} for call_id in calls]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_sends_its_items_back_goes_on_without_storage(
+    openai_client: openai.OpenAI, upstream: Upstream, stream: bool
+) -> None:
+    call = {"name": "look", "input": {}}
+    upstream.script(
+        Step(thinking="Hm", text="Wait", tools=[call, call]), Step(thinking="So", tools=[call]), Step(text="Done")
+    )
+    items: list[Any] = [{"role": "user", "content": "Go"}]
+    for _ in range(2):
+        reply = ask(openai_client, stream, items)
+        items += [item.to_dict() for item in reply.output] + results_of(reply)
+    assert ask(openai_client, stream, items).output_text == "Done"
+    assert [item["type"] for item in upstream.last.body["input"] if item.get("type") == "reasoning"] == [
+        "reasoning"
+    ] * 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_refers_to_its_items_goes_on_without_storage(
+    openai_client: openai.OpenAI, upstream: Upstream, stream: bool
+) -> None:
+    upstream.script(Step(thinking="Hm", text="Wait", tools=[{"name": "look", "input": {}}]), Step(text="Done"))
+    items: list[Any] = [{"role": "user", "content": "Go"}]
+    first = ask(openai_client, stream, items)
+    for item in first.output:  # as the AI SDK does it
+        called = item.type == "function_call"
+        items.append(item.to_dict() if called else {"type": "item_reference", "id": item.id})
+    items += results_of(first)
+    raw: Any = openai_client.responses.with_raw_response.create(model=REASONS, input=items, tools=LOOK)
+    assert raw.parse().output_text == "Done"
+    assert raw.headers["x-dropped-parameters"] == "input[].item_reference"
+    counted = openai_client.responses.input_tokens.count(model=REASONS, input=items, tools=LOOK)
+    assert counted.input_tokens > 0
+    assert [item.get("type") for item in upstream.last.body["input"]] == [None, "function_call", "function_call_output"]
+
+
+def test_references_to_what_was_kept_reach_the_vendor(shared_service: MakeService, upstream: Upstream) -> None:
+    service = shared_service(LLM_SERVICE_UPSTREAM_STORAGE="allow")
+    upstream.script(Step(thinking="Hm", text="Wait"), Step(text="Done"))
+    client = service.openai()
+    items: list[Any] = [{"role": "user", "content": "Go"}]
+    first = client.responses.create(model=REASONS, input=items, store=True)
+    items += [{"type": "item_reference", "id": item.id} for item in first.output]
+    items.append({"role": "user", "content": "And?"})
+    assert client.responses.create(model=REASONS, input=items, store=True).output_text == "Done"
+    assert [item.get("type") for item in upstream.last.body["input"]].count("item_reference") == 2

@@ -62,3 +62,33 @@ def test_a_failing_stream_ends_with_an_error_event(vendor: Upstream, gpt: openai
     vendor.script(Step(words=9, fault="error", after=6))
     kinds = [event.type for event in gpt.responses.create(model=GPT, input="Hello", stream=True)]
     assert kinds[-1] == "error" and "response.completed" not in kinds
+
+
+@pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("as_reference", [True, False])
+def test_an_item_that_was_not_kept_is_not_found(
+    vendor: Upstream, gpt: openai.OpenAI, kept: bool, as_reference: bool
+) -> None:
+    vendor.script(Step(thinking="Hm", text="Hi"), Step(text="Done"))
+    first = gpt.responses.create(model="gpt-5", input="Hello", store=kept)
+    thought, said = (item.to_dict() for item in first.output)
+    assert thought.get("encrypted_content") is None
+    back: Any = [{"type": "item_reference", "id": thought["id"]}] if as_reference else [thought]
+    asked: Any = {"model": "gpt-5", "input": [*back, said, {"role": "user", "content": "And?"}], "store": kept}
+    if kept:
+        assert gpt.responses.create(**asked).output_text == "Done"
+        return
+    with pytest.raises(openai.NotFoundError, match="Items are not persisted when `store` is set to false"):
+        gpt.responses.create(**asked)
+
+
+def test_encrypted_reasoning_is_found_in_itself(vendor: Upstream, gpt: openai.OpenAI) -> None:
+    vendor.script(Step(thinking="Hm", text="Hi"), Step(text="Done"))
+    include: Any = ["reasoning.encrypted_content"]
+    first = gpt.responses.create(model="gpt-5", input="Hello", store=False, include=include)
+    items: Any = [*(item.to_dict() for item in first.output), {"role": "user", "content": "And?"}]
+    assert gpt.responses.create(model="gpt-5", input=items, store=False).output_text == "Done"
+    with pytest.raises(openai.BadRequestError, match="required following item"):
+        gpt.responses.create(model="gpt-5", input=[items[0], items[2]], store=False)
+    with pytest.raises(openai.BadRequestError, match="not supported with this model"):
+        gpt.responses.create(model=GPT, input="Hello", include=include)

@@ -22,7 +22,7 @@ _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "forced_tools": FORCED_TOOLS,
 }
 _COUNTS: Final = ("max_output", "context")
-_SWITCHES: Final = ("chat", "sampling", "system_turns", "cache_breakpoints", "prefill")
+_SWITCHES: Final = ("chat_route", "sampling", "system_turns", "cache_breakpoints", "prefill")
 _PATTERNS: Final = ("tool_names", "tool_ids")
 _OTHERS: Final = ("efforts", "default_effort", "retires", "replacement", "price", "timeouts")
 FIELDS: Final = (*_COUNTS, *_SWITCHES, *_WORDS, *_PATTERNS, *_OTHERS, *provider_fields.SHARED)

@@ -126,7 +126,7 @@ class Target:
 
     ``thinking`` is how the model takes instructions about thinking (one of ``THINKING``). ``efforts`` are the
     effort words that it knows; empty means all. ``default_effort`` is its effort if a request names none; None
-    means that it is not known. ``chat``: whether an OpenAI model is served at /v1/chat/completions; all are at
+    means that it is not known. ``chat_route``: whether an OpenAI model is served at /v1/chat/completions; all are at
     /v1/responses. ``chat_tools`` is one of ``CHAT_TOOLS``. ``system_turns``: whether it accepts system messages
     between the turns. ``cache_breakpoints``: whether an OpenAI model accepts marks where the prompt may be cached
     (all of Anthropic's do). ``forced_tools`` is one of ``FORCED_TOOLS``. ``prefill``: whether a Claude model
@@ -146,7 +146,7 @@ class Target:
     thinking: str = "none"
     efforts: tuple[str, ...] = ()
     default_effort: str | None = None
-    chat: bool = True
+    chat_route: bool = True
     chat_tools: str = "always"
     system_turns: bool = False
     cache_breakpoints: bool = False

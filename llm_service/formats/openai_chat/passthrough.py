@@ -24,9 +24,9 @@ from llm_service.formats.openai_chat.schema import KEEP_ALIVE, wants_usage
 
 def takes(call: Call, target: Target) -> bool:
     """Whether the model takes the request at the chat route. Some models, or their tools, are only at /v1/responses."""
-    if (target.chat and target.chat_tools == "always") or not target.provider.responses:
+    if (target.chat_route and target.chat_tools == "always") or not target.provider.responses:
         return True
-    if not target.chat:
+    if not target.chat_route:
         return False
     offers_tools = call.body.get("tools") or call.body.get("functions")
     return not offers_tools or target.takes_chat_tools(call.body.get("reasoning_effort"))

@@ -125,7 +125,7 @@ def needed(conversation: Conversation, target: Target) -> bool:
     if not target.provider.responses:
         return False
     effort = conversation.reasoning.effort if conversation.reasoning is not None else None
-    if not target.chat or (conversation.tools and not target.takes_chat_tools(effort)):
+    if not target.chat_route or (conversation.tools and not target.takes_chat_tools(effort)):
         return True
     here = any(_is_rejected(extra, EXTRA_RULES.get(name, REJECT)) for name, extra in conversation.extras.items())
     chat = any(_is_rejected(extra, CHAT_RULES.get(name, REJECT)) for name, extra in conversation.extras.items())

@@ -178,6 +178,15 @@ def _echo(given: Any, default: Any) -> Any:
 def response_object(call: Call, model: str, status: str, output: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
     """The whole response, finished or not. ``fields`` replace those of a new response."""
     echoed = {name: _echo(call.body.get(name), default) for name, default in _ECHOED.items()}
+    return {**_response(call, model, status, output), **echoed, **fields}
+
+
+def failed_response(call: Call, model: str, error: Mapping[str, Any]) -> dict[str, Any]:
+    """The response of a stream that failed. It holds nothing of the request and nothing of the answer."""
+    return {**_response(call, model, "failed", []), **_ECHOED, "error": error}
+
+
+def _response(call: Call, model: str, status: str, output: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "id": f"resp_{call.id}",
         "object": "response",
@@ -192,8 +201,6 @@ def response_object(call: Call, model: str, status: str, output: list[dict[str, 
         "previous_response_id": None,
         "store": False,
         "usage": None,
-        **echoed,
-        **fields,
     }
 
 

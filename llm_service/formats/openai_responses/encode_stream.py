@@ -74,13 +74,13 @@ class StreamEncoder:
         OpenAI's SDKs raise an exception at ``error`` and read no further. Codex does not know that event: it needs
         ``response.failed``, or it takes the failure for a lost connection. OpenAI documents the error's fields in the
         event ``error`` itself, but sends them in its member ``error``. The event has both: the SDKs raise an exception
-        only for the second.
+        only for the second. Neither event repeats the request or the output: clients write errors to their logs.
         """
         written = responses_errors.error(failure, request_id or self._call.request_id)["error"]
         flat = {"code": written["code"], "message": written["message"], "param": written["param"]}
         code = written["code"] or ("invalid_prompt" if failure.status < 500 else "server_error")  # it must have one
         error = {"code": code, "message": written["message"]}
-        failed = encode_answer.response_object(self._call, self._model, "failed", self._output, error=error)
+        failed = encode_answer.failed_response(self._call, self._model, error)
         return self._event("error", **flat, error=written) + self._event("response.failed", response=failed)
 
     def _event(self, kind: str, **fields: Any) -> bytes:

@@ -188,6 +188,8 @@ def test_a_failure_ends_the_stream_as_an_error_that_the_sdk_raises() -> None:
     assert error["message"] == "The provider is overloaded."
     assert failed["response"]["status"] == "failed"
     assert failed["response"]["error"] == {"code": error["code"], "message": error["message"]}
+    assert failed["response"]["output"] == []  # neither the answer nor the request: clients write errors to their logs
+    assert not any(text in str(failed) for text in ("Be brief.", "Hi"))
     assert failed["sequence_number"] == len(data_of(stream)) - 1
     with pytest.raises(openai.APIError, match="overloaded"):
         list(openai_client(stream).responses.create(model="m", input="x", stream=True))

@@ -60,7 +60,7 @@ class CallTracker:
         self._call = call
         self._by_id: dict[str, StreamedCall] = {}
         self._by_index: dict[int, StreamedCall] = {}
-        self._current: StreamedCall | None = None  # the call of the last piece
+        self.last: StreamedCall | None = None  # the call of the last piece
         self._joiner = HalfJoiner()
 
     def resume(self, given: Any) -> StreamedCall | None:
@@ -68,7 +68,7 @@ class CallTracker:
 
         None for all other pieces: they are for ``add_all``.
         """
-        call = self._current
+        call = self.last
         if call is None or type(given) is not list or len(given) != 1:
             return None
         item = given[0]
@@ -92,7 +92,7 @@ class CallTracker:
         for item in given:
             call = self._add(item, seen)
             seen.add(call.number)
-            self._current = call
+            self.last = call
             yield call, item
 
     def _add(self, item: Any, seen: set[int]) -> StreamedCall:

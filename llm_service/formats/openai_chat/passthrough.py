@@ -171,10 +171,23 @@ class Passthrough(ChunkStream):
             if chunk.get("usage") is None:
                 self._alike.learn(block, choices[0]["delta"]["content"])
             return
+        if self._calls and len(choices) == 1 and (length := self._more_of_a_call(choices[0])):
+            self._characters += length
+            self._held.append(block)
+            return
         shown = [self._read_choice(chunk, choice) for choice in choices]
         if shown != choices:
             block = sse.json_frame({**chunk, "object": "chat.completion.chunk", "choices": shown})
         self._held.append(block)
+
+    def _more_of_a_call(self, choice: Any) -> int:
+        """The length of a choice that only goes on with its last tool call, as most do; 0 for all other choices."""
+        try:
+            if choice.get("finish_reason") is not None or "error" in choice or len(choice["delta"]) != 1:
+                return 0
+            return self._calls[index_of(choice)].passed(choice["delta"]["tool_calls"])
+        except (AttributeError, KeyError, TypeError):
+            return 0
 
     def _read_empty(self, block: bytes, chunk: Mapping[str, Any]) -> None:
         """A block without choices: a comment, a heartbeat, the usage, or what Azure's filters found."""

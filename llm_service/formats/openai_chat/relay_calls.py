@@ -22,6 +22,16 @@ class CallRepairer:
         self._tracker = CallTracker(call)
         self._is_off = False
 
+    def passed(self, given: Any) -> int:
+        """The length of a piece that goes on with the last call and stays as it is, as most pieces do.
+
+        0 for all other pieces: they are for ``repaired``.
+        """
+        last = self._tracker.last
+        if self._is_off or last is None or not last.started or last.index != last.number:
+            return 0
+        return len(last.pieces[-1]) if self._tracker.resume(given) is last else 0
+
     def repaired(self, delta: dict[str, Any]) -> dict[str, Any]:
         """``delta``, or a copy with other tool calls.
 

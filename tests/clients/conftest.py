@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.clients.targets import catalogue
+from tests.clients.targets import EVERYTHING, catalogue
 from tests.conftest import MakeService
 from tests.support.server import Server
 from tests.upstream import Upstream
+
+# ``make test-clients`` runs the client libraries.
+collect_ignore = [] if EVERYTHING else ["test_libraries.py"]
 
 
 @pytest.fixture(scope="module")

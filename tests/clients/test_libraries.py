@@ -12,17 +12,14 @@ from typing import Any
 import pytest
 
 from tests.clients.libraries import LIBRARIES, TEXT
-from tests.clients.targets import CLAUDE_NAMES, EVERYTHING, REASONING, TARGETS
+from tests.clients.targets import CLAUDE_NAMES, REASONING, TARGETS
 from tests.support.line_process import LineProcess
 from tests.support.packages import PIP_TIMEOUT, python_packages
 from tests.support.server import INHERITED, ROOT, Server
 from tests.upstream import Step, Upstream
 
 # The first test of an environment waits for pip.
-pytestmark = [
-    pytest.mark.skipif(not EVERYTHING, reason="make test-clients runs the client libraries"),
-    pytest.mark.timeout(PIP_TIMEOUT + 120),
-]
+pytestmark = pytest.mark.timeout(PIP_TIMEOUT + 120)
 RUNS = [(name, api, model) for name, library in LIBRARIES.items() for api in library.apis for model in TARGETS]
 # No telemetry, no lists of models from the network, and no warnings about types.
 QUIET = {

@@ -67,7 +67,7 @@ def test_sampling_fields_are_dropped_by_name_for_a_model_without_sampling(
     assert sorted(raw.headers["x-dropped-parameters"].split(", ")) == ["temperature", "top_p"]
     assert not {"temperature", "top_p"} & set(upstream.last.body)
     # The model's own limit, because a request in OpenAI's format may have none.
-    assert upstream.last.body["max_tokens"] == 32_000
+    assert upstream.last.body["max_tokens"] == 128_000
 
 
 def test_a_stream_names_dropped_fields_too(openai_client: openai.OpenAI, upstream: Upstream) -> None:

@@ -80,7 +80,7 @@ class Admission:
         estimated: UpperBound | None = None
         if budgets or any(check.kind == "tokens" for check in rates):
             estimated = upper_bound(call, targets)
-            call = _bounded_call(call, estimated, targets[0])
+            call = _bounded_call(call, estimated)
             if call.json_answers == "retry":
                 estimated = _twice(estimated)
             rates = tuple(replace(c, amount=estimated.tokens) if c.kind == "tokens" else c for c in rates)
@@ -172,12 +172,12 @@ def _twice(estimated: UpperBound) -> UpperBound:
     )
 
 
-def _bounded_call(call: Call, estimated: UpperBound, target: Target) -> Call:
+def _bounded_call(call: Call, estimated: UpperBound) -> Call:
     """``call`` with a limit on its output, if it has none of its own and one is known."""
     if estimated.given or estimated.max_tokens is None:
         return call
     bounds = registry.format_of(call).BOUNDS
-    return replace(call, body=bounds.with_output_limit(call.body, estimated.max_tokens, target))
+    return replace(call, body=bounds.with_output_limit(call.body, estimated.max_tokens))
 
 
 def _known(call: Call, created_at: datetime, target: Target, money: Sequence[tuple[Budget, Check]]) -> bytes:

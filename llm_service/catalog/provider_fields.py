@@ -5,13 +5,12 @@ A wrong row raises a ValueError with its name and what is wrong. The values of e
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
-from llm_service.catalog import load
+from llm_service.catalog import body_fields, load
 from llm_service.catalog.environment import clean_key, expanded, header_value, is_header_name
 from llm_service.core.target import SYSTEM_ROLES, THOUGHTS, Provider
 from llm_service.settings import Settings
@@ -48,19 +47,6 @@ def _is_table_of_texts(value: Any) -> bool:
     return isinstance(value, Mapping) and all(map(_is_text, value.values()))
 
 
-def _is_drop(value: Any) -> bool:
-    """Whether it is a list of paths, each without a value or with one in JSON."""
-    if not _is_texts(value):
-        return False
-    try:
-        return all(
-            re.fullmatch(r"\w+(\[\])?(\.\w+(\[\])?)*", path) and (not text or json.loads(text) is not None)
-            for path, _, text in (entry.partition("=") for entry in value)
-        )
-    except ValueError:
-        return False
-
-
 def _one_of(*words: str) -> Check:
     return (lambda value: isinstance(value, str) and value in words), f"must be one of {', '.join(words)}"
 
@@ -76,7 +62,7 @@ SHARED: Final[Mapping[str, Check]] = {
     "stream_usage": FLAG,
     "thoughts": _one_of(*THOUGHTS),
     "store": FLAG,
-    "drop": (_is_drop, 'must be a list of paths such as ["user", "messages[].name", "n=1"]'),
+    "drop": (body_fields.is_drop, 'must be a list of paths such as ["user", "messages[].name", "n=1"]'),
     "add": (lambda value: isinstance(value, Mapping), "must be a table such as { field = 1 }"),
     "prices": TEXT,
     "price_as": TEXT,
@@ -111,6 +97,17 @@ FIELDS: Final[Mapping[str, Check]] = {
 def check_shared(where: str, row: Mapping[str, Any]) -> None:
     """Raises ValueError if a field of ``row`` that providers and models share has a wrong value."""
     _check(where, row, SHARED)
+    limits = body_fields.limits_in(row.get("drop", ()))
+    if limits:
+        raise ValueError(
+            f"{where}: drop must not name {limits[0]}: nothing would limit the output then, which budgets rely on. "
+            'Servers that know only the older name have max_tokens_field = "max_tokens"'
+        )
+    costly = body_fields.costly_in(row.get("add", ()))
+    if costly:
+        raise ValueError(
+            f"{where}: add must not name {costly[0]}: it may change what a call costs after its budget was checked"
+        )
 
 
 def shared_values(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,6 +124,7 @@ def provider(name: str, row: Mapping[str, Any], settings: Settings) -> Provider:
         raise ValueError(f"{where}: kind must be one of {', '.join(KINDS)}, or the dotted name of a module")
     load.check_names(where, row, FIELDS)
     _check(where, row, FIELDS)
+    check_shared(where, row)
     formats = _formats(where, row)
     responses = _has_responses(where, row)
     own = "base_url" not in row

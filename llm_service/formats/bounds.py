@@ -14,8 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from llm_service.core.target import Target
-
 # Tokens that templates add to the text of a request.
 PER_CALL: Final = 64
 PER_OBJECT: Final = 16
@@ -88,8 +86,8 @@ class Bounds:
         limits: list[int] = [body[name] for name in _LIMITS if type(body.get(name)) is int]
         return min(max(0, *limits), _MAX_TOKENS)
 
-    def with_output_limit(self, body: Mapping[str, Any], limit: int, target: Target) -> dict[str, Any]:
-        """``body`` with a limit on its output, in the words of this format that ``target`` knows."""
+    def with_output_limit(self, body: Mapping[str, Any], limit: int) -> dict[str, Any]:
+        """``body`` with a limit on its output, in the words of this format. Each target gets its own name for it."""
         return {**body, self.LIMITS[0]: limit}
 
     def with_default_limit(self, body: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -137,13 +137,8 @@ def test_the_limit_that_applies_is_the_clients_else_the_models(
 )
 def test_a_limit_is_written_by_the_name_that_its_format_reads(format: str, field: str) -> None:
     bounds = registry.format_of(call({}, format)).BOUNDS
-    body = bounds.with_output_limit({"model": "m"}, 5, target())
+    body = bounds.with_output_limit({"model": "m"}, 5)
     assert body == {"model": "m", field: 5} and bounds.output_limit(body) == 5
-
-
-def test_an_older_server_of_openais_format_gets_the_older_name_of_the_limit() -> None:
-    older = Target(Provider("one", "openai", max_tokens_field="max_tokens"), "m", Timeouts())
-    assert registry.format_of(call({})).BOUNDS.with_output_limit({}, 5, older) == {"max_tokens": 5}
 
 
 def test_the_smallest_limit_of_several_targets_travels_and_an_unknown_limit_bounds_nothing() -> None:

@@ -26,6 +26,8 @@ BODY: dict[str, Any] = {
         (("seed",), {}, ()),
         (("n=1",), {"n": 1}, ()),
         (("n=2", "frequency_penalty=0"), {}, ()),
+        (("n=1.0", "frequency_penalty=0.5"), {"n": 1, "frequency_penalty": 0.5}, ()),
+        (("n=true",), {}, ()),
         (("messages.name", "messages[].size", "n.x"), {}, ()),
     ],
 )
@@ -43,6 +45,17 @@ def test_a_path_reaches_into_objects_and_lists_and_the_body_itself_does_not_chan
     assert body["stream_options"] == {"include_usage": True}
     assert names == ("messages[].name", "stream_options.include_obfuscation")
     assert "name" in BODY["messages"][0]
+
+
+def test_a_value_is_compared_wherever_the_path_leads() -> None:
+    row = Provider(
+        "x", "openai", drop=('messages[].name="ann"', "stream_options.include_obfuscation=false", "stop[]=1")
+    )
+    body, names = fitted({**BODY, "stop": ["a", 1]}, call("chat", BODY), row)
+    assert [list(message) for message in body["messages"]] == [["role", "content"], ["role", "content"]]
+    assert (body["stream_options"], body["stop"], names) == ({"include_usage": True}, ["a"], ())
+    other = Provider("x", "openai", drop=('messages[].name="bob"', "stream_options.include_usage=false", "n[]=1"))
+    assert fitted(BODY, call("chat", BODY), other) == (BODY, ())
 
 
 def test_what_the_service_itself_had_written_is_dropped_without_a_name() -> None:

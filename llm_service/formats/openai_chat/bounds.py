@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from llm_service.core.target import Target
 from llm_service.formats.bounds import Bounds, as_list
 
 # OpenAI's most expensive model by count: 2,833 + 8 tiles of 5,667 (gpt-4o-mini).
@@ -15,9 +14,6 @@ IMAGE_TOKENS: Final = 50_000
 class ChatBounds(Bounds):
     LIMITS = ("max_completion_tokens", "max_tokens")
     CONTENT = frozenset({"messages", "system"})
-
-    def with_output_limit(self, body: Mapping[str, Any], limit: int, target: Target) -> dict[str, Any]:
-        return {**body, target.provider.max_tokens_field: limit}
 
     def unbounded(self, body: Mapping[str, Any], *, crosses: bool = False) -> str | None:
         field = super().unbounded(body, crosses=crosses)

@@ -42,7 +42,7 @@ def forward(call: Call, target: Target) -> dict[str, Any]:
     if "messages" in body:
         # Without the field a setting of OpenAI's account decides (docs/privacy.md). Few other servers know it.
         storage.write(body, target.provider, by_default=not target.provider.own_address)
-        _name_limit(body, target.provider.max_tokens_field)
+        _name_limit(body, call, target)
         to_openai = not target.provider.own_address
         unnamed: dict[str, None] = {}  # ``left_out`` names them
         body["messages"] = history.forwarded(body["messages"], to_openai=to_openai, dropped=unnamed)
@@ -63,10 +63,28 @@ def left_out(call: Call, *, to_openai: bool = True) -> tuple[str, ...]:
     return tuple(dropped)
 
 
-def _name_limit(body: dict[str, Any], field: str) -> None:
-    """Give the limit of the output the name that an older server knows: it would ignore the newer one."""
-    if field == "max_tokens" and body.get("max_tokens") is None and body.get("max_completion_tokens") is not None:
-        body["max_tokens"] = body.pop("max_completion_tokens")
+def _name_limit(body: dict[str, Any], call: Call, target: Target) -> None:
+    """Give the limit of the output the name that the server knows.
+
+    An older server would ignore the newer name, or reject it. OpenAI's reasoning models reject the older one, and a
+    caller whose request falls back to them wrote it for another target.
+    """
+    older, newer = body.get("max_tokens"), body.get("max_completion_tokens")
+    if target.provider.max_tokens_field == "max_tokens":
+        if newer is not None and older is None:
+            body["max_tokens"] = body.pop("max_completion_tokens")
+        elif type(newer) is int and type(older) is int:
+            body["max_tokens"] = min(older, body.pop("max_completion_tokens"))
+    elif older is not None and newer is None and _was_for_another(call, target):
+        body["max_completion_tokens"] = body.pop("max_tokens")
+
+
+def _was_for_another(call: Call, target: Target) -> bool:
+    """Whether the caller's limit has the name that an earlier target of the alias wants, and not this one."""
+    if not call.targets or call.targets[0].name == target.name:
+        return False
+    to_openai = not target.provider.own_address
+    return to_openai or call.targets[0].provider.max_tokens_field == "max_tokens"
 
 
 def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:

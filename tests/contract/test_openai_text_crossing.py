@@ -86,7 +86,6 @@ def test_a_stream_names_dropped_fields_too(openai_client: openai.OpenAI, upstrea
         (Step(stop_reason="stop_sequence"), CLAUDE, "stop"),
         (Step(stop_reason="refusal"), CLAUDE, "content_filter"),
         (Step(stop_reason="model_context_window_exceeded"), CLAUDE, "length"),
-        (Step(stop_reason="reason_of_tomorrow"), CLAUDE, "stop"),
         (Step(stop_reason="max_tokens"), GPT, "length"),
         (Step(stop_reason="content_filter"), GPT, "content_filter"),
         (Step(stop_reason="eos"), GPT, "eos"),  # relayed as it is

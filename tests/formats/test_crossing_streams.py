@@ -84,7 +84,8 @@ FOREIGN = (
     "fallback_response",
 )  # blocks of Anthropic's own
 ANTHROPIC = [*fixture_names("anthropic/streaming"), *fixture_names("anthropic/fable-fallback")]
-CROSSING = [name for name in ANTHROPIC if not any(word in name for word in FOREIGN)]
+INVALID = [name for name in ANTHROPIC if "invalid_json" in name]
+CROSSING = [name for name in ANTHROPIC if not any(word in name for word in FOREIGN) and name not in INVALID]
 
 
 @pytest.mark.parametrize("name", CROSSING)
@@ -93,9 +94,6 @@ def test_a_recorded_stream_of_anthropic_is_read_by_openais_sdk(name: str) -> Non
     events = read(messages.StreamDecoder(chat_call), stream)
     assert read(messages.StreamDecoder(chat_call), *(bytes([byte]) for byte in stream)) == events
     here = openai_reads(written(chat.StreamEncoder(chat_call), events))
-    if "invalid_json" in name:  # Anthropic's SDK refuses it; OpenAI's format hands it on as it is
-        assert here.message.tool_calls
-        return
     there = anthropic_reads(stream)
     texts = "".join(block.text for block in there.content if block.type == "text")
     assert (here.message.content or "") == texts
@@ -116,7 +114,15 @@ def test_a_recorded_stream_of_anthropic_is_read_by_openais_sdk(name: str) -> Non
         assert here.finish_reason == reasons[str(there.stop_reason)]
 
 
-@pytest.mark.parametrize("name", [n for n in ANTHROPIC if n not in CROSSING])
+@pytest.mark.parametrize("name", INVALID)
+def test_a_recorded_input_that_is_not_json_is_an_error_as_in_anthropics_sdk(name: str) -> None:
+    with pytest.raises(ValueError):
+        anthropic_reads(fixture(name))
+    with pytest.raises(errors.UpstreamBroken, match="not a JSON object"):
+        read(messages.StreamDecoder(chat_call), fixture(name))
+
+
+@pytest.mark.parametrize("name", [n for n in ANTHROPIC if n not in CROSSING and n not in INVALID])
 def test_a_block_without_a_counterpart_is_an_error(name: str) -> None:
     with pytest.raises(errors.UpstreamBroken):
         read(messages.StreamDecoder(chat_call), fixture(name))

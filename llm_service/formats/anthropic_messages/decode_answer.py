@@ -65,7 +65,7 @@ def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     """
     parts = [part for block in content_of(body) if (part := _read_block(block)) is not None]
     decoding.check_calls(call, sum(type(part) is ToolCall for part in parts))
-    reason = STOP_REASONS.get(str(body.get("stop_reason")), "other")
+    reason = stop_reason(body["stop_reason"])
     if reason == "refusal" and (text := explanation(body)):
         parts.append(Refusal(text))
     return Answer(
@@ -117,6 +117,18 @@ def characters_in(body: Mapping[str, Any]) -> int:
 def characters_of(delta: Mapping[str, Any]) -> int:
     """The number of characters in a delta or a block of any type, for an estimate of its tokens."""
     return sum(len(value) for name in ("text", "partial_json", "thinking") if isinstance(value := delta.get(name), str))
+
+
+def stop_reason(word: str) -> StopReason:
+    """Why the answer ended, for a client of another format.
+
+    Raises an UpstreamError for a word that has no counterpart, such as ``pause_turn``: the answer may go on or was
+    cut, and must not look complete.
+    """
+    known = STOP_REASONS.get(word)
+    if known is None:
+        raise decoding.in_band(NAME, VendorError.of({"code": word}))
+    return known
 
 
 def stop_sequence(given: Mapping[str, Any]) -> str | None:

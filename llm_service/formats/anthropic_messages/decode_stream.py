@@ -30,13 +30,14 @@ from llm_service.core.events import (
     ToolCallStart,
 )
 from llm_service.core.usage import Usage
-from llm_service.formats import decoding
+from llm_service.formats import decoding, tool_calls
 from llm_service.formats.anthropic_messages.decode_answer import (
     STOP_REASONS,
     characters_of,
     explanation,
     in_band,
     read_usage,
+    stop_reason,
     stop_sequence,
 )
 from llm_service.formats.anthropic_messages.schema import NAME
@@ -147,14 +148,16 @@ class Stream(decoding.Stream):
 class StreamDecoder(Stream):
     """A stream for a client of another format: its content blocks as events."""
 
-    __slots__ = ("_blocks", "_calls", "_kind", "_signature")
+    __slots__ = ("_arguments", "_blocks", "_calls", "_kind", "_signature", "_valid_arguments")
 
     def __init__(self, call: Call | None = None) -> None:
         super().__init__(call)
+        self._arguments: list[str] = []  # the pieces of the open tool call's input
         self._blocks = 0
         self._calls = 0  # the number of tool calls that ended
         self._kind = ""  # the type of the open block
         self._signature = ""
+        self._valid_arguments = True  # whether the input of every tool call is a JSON object
 
     def _read(self, event: dict[str, Any]) -> Iterator[Event]:
         match self._note_event(event):
@@ -178,9 +181,18 @@ class StreamDecoder(Stream):
                 if self._stop_reason == "refusal" and (text := explanation(event["delta"])):
                     yield RefusalDelta(text)
             case "message_stop":
+                self._check_end()
                 yield Finished(self._answer())
             case "ping" if self._begun:
                 yield IDLE  # the vendor is alive, so the client gets a sign of life too
+
+    def _check_end(self) -> None:
+        """Raises UpstreamBroken if a tool call is not whole and the stop_reason does not say that it was cut.
+
+        Raises an UpstreamError for a stop_reason that other formats cannot express.
+        """
+        if stop_reason(self._stop_reason or "") not in ("max_tokens", "refusal") and not self._valid_arguments:
+            broken("a tool call's input is not a JSON object")
 
     def _open_block(self, event: Mapping[str, Any]) -> Iterator[Event]:
         """The events of a block that starts. Most blocks start without content."""
@@ -200,7 +212,8 @@ class StreamDecoder(Stream):
                 decoding.check_calls(self._call, self._calls + 1)
                 yield ToolCallStart(self._calls, id, name)
                 if given := block.get("input"):  # some servers send the whole input at once
-                    yield ToolCallDelta(self._calls, orjson.dumps(given).decode())
+                    self._arguments.append(orjson.dumps(given).decode())
+                    yield ToolCallDelta(self._calls, self._arguments[-1])
             case {"type": "thinking"}:
                 signature = block.get("signature")
                 self._signature = signature if type(signature) is str else ""
@@ -215,6 +228,9 @@ class StreamDecoder(Stream):
 
     def _close_block(self) -> Iterator[Event]:
         if self._kind == "tool_use":
+            if not tool_calls.is_arguments("".join(self._arguments)):
+                self._valid_arguments = False
+            self._arguments.clear()
             yield ToolCallEnd(self._calls)
             self._calls += 1
         elif self._kind == "thinking":
@@ -241,6 +257,7 @@ class StreamDecoder(Stream):
         elif kind == "text_delta":
             return Delta(text)
         elif kind == "input_json_delta":
+            self._arguments.append(text)
             return ToolCallDelta(self._calls, text)
         else:
             return ThinkingDelta(text)

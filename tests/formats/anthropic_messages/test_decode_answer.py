@@ -107,3 +107,11 @@ def test_read_error_accepts_any_body() -> None:
     for malformed in (None, [], "text", {"error": "text"}, {"error": {"type": 3, "details": 4, "message": 5}}):
         error = messages.read_error(malformed)
         assert (error.type if error.type != "3" else None, error.code, error.message) == (None, None, None)
+
+
+@pytest.mark.parametrize("reason", ["pause_turn", "compaction", "reason_of_tomorrow", ""])
+def test_a_reason_that_is_not_an_end_is_a_failure_for_other_formats_and_relayed_to_its_own(reason: str) -> None:
+    reply = reply_of(stop_reason=reason)
+    with pytest.raises(errors.UpstreamFailed):
+        messages.read_answer(reply)
+    assert messages.read_verbatim(reply).body is reply

@@ -183,3 +183,59 @@ def test_a_count_in_message_delta_never_lowers_the_one_in_message_start() -> Non
     for reader in (messages.StreamDecoder(messages_call()), messages.Passthrough(messages_call())):
         finished = read(reader, stream)[-1]
         assert isinstance(finished, Finished) and finished.answer.usage == Usage(13, 5, 3)
+
+
+@pytest.mark.parametrize("reason", ["pause_turn", "compaction", "reason_of_tomorrow"])
+def test_a_reason_that_is_not_an_end_is_a_failure_for_other_formats_and_relayed_to_its_own(reason: str) -> None:
+    stream = start() + block_start() + text("x") + BLOCK_STOP + stop(reason) + END
+    with pytest.raises(errors.UpstreamFailed):
+        read(messages.StreamDecoder(messages_call()), stream)
+    assert isinstance(read(messages.Passthrough(messages_call()), stream)[-1], Finished)
+
+
+def tool_stream(reason: str, *pieces: str, given: Any = None, closed: bool = True) -> bytes:
+    stream = start() + block_start(type="tool_use", id="t", name="f", input={} if given is None else given)
+    for piece in pieces:
+        delta = {"type": "input_json_delta", "partial_json": piece}
+        stream += event("content_block_delta", index=0, delta=delta)
+    return stream + (BLOCK_STOP if closed else b"") + stop(reason) + END
+
+
+@pytest.mark.parametrize("reason", ["tool_use", "end_turn", "stop_sequence"])
+@pytest.mark.parametrize(
+    ("pieces", "given"),
+    [
+        (['{"a":"unf', "in"], None),
+        (['{"a":1}', "}"], None),
+        (["null"], None),
+        (["[1]"], None),
+        ([], [1]),
+        (['{"b":1}'], {"a": 1}),
+    ],
+)
+@pytest.mark.parametrize("closed", [True, False])
+def test_an_input_that_is_not_an_object_is_never_a_finished_tool_call(
+    pieces: list[str], given: Any, reason: str, closed: bool
+) -> None:
+    with pytest.raises(errors.UpstreamBroken, match="not a JSON object"):
+        read(
+            messages.StreamDecoder(messages_call(tools=TOOLS)), tool_stream(reason, *pieces, given=given, closed=closed)
+        )
+
+
+@pytest.mark.parametrize("reason", ["max_tokens", "model_context_window_exceeded", "refusal"])
+def test_a_reason_that_says_so_may_cut_an_input(reason: str) -> None:
+    events = read(messages.StreamDecoder(messages_call(tools=TOOLS)), tool_stream(reason, '{"a":"unf'))
+    assert isinstance(events[-1], Finished)
+    assert events[-1].answer.stop_reason in ("max_tokens", "refusal")
+
+
+@pytest.mark.parametrize(
+    ("pieces", "given"), [([], None), ([""], None), (["{}"], None), (['{"a"', ":1}"], None), ([], {"a": 1})]
+)
+def test_an_input_that_is_an_object_is_whole(pieces: list[str], given: Any) -> None:
+    events = read(messages.StreamDecoder(messages_call(tools=TOOLS)), tool_stream("tool_use", *pieces, given=given))
+    assert isinstance(events[-1], Finished)
+
+
+TOOLS = [{"name": "f", "input_schema": {"type": "object"}}]

@@ -36,7 +36,7 @@ from llm_service.formats.openai_responses import decode_request as responses_req
 from llm_service.formats.openai_responses import decode_tools as responses_tools  # noqa: E402
 from llm_service.formats.openai_responses import encode_request as responses_target  # noqa: E402
 from llm_service.formats.openai_responses import schema as responses  # noqa: E402
-from llm_service.formats.rules import HINTS, REJECT, ExtraField, FieldRule  # noqa: E402
+from llm_service.formats.rules import HINTS, NOTES, REJECT, ExtraField, FieldRule  # noqa: E402
 from llm_service.formats.small import completions, count_tokens, embeddings, input_tokens, simple  # noqa: E402
 from scripts import field_notes  # noqa: E402
 
@@ -144,6 +144,7 @@ def tables() -> dict[str, str]:
     """Every table by its name."""
     return {
         "housekeeping": ", ".join(f"`{name}`" for name in sorted(HINTS)),
+        "notes": ", ".join(f"`{name}`" for name in sorted(NOTES)),
         **{name: _request_table(name, request) for name, request in REQUESTS.items()},
         **{name: _nested_table(name, table) for name, table in NESTED.items()},
         **{name: _counted_table(name, *row) for name, row in COUNTED.items()},

@@ -44,33 +44,33 @@ OPENAI_TTL: Final[Mapping[str, int]] = {"30m": 1800, "12h": 43200}
 
 
 def read_cache(
-    hint: Any, kind: tuple[str, str], ttls: Mapping[str, int], path: str, dropped: dict[str, None]
+    hint: Any, kind: tuple[str, str], ttls: Mapping[str, int], name: str, dropped: dict[str, None]
 ) -> int | None:
     """The seconds of a vendor's hint to cache: 0 if the hint has no time, None without a hint.
 
-    ``kind`` is the member (name and value) that every hint has. A hint with a member that is not known here is dropped
-    as a whole, and its name is added to ``dropped``. Raises InvalidRequest naming ``path`` or the wrong time.
+    ``kind`` is the member (name and value) that every hint has. The answer is the same without a hint. So a hint that
+    is not known here, in any part of it, is dropped as a whole, and ``name`` is added to ``dropped``.
     """
     if hint is None:
         return None
-    if not isinstance(hint, dict) or hint.get(kind[0]) != kind[1]:
-        validation.invalid(path, f'must be {{"{kind[0]}": "{kind[1]}"}}')
-    ttl = hint.get("ttl")
-    if ttl is not None and (not isinstance(ttl, str) or ttl not in ttls):
-        validation.invalid(f"{path}.ttl", f"must be {' or '.join(ttls)}")
-    if any(hint[name] is not None for name in hint if name not in (kind[0], "ttl")):
-        dropped[path.rpartition(".")[2]] = None
-        return None
-    return 0 if ttl is None else ttls[ttl]
+    ttl = hint.get("ttl") if isinstance(hint, dict) else None
+    known = isinstance(hint, dict) and hint.get(kind[0]) == kind[1]
+    if not known or any(hint[member] is not None for member in hint if member not in (kind[0], "ttl")):
+        seconds = None
+    else:
+        seconds = 0 if ttl is None else ttls.get(ttl) if isinstance(ttl, str) else None
+    if seconds is None:
+        dropped[name] = None
+    return seconds
 
 
-def read_part_cache(part: Mapping[str, Any], path: str, dropped: dict[str, None]) -> int | None:
+def read_part_cache(part: Mapping[str, Any], dropped: dict[str, None]) -> int | None:
     """The hint to cache of a message, a part or a tool of a chat request, in OpenAI's words or in Anthropic's.
 
     Of both, the longer one counts.
     """
     hints = [
-        read_cache(part.get(name), kind, ttls, f"{path}.{name}", dropped)
+        read_cache(part.get(name), kind, ttls, name, dropped)
         for name, kind, ttls in (
             ("prompt_cache_breakpoint", EXPLICIT, OPENAI_TTL),
             ("cache_control", EPHEMERAL, ANTHROPIC_TTL),

@@ -74,6 +74,20 @@ HINTS: Final[Mapping[str, FieldRule]] = dict.fromkeys(
     DROP,
 )
 
+# Members of a message and of its parts in which clients note things for themselves: which message it is, when it was
+# written, by what. They say nothing to the model, in any format and in any turn.
+NOTES: Final[Mapping[str, FieldRule]] = dict.fromkeys(
+    (
+        *("id", "_id", "uuid", "index", "key", "object", "type", "status", "metadata", "tags", "model", "usage"),
+        *("created", "created_at", "createdAt", "updated_at", "updatedAt", "date", "time", "timestamp"),
+        *("parent_id", "parentId", "message_id", "messageId", "conversation_id", "session_id", "thread_id", "run_id"),
+        # Of LangChain and of the AI SDK.
+        *("additional_kwargs", "example", "response_metadata", "usage_metadata"),
+        *("experimental_providerMetadata", "providerMetadata", "providerOptions"),
+    ),
+    DROP,
+)
+
 
 def is_neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
     """Whether ``neutral`` has ``value``. A boolean is not a number here, unlike in Python: ``True`` is not 1."""
@@ -98,6 +112,17 @@ def cross(
         else:
             validation.unsupported(path + field_name(name), rule.why)
     return dropped
+
+
+def cross_turn(given: Mapping[str, Any], rules: Mapping[str, FieldRule], path: str, *, answered: bool) -> list[str]:
+    """As ``cross``, for a message or a part of one.
+
+    What ``rules`` does not list is dropped if the turn is the assistant's (``answered``): an earlier answer may have
+    whatever its server sent, and is the same without it. In other turns only ``NOTES`` are.
+    """
+    if answered or NOTES.keys().isdisjoint(given):
+        return cross(given, rules, path, DROP if answered else REJECT)
+    return cross(given, {**NOTES, **rules}, path)
 
 
 def name_dropped(dropped: dict[str, None], holder: str, names: Collection[str]) -> None:

@@ -211,8 +211,6 @@ def said(*blocks: Any) -> dict[str, Any]:
         (said({"type": "image", "source": {"type": "strange"}}), "messages[0].content[0].source.type"),
         (said({"type": "document", "source": {"type": "text"}}), "messages[0].content[0].source.data"),
         (said({**PDF_URL, "citations": {"enabled": True}}), "messages[0].content[0].citations"),
-        (said({"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "2h"}}),
-         "messages[0].content[0].cache_control.ttl"),
         ({"tools": [CLOCK, CLOCK]}, "tools[1].input_schema"),
         ({"tools": [CLOCK], "tool_choice": {"type": "tool", "name": "no"}}, "tool_choice"),
         ({"tools": [CLOCK], "tool_choice": {"type": "some"}}, "tool_choice.type"),

@@ -156,7 +156,7 @@ def test_a_server_that_ignores_the_newer_limit_gets_it_by_the_older_name(
 @pytest.mark.parametrize(
     ("client", "extra", "param"),
     [
-        ("chat", {"cache_control": {"type": "ephemeral", "ttl": []}}, "cache_control.ttl"),
+        ("chat", {"thinking": {"type": ["adaptive"]}}, "thinking.type"),
         ("messages", {"service_tier": ["auto"]}, "service_tier"),
         ("messages", {"tool_choice": {"type": ["auto"]}}, "tool_choice.type"),
     ],

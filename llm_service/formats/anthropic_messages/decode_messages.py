@@ -19,18 +19,17 @@ from llm_service.core.content import (
 )
 from llm_service.core.identifiers import field_name
 from llm_service.formats import media, reasoning, rules, tool_calls, validation
-from llm_service.formats.rules import DROP, REJECT, TRANSLATE, FieldRule, drop_unless, reject_unless
+from llm_service.formats.rules import DROP, TRANSLATE, FieldRule, drop_unless, reject_unless
 
 # The names of the fields that are dropped, in their order.
 Dropped: TypeAlias = dict[str, None]
 
-MESSAGE_CROSSING: Mapping[str, FieldRule] = {"role": TRANSLATE, "content": TRANSLATE}
+MESSAGE_CROSSING: Mapping[str, FieldRule] = {"role": TRANSLATE, "content": TRANSLATE, "cache_control": DROP}
 # Clients send it back when they return a block of an answer unchanged.
 _CALLER: FieldRule = drop_unless({"type": "direct"})
 # Without it the answer would not say where its statements come from.
 _CITATIONS: FieldRule = reject_unless({"enabled": False})
-# What happens to the members of each block. Any other member is rejected, except in a block of the assistant: an
-# earlier answer may have whatever its server sent, and is the same without it.
+# What happens to the members of each block. ``rules.cross_turn`` says what happens to any other member.
 BLOCK_CROSSING: Mapping[str, Mapping[str, FieldRule]] = {
     "text": {**dict.fromkeys(("type", "text", "cache_control"), TRANSLATE), "citations": drop_unless([])},
     "image": {
@@ -70,7 +69,7 @@ def read_messages(given: Iterable[Mapping[str, Any]], dropped: Dropped) -> tuple
         path = f"messages[{index}]"
         role, content = message["role"], message["content"]
         if len(message) > 2:
-            names = rules.cross(message, MESSAGE_CROSSING, f"{path}.", DROP if role == "assistant" else REJECT)
+            names = rules.cross_turn(message, MESSAGE_CROSSING, f"{path}.", answered=role == "assistant")
             rules.name_dropped(dropped, "messages[]", names)
         parts: tuple[Part, ...] = (Text(content),) if isinstance(content, str) else ()
         paths: tuple[str, ...] = (f"{path}.content",)
@@ -135,26 +134,26 @@ def read_blocks(content: Any, path: str, where: str, dropped: Dropped) -> tuple[
     """
     parts: list[Part] = []
     paths: list[str] = []
-    unknown = DROP if where == "assistant" else REJECT
+    answered = where == "assistant"
     for index, block in enumerate(content):
         block_path = f"{path}[{index}]"
         kind = block["type"]
         read = BLOCKS[where].get(kind)
         if read is None:
-            if unknown is REJECT and kind not in TOOL_CHANGES:
+            if not answered and kind not in TOOL_CHANGES:
                 validation.unsupported(block_path)
             dropped[f"messages[].{field_name(kind)}"] = None
             continue
         if len(block) > 2:
-            names = rules.cross(block, BLOCK_CROSSING[kind], f"{block_path}.", unknown)
+            names = rules.cross_turn(block, BLOCK_CROSSING[kind], f"{block_path}.", answered=answered)
             rules.name_dropped(dropped, kind, [name for name in names if name != "caller"])
         hint = block.get("cache_control")
         cache = None
         if hint is not None:
-            cache = media.read_cache(hint, media.EPHEMERAL, media.ANTHROPIC_TTL, f"{block_path}.cache_control", dropped)
+            cache = media.read_cache(hint, media.EPHEMERAL, media.ANTHROPIC_TTL, "cache_control", dropped)
         parts.append(read(block, block_path, dropped, cache))
         paths.append(block_path)
-    if not parts and where != "assistant" and not any(block["type"] in TOOL_CHANGES for block in content):
+    if not parts and not answered and not any(block["type"] in TOOL_CHANGES for block in content):
         raise errors.UnsupportedParameter(
             f"{path} has no content that the model can read: add a content block.", param=path
         )

@@ -45,7 +45,7 @@ def read_tools(given: Any, choice: ToolChoice | None, dropped: Dropped) -> tuple
         if not isinstance(strict, bool | None):
             validation.invalid(f"{path}.strict", "must be true or false")
         hint = tool.get("cache_control")
-        cache = media.read_cache(hint, media.EPHEMERAL, media.ANTHROPIC_TTL, f"{path}.cache_control", dropped)
+        cache = media.read_cache(hint, media.EPHEMERAL, media.ANTHROPIC_TTL, "cache_control", dropped)
         schema, name = validation.object_at(tool, path, "input_schema"), validation.text_at(tool, path, "name")
         read.append(Tool(name, description, schema, strict, cache, path=f"{path}.input_schema"))
     tool_calls.check_names(read)

@@ -23,7 +23,7 @@ from llm_service.formats import media, reasoning, rules, tool_calls, validation
 from llm_service.formats.openai_chat import decode_tools
 from llm_service.formats.openai_chat.decode_tools import Dropped
 from llm_service.formats.openai_chat.schema import PROVIDERS_OWN, THINKING, UNSIGNED_THOUGHTS
-from llm_service.formats.rules import DROP, REJECT, TRANSLATE, FieldRule, drop_unless
+from llm_service.formats.rules import DROP, TRANSLATE, FieldRule, drop_unless
 
 _TURNS: Mapping[str, Role] = {
     "developer": "system",
@@ -31,8 +31,7 @@ _TURNS: Mapping[str, Role] = {
     "user": "user",
     "assistant": "assistant",
 }
-# What happens to the members of a message. Any other member is rejected, except in a message of the assistant: an
-# earlier answer may have whatever its server sent, and is the same without it.
+# What happens to the members of a message. ``rules.cross_turn`` says what happens to any other member.
 MESSAGE_CROSSING: Mapping[str, FieldRule] = {
     **dict.fromkeys(("role", "content", "refusal", "tool_calls", "tool_call_id", "function_call", "audio"), TRANSLATE),
     **dict.fromkeys(("cache_control", "prompt_cache_breakpoint", THINKING), TRANSLATE),
@@ -105,7 +104,7 @@ def read_messages(given: Sequence[Mapping[str, Any]], dropped: Dropped) -> tuple
 def _check_members(message: Mapping[str, Any], path: str, dropped: Dropped) -> None:
     role = message["role"]
     crossing = FUNCTION_MESSAGE_CROSSING if role == "function" else MESSAGE_CROSSING
-    names = rules.cross(message, crossing, f"{path}.", DROP if role == "assistant" else REJECT)
+    names = rules.cross_turn(message, crossing, f"{path}.", answered=role == "assistant")
     own = PROVIDERS_OWN if _thoughts_of(message) is not message.get(THINKING) else None
     rules.name_dropped(dropped, "messages[]", [name for name in names if name != own])
 
@@ -138,7 +137,7 @@ def _read_turn(message: Mapping[str, Any], path: str, role: Role, dropped: Dropp
     decode_tools.read_calls(message, path, dropped, parts, paths)
     if not parts and role != "assistant":
         raise errors.InvalidRequest(f"{path}.content is required.", param=f"{path}.content")
-    cache = media.read_part_cache(message, path, dropped)
+    cache = media.read_part_cache(message, dropped)
     if cache is not None and parts:
         parts[-1] = media.with_cache(parts[-1], cache)
     return parts, paths
@@ -155,21 +154,21 @@ def _read_audio(message: Mapping[str, Any], path: str, parts: list[Part], paths:
 
 
 def _read_content(content: Any, path: str, role: str, dropped: Dropped, parts: list[Part], paths: list[str]) -> None:
-    unknown = DROP if role == "assistant" else REJECT
-    if not content and unknown is REJECT:
+    answered = role == "assistant"
+    if not content and not answered:
         raise errors.InvalidRequest(f"{path} must not be empty.", param=path)
     for index, part in enumerate(content):
         part_path, kind = f"{path}[{index}]", part["type"]
         read = _PARTS[role].get(kind)
         if read is None:
-            if unknown is REJECT:
+            if not answered:
                 validation.unsupported(part_path)
             rules.name_dropped(dropped, "messages[].content[]", [kind])
             continue
         if len(part) > 2:
-            names = rules.cross(part, PART_CROSSING[kind], f"{part_path}.", unknown)
+            names = rules.cross_turn(part, PART_CROSSING[kind], f"{part_path}.", answered=answered)
             rules.name_dropped(dropped, "messages[].content[]", names)
-        parts.append(read(part, part_path, dropped, media.read_part_cache(part, part_path, dropped)))
+        parts.append(read(part, part_path, dropped, media.read_part_cache(part, dropped)))
         paths.append(part_path)
 
 
@@ -227,7 +226,7 @@ def _read_result(message: Mapping[str, Any], path: str, id: str, dropped: Droppe
         parts = [Text(content)] if content else []
     elif content:
         _read_content(content, f"{path}.content", "tool", dropped, parts, [])
-    return ToolResult(id, tuple(parts), cache=media.read_part_cache(message, path, dropped))
+    return ToolResult(id, tuple(parts), cache=media.read_part_cache(message, dropped))
 
 
 def _read_thinking(given: Any, path: str, parts: list[Part], paths: list[str]) -> None:

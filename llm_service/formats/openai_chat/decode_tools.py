@@ -88,7 +88,7 @@ def _kind_of(tool: Any, path: str) -> str:
 def _read_tool(tool: Mapping[str, Any], tool_path: str, kind: str, dropped: Dropped) -> Tool:
     rules.name_dropped(dropped, "tools[]", rules.cross(tool, TOOL_CROSSING[kind], f"{tool_path}.", DROP))
     path = f"{tool_path}.{kind}"
-    cache = media.read_part_cache(tool, tool_path, dropped)
+    cache = media.read_part_cache(tool, dropped)
     if kind == "function":
         return _read_function(tool.get("function"), path, cache, dropped)
     custom = validation.object_at(tool, tool_path, "custom")
@@ -120,7 +120,7 @@ def _read_function(function: Any, path: str, cache: int | None, dropped: Dropped
     strict = function.get("strict")
     if not isinstance(strict, bool | None):
         validation.invalid(f"{path}.strict", "must be true or false")
-    inside = media.read_part_cache(function, path, dropped)  # LiteLLM's clients write the hint here
+    inside = media.read_part_cache(function, dropped)  # LiteLLM's clients write the hint here
     cache = inside if cache is None else cache
     name = validation.text_at(function, path, "name")
     return Tool(name, _about(function, path), schema, strict, cache, path=f"{path}.parameters")

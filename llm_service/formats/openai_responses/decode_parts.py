@@ -58,7 +58,7 @@ def _read_part(part: Any, path: str, dropped: Dropped) -> Part:
         validation.unsupported(path)
     rules.name_dropped(dropped, "input[].content[]", rules.cross(part, table, f"{path}.", DROP))
     hint = part.get("prompt_cache_breakpoint")
-    cache = media.read_cache(hint, media.EXPLICIT, media.OPENAI_TTL, f"{path}.prompt_cache_breakpoint", dropped)
+    cache = media.read_cache(hint, media.EXPLICIT, media.OPENAI_TTL, "prompt_cache_breakpoint", dropped)
     return _PART_READERS[kind](part, path, cache)
 
 

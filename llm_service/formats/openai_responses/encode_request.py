@@ -345,18 +345,28 @@ class _Writer(RequestWriter):
                     _add_part(items, {"type": "refusal", "refusal": text})
                 case ToolCall():
                     items.append(self._call(part))
-                case Thinking(text, signature, vendor) if signature and vendor == NAME:
-                    items.append(_reasoning_item(text, signature))
-                case RedactedThinking(data, vendor) if vendor == NAME:
-                    items.append(_reasoning_item("", data))
                 case Thinking() | RedactedThinking():
-                    self.drop("thoughts")  # only the vendor that made it can read it
+                    items += self._thought(part)
             if type(part) in (Text, ToolCall) and getattr(part, "cache", None) is not None:
                 self.drop("cache")
         while items and items[-1].get("type") == "reasoning":  # OpenAI rejects reasoning that nothing follows
             items.pop()
             self.drop("thoughts")
         return items
+
+    def _thought(self, part: Thinking | RedactedThinking) -> list[dict[str, Any]]:
+        """A reasoning item as its vendor made it. Nothing for another vendor's, which this one cannot read.
+
+        The signature holds the item's id and its encrypted content. It comes from the caller. An item with an id alone
+        would be a reference to what the vendor keeps, for whomever.
+        """
+        text, signature = (part.text, part.signature) if isinstance(part, Thinking) else ("", part.data)
+        id, _, encrypted = signature.partition(":")
+        if part.vendor != NAME or not id.strip() or not encrypted.strip():
+            self.drop("thoughts")
+            return []
+        summary = [{"type": "summary_text", "text": text}] if text else []
+        return [{"type": "reasoning", "id": id, "summary": summary, "encrypted_content": encrypted}]
 
 
 def _format(given: JsonFormat) -> dict[str, Any]:
@@ -377,10 +387,3 @@ def _add_part(items: list[dict[str, Any]], part: dict[str, Any]) -> None:
     if not items or "role" not in items[-1]:
         items.append({"role": "assistant", "content": []})
     items[-1]["content"].append(part)
-
-
-def _reasoning_item(text: str, signature: str) -> dict[str, Any]:
-    """A reasoning item as OpenAI made it. The signature holds its id and its encrypted content."""
-    id, _, encrypted = signature.partition(":")
-    summary = [{"type": "summary_text", "text": text}] if text else []
-    return {"type": "reasoning", "id": id, "summary": summary, "encrypted_content": encrypted}

@@ -10,6 +10,7 @@ from llm_service.core.content import Document, Message, Text, Thinking, ToolCall
 from llm_service.formats import anthropic_messages as messages
 from llm_service.formats import openai_chat as chat
 from llm_service.formats import openai_responses as responses
+from llm_service.formats import rules
 from tests.formats.examples import TURN, call, target
 
 CLOCK: dict[str, Any] = {"name": "clock", "input_schema": {"type": "object", "properties": {}}}
@@ -50,6 +51,45 @@ def sent(to: Any = chat, **extra: Any) -> tuple[dict[str, Any], tuple[str, ...]]
 )
 def test_a_hint_is_dropped_and_named(to: Any, extra: dict[str, Any], dropped: tuple[str, ...]) -> None:
     assert sent(to, **extra)[1] == dropped
+
+
+UNKNOWN_TIMES: list[Any] = ["24h", "", 3600, True, [], {}]
+UNKNOWN_HINTS: list[Any] = [
+    *({}, [], "", "x", 0, True, {"type": "persistent"}, {"type": ["ephemeral"]}, {"ttl": "5m"}),
+    *({"type": "ephemeral", "ttl": ttl} for ttl in UNKNOWN_TIMES),
+]
+
+
+@pytest.mark.parametrize("hint", UNKNOWN_HINTS, ids=repr)
+def test_a_hint_to_cache_that_is_not_known_is_dropped_as_a_whole_and_named(hint: Any) -> None:
+    for extra in (
+        {"cache_control": hint},
+        {"system": [{**SAID, "cache_control": hint}]},
+        {"tools": [{**CLOCK, "cache_control": hint}]},
+        {"messages": [{"role": "user", "content": [{**SAID, "cache_control": hint}]}]},
+    ):
+        body, dropped = sent(**extra)
+        assert "cache" not in str(body)
+        assert dropped == ("cache_control",)
+    body, dropped = sent(messages=[{**TURN[0], "cache_control": hint}])
+    assert body["messages"] == TURN
+    assert dropped == ("messages[].cache_control",)
+
+
+@pytest.mark.parametrize("note", [name for name in rules.NOTES if name != "type"])
+def test_what_a_client_notes_on_a_turn_is_dropped_and_named(note: str) -> None:
+    block = {**SAID, note: "x"}
+    answer = {"role": "assistant", "content": [{**CALLED, **({} if note == "id" else {note: "x"})}], note: "x"}
+    result = {**RESULT, "content": [block], note: "x"}
+    turns = [{"role": "user", "content": [block], note: "x"}, answer, {"role": "user", "content": [result], note: "x"}]
+    body, dropped = sent(messages=turns, system=[block])
+    bare = [
+        {"role": "user", "content": [SAID]},
+        {"role": "assistant", "content": [CALLED]},
+        {"role": "user", "content": [{**RESULT, "content": [SAID]}]},
+    ]
+    assert body == sent(messages=bare, system=[SAID])[0]
+    assert {f"messages[].{note}", f"text.{note}", f"tool_result.{note}"} <= set(dropped)
 
 
 HINTS = {

@@ -188,8 +188,6 @@ def test_a_contradiction_is_rejected_with_the_name_of_the_anthropic_field(given:
         ({"top_k": "5"}, "top_k"),
         ({"stop_sequences": "END"}, "stop_sequences"),
         ({"stop_sequences": [" "]}, "stop_sequences"),
-        ({"cache_control": True}, "cache_control"),
-        ({"cache_control": {"type": "ephemeral", "ttl": "1w"}}, "cache_control.ttl"),
         ({"thinking": True}, "thinking"),
         ({"thinking": {"type": "often"}}, "thinking.type"),
         ({"thinking": {"type": "enabled", "budget_tokens": 5}}, "thinking.budget_tokens"),

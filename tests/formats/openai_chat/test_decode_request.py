@@ -16,6 +16,7 @@ from llm_service.core.events import IDLE, Answer, Attempt, Delta, Event, Finishe
 from llm_service.core.usage import Usage
 from llm_service.formats import anthropic_messages as messages
 from llm_service.formats import openai_chat as chat
+from llm_service.formats import rules
 from tests.formats.examples import TURN, call, data_of, openai_client, target, written
 from tests.formats.openai_chat.wire import ASKED, USAGE, body, chat_call, reply_of
 
@@ -133,11 +134,69 @@ def test_a_part_takes_anthropic_s_hint_to_cache(kind: str) -> None:
     assert dropped == ()
 
 
-def test_a_malformed_hint_to_cache_is_rejected_by_its_path() -> None:
-    part = {"type": "text", "text": "a", "cache_control": {"type": "forever"}}
-    with pytest.raises(errors.InvalidRequest) as caught:
-        asked_of_claude(messages=[{"role": "user", "content": [part]}])
-    assert caught.value.param == "messages[0].content[0].cache_control"
+UNKNOWN_TIMES: list[Any] = ["24h", "", 3600, True, [], {}]
+UNKNOWN_HINTS: list[Any] = [
+    *({}, [], "", "x", 0, True, {"type": "persistent"}, {"type": ["ephemeral"]}, {"ttl": "5m"}),
+    *({"type": "ephemeral", "ttl": ttl} for ttl in UNKNOWN_TIMES),
+    {"type": "ephemeral", "scope": "global"},
+]
+
+
+def named(**extra: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What Anthropic is sent for a chat request with ``extra``, and the names that the reader and the target drop."""
+    written, dropped = asked_of_claude(**extra)
+    return written, (*chat.read_request(chat.check(body(**extra))).dropped, *dropped)
+
+
+@pytest.mark.parametrize("hint", UNKNOWN_HINTS, ids=repr)
+@pytest.mark.parametrize("name", ["cache_control", "prompt_cache_breakpoint"])
+def test_a_hint_to_cache_that_is_not_known_is_dropped_as_a_whole_and_named(name: str, hint: Any) -> None:
+    part = {"type": "text", "text": "a", name: hint}
+    tool: Any = {"type": "function", "function": {"name": "clock", name: hint}, name: hint}
+    plain, _ = named(messages=TURN, tools=[{"type": "function", "function": {"name": "clock"}}])
+    for turn in ({"role": "user", "content": [part]}, {"role": "user", "content": "a", name: hint}):
+        written, dropped = named(messages=[turn], tools=[tool])
+        assert "cache_control" not in str(written)
+        assert written["tools"] == plain["tools"]
+        assert name in dropped
+
+
+def test_an_unknown_hint_to_cache_the_whole_prompt_is_dropped_and_named() -> None:
+    for hint in UNKNOWN_HINTS:
+        written, dropped = named(cache_control=hint)
+        assert "cache_control" not in written
+        assert dropped == ("cache_control",)
+
+
+@pytest.mark.parametrize("note", [*rules.NOTES])
+def test_what_a_client_notes_on_a_turn_is_dropped_and_named(note: str) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "clock", "arguments": "{}"}}
+    part = {"type": "text", "text": "a", **({} if note == "type" else {note: "x"})}
+    turns: list[dict[str, Any]] = [
+        {"role": "system", "content": [part]},
+        {"role": "user", "content": [part]},
+        {"role": "assistant", "content": [part], "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": [part]},
+        {"role": "assistant", "content": None, "function_call": {"name": "clock", "arguments": "{}"}},
+        {"role": "function", "name": "clock", "content": "a"},
+        {"role": "user", "content": "a"},
+    ]
+    bare = [
+        turn if isinstance(turn["content"], str | None) else {**turn, "content": [{"type": "text", "text": "a"}]}
+        for turn in turns
+    ]
+    read = chat.read_request(chat.check(body(messages=[{**turn, note: "x"} for turn in turns])))
+    plain = chat.read_request(chat.check(body(messages=bare)))
+    assert (read.system, read.messages) == (plain.system, plain.messages)
+    assert read.dropped == (f"messages[].{note}", *([] if note == "type" else [f"messages[].content[].{note}"]))
+
+
+@pytest.mark.parametrize("turn", [{"role": "user", "content": "a"}, {"role": "system", "content": "a"}])
+def test_a_member_that_is_no_note_is_rejected_outside_of_an_answer(turn: dict[str, Any]) -> None:
+    for name in ("is_error", "tool_calls_of", "weight"):
+        with pytest.raises(errors.UnsupportedParameter) as caught:
+            named(messages=[{**turn, name: "x"}, *TURN])
+        assert caught.value.param == f"messages[0].{name}"
 
 
 def asked_of_claude(**extra: Any) -> tuple[dict[str, Any], tuple[str, ...]]:

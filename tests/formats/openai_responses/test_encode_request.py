@@ -80,6 +80,15 @@ def test_the_system_prompt_keeps_its_blocks_and_gets_the_role_that_the_model_kno
         assert items[2] == {"role": role, "content": "Now."}
 
 
+@pytest.mark.parametrize("signature", ["", "x", "rs_abc", "rs_abc:", "rs_abc: ", ":", ":gAAAA", " :gAAAA"])
+@pytest.mark.parametrize("redacted", [False, True])
+def test_reasoning_without_its_encrypted_content_is_never_a_reference(signature: str, redacted: bool) -> None:
+    thought = RedactedThinking(signature, "responses") if redacted else Thinking("Hm", signature, "responses")
+    sent, dropped = write(conversation(user(), Message("assistant", (thought, Text("Yes"))), user()))
+    assert [item["role"] for item in sent["input"]] == ["user", "assistant", "user"]
+    assert dropped == ("messages[].thinking",)
+
+
 def test_a_turn_with_tools_becomes_items() -> None:
     image = Image(data="iVBO", media_type="image/png")
     given = conversation(

@@ -1,7 +1,7 @@
 """Settlement: when a call ends, what it cost is spent, and everything else that it held is free again.
 
-The caller pays what its row says. If the cost of a call with a budget is not known, its row says what was held, and
-that it is not exact.
+The caller pays what its row says. If the cost of a call with a budget is not known, or only an estimate because the
+vendor did not report the usage of its answer, its row says what was held, and that it is not exact.
 
 A call that holds nothing which another call waits for is settled together with many others, once its row is durable.
 If this worker dies before that, the reaper writes a row for it.
@@ -113,8 +113,8 @@ class Settler:
         if not admitted.held.checks:
             self._unsettled[record.id] = (time.monotonic(), Settlement(record.id, bounded(cost or 0), tokens))
             return record
-        if cost is None and admitted.budgets:
-            cost = max(check.amount for _, check in admitted.budgets)
+        if admitted.budgets and (cost is None or record.usage_lost):
+            cost = max(cost or 0, *(check.amount for _, check in admitted.budgets))
             record = replace(record, cost_nanousd=cost, usage_exact=False)
         settlement = Settlement(
             record.id,

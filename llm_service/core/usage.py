@@ -7,7 +7,7 @@ reasoning.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,18 @@ class Usage:
     output_image_tokens: int = 0
     web_searches: int = 0
     tier: str = ""
+    lost: bool = field(default=False, compare=False)  # whether the vendor left out or garbled a count of the answer
 
     def plus(self, other: Usage) -> Usage:
         """The sum of both usages. The service tier is that of ``other`` if it has one, else that of this usage."""
         counts = {
             name: getattr(self, name) + getattr(other, name)
             for name in Usage.__dataclass_fields__
-            if name not in ("exact", "tier")
+            if name not in ("exact", "tier", "lost")
         }
-        return Usage(**counts, exact=self.exact and other.exact, tier=other.tier or self.tier)
+        return Usage(
+            **counts,
+            exact=self.exact and other.exact,
+            tier=other.tier or self.tier,
+            lost=self.lost or other.lost,
+        )

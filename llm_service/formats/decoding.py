@@ -34,8 +34,8 @@ from llm_service.formats import lenient_json, sse, vendor_errors
 from llm_service.formats.bounds import as_list
 
 CHARACTERS_PER_TOKEN = 4
-# Far above any context window, far below what a 64-bit column holds times any price.
-MAX_TOKENS = 10**10
+# Far above any context window. A higher count is a server's mistake and is not used.
+MAX_TOKENS = 10**8
 # The most searches of one answer. A higher number is not used.
 MAX_SEARCHES = 1000
 # What vendors call the processing they bill at the standard price: "default" is OpenAI's, "standard"
@@ -105,17 +105,28 @@ def parse_leniently(data: bytes, joined: frozenset[str] = frozenset()) -> Any:
 
 
 def merge_counts(known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The usage that a stream has reported so far: ``given`` over ``known``, but no count gets lower."""
+    """The usage that was reported so far: ``given`` over ``known``, but no count gets lower or is lost."""
     merged = dict(known)
     for name, value in given.items():
         before = merged.get(name)
-        if isinstance(value, dict) and isinstance(before, dict):
-            merged[name] = merge_counts(before, value)
-        elif type(value) in (int, float) and type(before) in (int, float):
-            merged[name] = max(before, value)
+        if isinstance(before, dict):
+            if isinstance(value, dict):
+                merged[name] = merge_counts(before, value)
+        elif (count := plausible(before)) is not None:
+            merged[name] = max(count, plausible(value) or 0)
         elif value is not None:
             merged[name] = value
     return merged
+
+
+def plausible(value: Any) -> int | None:
+    """The count that ``value`` stands for, None if it cannot be one. Some servers write counts as text or as 7.0."""
+    if type(value) is not int:
+        is_text = type(value) is str and value.isascii() and value.isdigit() and len(value) < 12
+        if not is_text and not (type(value) is float and value.is_integer()):
+            return None
+        value = int(value)
+    return value if 0 <= value <= MAX_TOKENS else None
 
 
 def has_tools(call: Call | None) -> bool:
@@ -155,34 +166,78 @@ def estimated_output(characters: int) -> int:
 
 
 class Counts:
-    """Reads token counts from a vendor's usage object. ``exact`` is False once a count was not plausible."""
+    """Reads token counts from a vendor's usage object.
 
-    __slots__ = ("_given", "exact")
+    ``exact`` is False once a count was not plausible, and ``lost`` is True once a count had to be estimated.
+    """
+
+    __slots__ = ("_given", "exact", "lost")
 
     def __init__(self, given: Any) -> None:
         self._given: Mapping[str, Any] = given if isinstance(given, dict) else {}
-        self.exact = True
+        self.exact, self.lost = True, False
 
-    def required(self, name: str, estimate: int) -> int:
-        return self._read(self._given.get(name), None, estimate)
+    def known(self, *names: str) -> int | None:
+        """The count with the first of ``names`` that has one, None if none has."""
+        for name in names:
+            value = self._given.get(name)
+            if value is not None and (count := plausible(value)) is not None:
+                self.exact = self.exact and type(value) is not str
+                return count
+        return None
+
+    def estimated(self, estimate: int) -> int:
+        """``estimate``, for a count that is not known."""
+        self.exact, self.lost = False, True
+        return estimate
+
+    def required(self, names: tuple[str, ...], estimate: int) -> int:
+        """The count with one of ``names``. Zero is not plausible where ``estimate`` says that there was something."""
+        count = self.known(*names)
+        return self.estimated(estimate) if count is None or (count == 0 and estimate) else count
+
+    def both(
+        self, prompt: tuple[str, ...], output: tuple[str, ...], call: Call | None, characters: int
+    ) -> tuple[int, int]:
+        """The tokens of the prompt and of the output. ``total_tokens`` says what one of them does not."""
+        expected, written = estimated_input(call), estimated_output(characters)
+        asked, answered, total = self.known(*prompt), self.known(*output), self.known("total_tokens")
+        asked = None if asked == 0 and expected else asked
+        answered = None if answered == 0 and written else answered
+        if asked is None:
+            known = answered is not None and total is not None and total > answered
+            asked = total - answered if known else self.estimated(min(expected, total or expected))  # type: ignore[operator]
+        if answered is None:
+            left = max(0, total - asked) if total is not None else 0
+            answered = left if left and not self.lost else self.estimated(max(written, left))
+        return asked, answered
+
+    def reasoning(self, prompt: int, output: int, *path: str) -> tuple[int, int]:
+        """The whole output and the reasoning in it.
+
+        Some servers do not count hidden reasoning as output: xAI reports it beside the output, and Gemini only as a
+        part of ``total_tokens``.
+        """
+        total = self.known("total_tokens")
+        reasoning = self.optional(*path, maximum=MAX_TOKENS)
+        if total is not None and total > prompt + output:
+            output = total - prompt
+        elif output < reasoning < MAX_TOKENS and total is None:
+            self.exact = False
+            output += reasoning
+        return output, self.optional(*path, maximum=output)
 
     def optional(self, *path: str, maximum: int) -> int:
         """The count at ``path``, 0 if it is missing. A value above ``maximum`` is cut to it and is not exact."""
         value: Any = self._given
         for name in path:
             value = value.get(name) if isinstance(value, dict) else None
-        return 0 if value is None else self._read(value, maximum, 0)
-
-    def _read(self, value: Any, maximum: int | None, otherwise: int) -> int:
-        if type(value) is float and value.is_integer():
-            value = int(value)
-        if type(value) is not int or not 0 <= value <= MAX_TOKENS:
+        if value is None:
+            return 0
+        count = maximum if type(value) is int and value > maximum else plausible(value)
+        if count is None or count != value or count > maximum:
             self.exact = False
-            return otherwise
-        if maximum is not None and value > maximum:
-            self.exact = False
-            return maximum
-        return value
+        return min(count or 0, maximum)
 
 
 def service_tier(*reported: Any) -> str:

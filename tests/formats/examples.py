@@ -30,7 +30,10 @@ USAGES = st.builds(
     lambda plain, cached, wrote, said, thought: Usage(
         plain + cached + wrote, said + thought, cached, wrote, reasoning_tokens=thought
     ),
-    *[st.integers(0, 10**6)] * 5,
+    st.integers(1, 10**6),
+    *[st.integers(0, 10**6)] * 2,
+    st.integers(1, 10**6),
+    st.integers(0, 10**6),
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -29,6 +29,11 @@ STOP_REASONS: Mapping[str, StopReason] = {
 }
 
 
+# The names of the counts: those of this format, and those of chat completions, which some servers use here too.
+PROMPT_TOKENS: Final = ("input_tokens", "prompt_tokens")
+OUTPUT_TOKENS: Final = ("output_tokens", "completion_tokens")
+
+
 def read_usage(given: Any, characters: int, call: Call | None) -> Usage:
     """The vendor's usage object. Counts that are missing or impossible are estimated, from ``characters`` of output.
 
@@ -39,9 +44,11 @@ def read_usage(given: Any, characters: int, call: Call | None) -> Usage:
     cached = counts.optional("cache_read_input_tokens", maximum=decoding.MAX_TOKENS)
     written = counts.optional("cache_creation_input_tokens", maximum=decoding.MAX_TOKENS)
     written_1h = counts.optional("cache_creation", "ephemeral_1h_input_tokens", maximum=written)
-    plain = counts.required("input_tokens", max(0, decoding.estimated_input(call) - cached - written))
-    output = counts.required("output_tokens", decoding.estimated_output(characters))
-    thinking = counts.optional("output_tokens_details", "thinking_tokens", maximum=output)
+    plain, expected = counts.known(*PROMPT_TOKENS), decoding.estimated_input(call)
+    if plain is None or (plain == 0 < expected and not cached and not written):  # the cache may hold a whole prompt
+        plain = counts.estimated(max(0, expected - cached - written))
+    output = counts.required(OUTPUT_TOKENS, decoding.estimated_output(characters))
+    output, thinking = counts.reasoning(plain + cached + written, output, "output_tokens_details", "thinking_tokens")
     searches = counts.optional("server_tool_use", "web_search_requests", maximum=decoding.MAX_SEARCHES)
     fields = given if isinstance(given, dict) else {}
     return Usage(
@@ -55,6 +62,7 @@ def read_usage(given: Any, characters: int, call: Call | None) -> Usage:
         web_searches=searches,
         # Each of the three has its own price: https://platform.claude.com/docs/en/about-claude/pricing
         tier=decoding.service_tier(fields.get("service_tier"), fields.get("speed"), fields.get("inference_geo")),
+        lost=counts.lost,
     )
 
 

@@ -109,7 +109,7 @@ class Stream(decoding.Stream):
         self._begun = True
         self._model = identifiers.model_name(message.get("model"))
         self._note_usage(message.get("usage"))
-        self._opening = self._counted()
+        self._opening = read_usage(self._usage, 0, None)
         # message_start only counts the first token of the output. If no message_delta reports the whole output, it is
         # estimated.
         self._usage.pop("output_tokens", None)

@@ -23,6 +23,9 @@ from llm_service.formats.openai_chat.decode_pieces import characters_of, pieces_
 
 # What a client of the Responses API puts into ``include`` for log probabilities.
 _INCLUDE: Final = "message.output_text.logprobs"
+# The names of the counts: those of this format, and those of Responses, which some servers use here too.
+PROMPT_TOKENS: Final = ("prompt_tokens", "input_tokens")
+OUTPUT_TOKENS: Final = ("completion_tokens", "output_tokens")
 
 
 def read_usage(given: Any, characters: int, call: Call | None, service_tier: Any = None) -> Usage:
@@ -31,13 +34,12 @@ def read_usage(given: Any, characters: int, call: Call | None, service_tier: Any
     ``service_tier`` is that of the answer, which says how the call was billed. That of the request is only a wish.
     """
     counts = Counts(given)
-    prompt = counts.required("prompt_tokens", decoding.estimated_input(call))
-    completion = counts.required("completion_tokens", decoding.estimated_output(characters))
+    prompt, completion = counts.both(PROMPT_TOKENS, OUTPUT_TOKENS, call, characters)
+    completion, reasoning = counts.reasoning(prompt, completion, "completion_tokens_details", "reasoning_tokens")
     cached = counts.optional("prompt_tokens_details", "cached_tokens", maximum=prompt)
     written = counts.optional("prompt_tokens_details", "cache_write_tokens", maximum=prompt - cached)
     input_audio = counts.optional("prompt_tokens_details", "audio_tokens", maximum=prompt)
     input_image = counts.optional("prompt_tokens_details", "image_tokens", maximum=prompt - input_audio)
-    reasoning = counts.optional("completion_tokens_details", "reasoning_tokens", maximum=completion)
     output = completion - reasoning
     output_audio = counts.optional("completion_tokens_details", "audio_tokens", maximum=output)
     output_image = counts.optional(
@@ -55,7 +57,24 @@ def read_usage(given: Any, characters: int, call: Call | None, service_tier: Any
         output_audio_tokens=output_audio,
         output_image_tokens=output_image,
         tier=decoding.service_tier(service_tier),
+        lost=counts.lost,
     )
+
+
+def usage_in(body: Mapping[str, Any], characters: int, call: Call | None) -> Usage:
+    """The usage of a plain answer."""
+    return read_usage(reported(body), characters, call, body.get("service_tier"))
+
+
+def reported(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The usage object of an answer or a chunk, from wherever servers put it: Groq and Moonshot have own places."""
+    groq, choices = body.get("x_groq"), body.get("choices")
+    found: dict[str, Any] | None = None
+    for holder in (body, groq, *(choices if isinstance(choices, list) else ())):
+        usage = holder.get("usage") if isinstance(holder, dict) else None
+        if isinstance(usage, dict):
+            found = usage if found is None else decoding.merge_counts(found, usage)
+    return found
 
 
 def choices_asked(call: Call | None) -> int:
@@ -88,7 +107,7 @@ def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     characters = sum(characters_of(choice["message"]) for choice in given)
     first = choices[0]
     return Answer(
-        usage=read_usage(body.get("usage"), characters, call, body.get("service_tier")),
+        usage=usage_in(body, characters, call),
         stop_reason=first.stop_reason,
         parts=first.parts,
         logprobs=first.logprobs,

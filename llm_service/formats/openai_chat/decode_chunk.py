@@ -140,8 +140,8 @@ class ChunkStream(decoding.Stream):
     def _read_usage(self) -> Usage:
         usage = read_usage(self._usage, self._characters, self._call, self._tier)
         estimate = decoding.estimated_output(self._characters)
-        if self._characters > self._counted and usage.exact and usage.output_tokens < estimate:
-            return replace(usage, output_tokens=estimate, exact=False)  # the count was of an earlier chunk
+        if self._characters > self._counted and usage.output_tokens < estimate:
+            return replace(usage, output_tokens=estimate, exact=False, lost=True)  # the count was of an earlier chunk
         return usage
 
 

@@ -13,7 +13,7 @@ from llm_service.core.target import Target
 from llm_service.formats import sse, storage
 from llm_service.formats.decoding import broken
 from llm_service.formats.openai_chat import finish_reasons, history, servers
-from llm_service.formats.openai_chat.decode_answer import choices_of, read_usage
+from llm_service.formats.openai_chat.decode_answer import choices_of, usage_in
 from llm_service.formats.openai_chat.decode_chunk import ChunkStream, index_of
 from llm_service.formats.openai_chat.decode_pieces import characters_of
 from llm_service.formats.openai_chat.encode_answer import usage_object
@@ -93,7 +93,7 @@ def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     messages = [choice.get("message") for choice in choices]
     characters = sum(characters_of(message) for message in messages if isinstance(message, dict))
     return Answer(
-        usage=read_usage(body.get("usage"), characters, call, body.get("service_tier")),
+        usage=usage_in(body, characters, call),
         stop_reason=finish_reasons.of_all(choices) or "other",
         model=identifiers.model_name(body.get("model")),
         body=body,

@@ -28,6 +28,9 @@ from llm_service.formats.openai_responses.schema import NAME
 SUMMARY_SEPARATOR: Final = "\n\n"
 
 _INCOMPLETE: Mapping[str, StopReason] = {"max_output_tokens": "max_tokens", "content_filter": "refusal"}
+# The names of the counts: those of this format, and those of chat completions, which some servers use here too.
+PROMPT_TOKENS: Final = ("input_tokens", "prompt_tokens")
+OUTPUT_TOKENS: Final = ("output_tokens", "completion_tokens")
 # The status of a background answer that is not made yet.
 _PENDING = ("queued", "in_progress")
 TOOL_CALLS: Final = ("function_call", "custom_tool_call")
@@ -132,18 +135,19 @@ def usage_of(response: Mapping[str, Any], call: Call | None, characters: int) ->
     ``service_tier`` says how it was billed, and its ``output`` shows the web searches.
     """
     counts = Counts(response.get("usage"))
-    prompt = counts.required("input_tokens", decoding.estimated_input(call))
-    answer = counts.required("output_tokens", decoding.estimated_output(characters))
+    prompt, answer = counts.both(PROMPT_TOKENS, OUTPUT_TOKENS, call, characters)
+    answer, reasoning = counts.reasoning(prompt, answer, "output_tokens_details", "reasoning_tokens")
     cached = counts.optional("input_tokens_details", "cached_tokens", maximum=prompt)
     return Usage(
         prompt,
         answer,
         cached,
         counts.optional("input_tokens_details", "cache_write_tokens", maximum=prompt - cached),
-        reasoning_tokens=counts.optional("output_tokens_details", "reasoning_tokens", maximum=answer),
+        reasoning_tokens=reasoning,
         exact=counts.exact,
         web_searches=min(sum(map(_is_search, objects(response.get("output")))), decoding.MAX_SEARCHES),
         tier=decoding.service_tier(response.get("service_tier")),
+        lost=counts.lost,
     )
 
 

@@ -32,7 +32,7 @@ from llm_service.formats.openai_chat import error_headers as error_headers
 from llm_service.formats.openai_chat import finish_reasons
 from llm_service.formats.openai_chat import read_error as read_error
 from llm_service.formats.openai_chat import status as status
-from llm_service.formats.openai_chat.decode_answer import read_usage
+from llm_service.formats.openai_chat.decode_answer import usage_in
 from llm_service.formats.openai_chat.encode_answer import finish_reason_of, usage_object
 from llm_service.formats.openai_chat.encode_stream import DONE
 from llm_service.formats.openai_chat.schema import wants_usage
@@ -300,7 +300,7 @@ def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
         broken("it has no choices")
     return Answer(
-        usage=read_usage(body.get("usage"), sum(map(_characters, choices)), call),
+        usage=usage_in(body, sum(map(_characters, choices)), call),
         stop_reason=finish_reasons.of_all(choices) or "other",
         model=identifiers.model_name(body.get("model")),
         body=body,

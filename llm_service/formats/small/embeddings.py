@@ -149,9 +149,9 @@ def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     if call is not None:
         body = {**body, "data": encoded(data, call.body.get("encoding_format") or "float")}
     counts = Counts(body.get("usage"))
-    tokens = counts.required("prompt_tokens", decoding.estimated_input(call))
+    tokens = counts.required(("prompt_tokens", "input_tokens", "total_tokens"), decoding.estimated_input(call))
     return Answer(
-        usage=Usage(input_tokens=tokens, exact=counts.exact),
+        usage=Usage(input_tokens=tokens, exact=counts.exact, lost=counts.lost),
         model=model_name(body.get("model")),
         body=body,
     )
@@ -203,7 +203,7 @@ def split(answer: Answer, parts: Sequence[Sequence[Any]]) -> list[Answer]:
         usage = {"prompt_tokens": tokens, "total_tokens": tokens, "exact": False}
         answers.append(
             Answer(
-                usage=Usage(input_tokens=tokens, exact=False),
+                usage=Usage(input_tokens=tokens, exact=False, lost=answer.usage.lost),
                 model=answer.model,
                 body={**answer.body, "data": own, "usage": usage},
                 upstream_request_id=answer.upstream_request_id,

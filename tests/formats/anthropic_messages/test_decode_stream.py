@@ -127,7 +127,9 @@ def test_blocks_after_the_end_are_ignored() -> None:
         ({"input_tokens": 7}, {"input_tokens": None, "output_tokens": 2}, Usage(7, 2)),
         ({"input_tokens": 7, "cache_read_input_tokens": 3}, {"output_tokens": 2}, Usage(10, 2, cached_tokens=3)),
         ({"input_tokens": 7, "output_tokens": 1}, {"novel": 1}, Usage(7, 2, exact=False)),
-        ({"input_tokens": "7"}, {"output_tokens": -2}, Usage(100, 2, exact=False)),
+        ({"input_tokens": "7"}, {"output_tokens": -2}, Usage(7, 2, exact=False)),
+        ({"input_tokens": 0}, {"output_tokens": 0}, Usage(100, 2, exact=False)),
+        ({"input_tokens": 7}, {"input_tokens": "", "output_tokens": 5}, Usage(7, 5)),
     ],
 )
 def test_later_counts_replace_earlier_ones(first: dict[str, Any], last: dict[str, Any], expected: Usage) -> None:

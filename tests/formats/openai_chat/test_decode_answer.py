@@ -150,6 +150,11 @@ def test_a_recorded_reply_is_read(name: str) -> None:
     ]
 
 
+def counts(prompt: int, completion: int, total: int | None = None) -> dict[str, Any]:
+    given = {"prompt_tokens": prompt, "completion_tokens": completion}
+    return given if total is None else {**given, "total_tokens": total}
+
+
 @pytest.mark.parametrize(
     ("usage", "expected"),
     [
@@ -158,13 +163,13 @@ def test_a_recorded_reply_is_read(name: str) -> None:
         ([], Usage(100, 2, exact=False)),
         ("x", Usage(100, 2, exact=False)),
         ({"prompt_tokens": -1, "completion_tokens": 2}, Usage(100, 2, exact=False)),
-        ({"prompt_tokens": "7", "completion_tokens": True}, Usage(100, 2, exact=False)),
+        ({"prompt_tokens": "7", "completion_tokens": True}, Usage(7, 2, exact=False)),
         ({"prompt_tokens": 1.5, "completion_tokens": 10**30}, Usage(100, 2, exact=False)),
         ({**USAGE, "prompt_tokens_details": None}, Usage(7, 2)),
         ({**USAGE, "prompt_tokens_details": [1]}, Usage(7, 2)),
         ({**USAGE, "prompt_tokens_details": {"cached_tokens": 5}}, Usage(7, 2, cached_tokens=5)),
         ({**USAGE, "prompt_tokens_details": {"cached_tokens": 8}}, Usage(7, 2, cached_tokens=7, exact=False)),
-        ({**USAGE, "prompt_tokens_details": {"cached_tokens": "5"}}, Usage(7, 2, exact=False)),
+        ({**USAGE, "prompt_tokens_details": {"cached_tokens": "5"}}, Usage(7, 2, cached_tokens=5, exact=False)),
         (
             {**USAGE, "prompt_tokens_details": {"cached_tokens": 5, "cache_write_tokens": 5}},
             Usage(7, 2, cached_tokens=5, cache_write_tokens=2, exact=False),
@@ -187,12 +192,39 @@ def test_a_recorded_reply_is_read(name: str) -> None:
             Usage(7, 2, input_audio_tokens=7, exact=False),
         ),
         ({**USAGE, "completion_tokens_details": {"image_tokens": 2}}, Usage(7, 2, output_image_tokens=2)),
+        ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, Usage(100, 2, exact=False)),
+        # xAI: reasoning beside the output. Gemini: only in the total.
+        (
+            {**counts(32, 9, 135), "completion_tokens_details": {"reasoning_tokens": 94}},
+            Usage(32, 103, reasoning_tokens=94),
+        ),
+        (counts(5, 10, 2015), Usage(5, 2010)),
+        (
+            {**counts(5, 10), "completion_tokens_details": {"reasoning_tokens": 90}},
+            Usage(5, 100, reasoning_tokens=90, exact=False),
+        ),
+        # Other shapes.
+        ({"input_tokens": 7000, "output_tokens": 300}, Usage(7000, 300)),
+        ({"prompt_tokens": "7000", "completion_tokens": "300"}, Usage(7000, 300, exact=False)),
+        ({"total_tokens": 7000}, Usage(100, 6900, exact=False)),
+        ({"prompt_tokens": 500, "total_tokens": 7000}, Usage(500, 6500)),
+        ({"completion_tokens": 500, "total_tokens": 7000}, Usage(6500, 500)),
+        (counts(7, 3 * 10**9), Usage(7, 2, exact=False)),
     ],
 )
 def test_missing_and_impossible_counts_are_estimated(usage: Any, expected: Usage) -> None:
     reply = reply_of(usage=usage)
     assert chat.read_answer(reply, chat_call()).usage == expected
     assert chat.read_verbatim(reply, chat_call()).usage == expected
+
+
+@pytest.mark.parametrize("place", ["x_groq", "choices"])
+def test_the_usage_of_a_plain_answer_is_read_wherever_a_server_puts_it(place: str) -> None:
+    reply = reply_of(usage=None)
+    holder = reply["choices"][0] if place == "choices" else reply.setdefault(place, {})
+    holder["usage"] = counts(7000, 300)
+    assert chat.read_answer(reply, chat_call()).usage == Usage(7000, 300)
+    assert chat.read_verbatim(reply, chat_call()).usage == Usage(7000, 300)
 
 
 @pytest.mark.parametrize(

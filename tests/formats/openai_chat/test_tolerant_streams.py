@@ -318,6 +318,32 @@ def test_an_end_without_usage_and_without_a_marker_has_no_known_cost() -> None:
             assert isinstance(events[-1], Finished) and not events[-1].answer.usage_lost
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        b'{"prompt_tokens":"","completion_tokens":false}',
+        b'{"prompt_tokens":1e400,"completion_tokens":NaN}',
+        b'{"prompt_tokens":{},"completion_tokens":[]}',
+        b'{"prompt_tokens":-1,"completion_tokens":3e9,"completion_tokens_details":"none"}',
+        b'{"prompt_tokens":3,"completion_tokens":null,"completion_tokens_details":{"reasoning_tokens":0}}',
+    ],
+)
+def test_no_count_gets_lower(last: bytes) -> None:
+    first = {"prompt_tokens": 500, "completion_tokens": 700, "completion_tokens_details": {"reasoning_tokens": 600}}
+    stream = HI + STOP + chunk(usage=first) + data(b'{"choices":[],"usage":' + last + b"}") + DONE
+    for events in (crossed(stream), passed(stream)):
+        assert isinstance(events[-1], Finished)
+        assert events[-1].answer.usage == Usage(500, 700, reasoning_tokens=600)
+
+
+def test_a_count_of_zero_for_an_answer_with_text_is_not_believed() -> None:
+    stream = HI + STOP + chunk(usage={"prompt_tokens": 0, "completion_tokens": 0}) + DONE
+    for events in (crossed(stream), passed(stream)):
+        assert isinstance(events[-1], Finished)
+        usage = events[-1].answer.usage
+        assert usage == Usage(100, 1, exact=False) and usage.lost
+
+
 def test_a_count_of_an_earlier_chunk_is_not_the_last_word() -> None:
     stream = chunk({"content": "x"}, usage={"prompt_tokens": 7, "completion_tokens": 1})
     stream += chunk({"content": "y" * 400}) + STOP + DONE

@@ -373,6 +373,15 @@ def test_no_usage_of_a_hostile_server_raises_anything(usage: Any) -> None:
         assert 0 <= counted.cached_tokens <= counted.input_tokens
 
 
+@pytest.mark.parametrize("usage", [None, {}, {"input_tokens": 0, "output_tokens": 0}])
+def test_usage_that_is_missing_or_zero_is_lost(usage: Any) -> None:
+    counted = responses.read_verbatim(response(message(), usage=usage), CALL).usage
+    assert counted.lost and not counted.exact
+    assert counted.input_tokens > 0 and counted.output_tokens > 0
+    events = read(responses.StreamDecoder(CALL), *RICH, completed(usage=usage))
+    assert isinstance(events[-1], Finished) and events[-1].answer.usage.lost
+
+
 # ---- tool calls that chat completions get
 
 

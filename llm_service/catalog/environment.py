@@ -15,6 +15,22 @@ _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}\Z")
 _LONGEST_KEY: Final = 16_384  # access tokens have a few thousand characters
 
 
+class Named(str):
+    """A text that errors do not quote, because it may hold a variable's value. They call it ``name``."""
+
+    name: str
+
+    def __new__(cls, text: str, name: str) -> Named:
+        made = super().__new__(cls, text)
+        made.name = name
+        return made
+
+
+def name_of(text: str) -> str:
+    """What errors call the text."""
+    return text.name if isinstance(text, Named) else text
+
+
 def expanded(where: str, text: str, settings: Settings) -> str:
     """``text`` with the values of its ``${NAME}`` and ``${NAME:-default}``.
 
@@ -30,6 +46,20 @@ def expanded(where: str, text: str, settings: Settings) -> str:
     if "${" in _VARIABLE.sub("", text):
         raise ValueError(f"{where}: a variable must be written as ${{NAME}} or ${{NAME:-default}}")
     return _VARIABLE.sub(value, text)
+
+
+def keeps_host(template: str, url: str) -> bool:
+    """Whether ``url``, which is ``template`` with its variables' values, has the host that the template names.
+
+    A variable may be the host or a part of it. A value with a slash would end the host before the text behind it, and
+    one with an @ would make a user's name of the text before it.
+    """
+    pieces = _authority(_VARIABLE.sub("\0", template)).split("\0")
+    return re.fullmatch(r"[^@\\]*".join(map(re.escape, pieces)), _authority(url)) is not None
+
+
+def _authority(url: str) -> str:
+    return re.split("[/?#]", url.partition("://")[2] or url, maxsplit=1)[0]
 
 
 def clean_key(what: str, text: str) -> str:

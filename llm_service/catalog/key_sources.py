@@ -10,7 +10,7 @@ import signal
 import subprocess
 from contextlib import suppress
 
-from llm_service.catalog.environment import clean_key
+from llm_service.catalog.environment import clean_key, name_of
 from llm_service.core.target import Provider
 
 # How long a key command may run, in seconds.
@@ -33,38 +33,54 @@ def check(row: Provider) -> None:
 
 
 def read_file(where: str, path: str) -> str:
+    what = f"{where}: the key file {name_of(path)}"
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read(_LARGEST)
     except UnicodeDecodeError:
-        raise ValueError(f"{where}: the key file {path} is not a text file") from None
-    except OSError as error:
-        raise ValueError(f"{where}: the key file {path} cannot be read: {error.strerror or 'error'}") from None
-    return clean_key(f"{where}: the key file {path}", text)
+        raise ValueError(f"{what} is not a text file") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{what} cannot be read: {getattr(error, 'strerror', None) or 'error'}") from None
+    return clean_key(what, text)
 
 
 def run_command(where: str, command: tuple[str, ...], deadline: float = COMMAND_DEADLINE) -> str:
-    """What the command prints. Its error output is not shown, because it may hold a secret."""
-    what = f"{where}: key_command {command[0]}"
+    """What the command prints until it ends. Its error output is not shown, because it may hold a secret."""
+    what = f"{where}: key_command {name_of(command[0])}"
+    # A pipe of our own, which is read when the command has ended: its children may hold the other end open longer.
+    reader, writer = os.pipe()
     try:
-        process = subprocess.Popen(  # noqa: S603 - the operator names the command in the catalogue
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # so that its own children can be ended with it: they may hold its output open
-        )
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{what} cannot be run: {getattr(error, 'strerror', None) or 'error'}") from None
-    try:
-        output, _ = process.communicate(timeout=deadline)
-    except subprocess.TimeoutExpired:
-        raise ValueError(f"{what} did not end within {deadline:g} seconds") from None
+        try:
+            process = subprocess.Popen(  # noqa: S603 - the operator names the command in the catalogue
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=writer,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # so that its own children can be ended with it
+            )
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{what} cannot be run: {getattr(error, 'strerror', None) or 'error'}") from None
+        finally:
+            os.close(writer)
+        try:
+            status = process.wait(deadline)
+        except subprocess.TimeoutExpired:
+            raise ValueError(f"{what} did not end within {deadline:g} seconds") from None
+        finally:
+            _end(process)
+        if status != 0:
+            raise ValueError(f"{what} failed with exit status {status}")
+        return clean_key(f"{what}: its output", _printed(reader).decode("utf-8", "replace"))
     finally:
-        _end(process)
-    if process.returncode != 0:
-        raise ValueError(f"{what} failed with exit status {process.returncode}")
-    return clean_key(f"{what}: its output", output[:_LARGEST].decode("utf-8", "replace"))
+        os.close(reader)
+
+
+def _printed(reader: int) -> bytes:
+    """What is in the pipe now."""
+    os.set_blocking(reader, False)
+    with suppress(BlockingIOError):  # nothing, and a child that was not ended in time holds the other end open
+        return os.read(reader, _LARGEST)
+    return b""
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -72,5 +88,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     with suppress(subprocess.TimeoutExpired):
         process.wait(1)
-    if process.stdout is not None:
-        process.stdout.close()

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from llm_service.catalog import body_fields, load
-from llm_service.catalog.environment import clean_key, expanded, header_value, is_header_name
+from llm_service.catalog.environment import Named, clean_key, expanded, header_value, is_header_name, keeps_host
 from llm_service.core.target import SYSTEM_ROLES, THOUGHTS, Provider
 from llm_service.settings import Settings
 
@@ -30,7 +30,12 @@ _SLASHES: Final = re.compile("//+")
 _VERSIONS: Final = re.compile("(/v1)+$")
 _ROUTES: Final = ("/completions", "/responses", "/messages", "/embeddings")
 # Headers of the connection, which the transport writes.
-_OF_THE_TRANSPORT: Final = ("host", "content-length", "transfer-encoding", "connection", "accept-encoding")
+_OF_THE_TRANSPORT: Final = frozenset(
+    {
+        "host", "content-length", "content-encoding", "transfer-encoding", "accept-encoding", "connection",
+        "keep-alive", "expect", "te", "trailer", "upgrade",
+    }
+)  # fmt: skip
 
 Check: TypeAlias = tuple[Callable[[Any], bool], str]
 
@@ -45,6 +50,11 @@ def _is_texts(value: Any) -> bool:
 
 def _is_table_of_texts(value: Any) -> bool:
     return isinstance(value, Mapping) and all(map(_is_text, value.values()))
+
+
+def _is_own_header(name: Any) -> bool:
+    """Whether a row may set the header: the transport writes some itself."""
+    return is_header_name(name) and name.lower() not in _OF_THE_TRANSPORT
 
 
 def _one_of(*words: str) -> Check:
@@ -76,7 +86,7 @@ FIELDS: Final[Mapping[str, Check]] = {
         lambda value: isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value <= 86_400,
         "must be a number of seconds from 1 to 86,400",
     ),
-    "key_header": (is_header_name, "must be the name of a header"),
+    "key_header": (_is_own_header, "must be the name of a header, and of none that the connection needs"),
     "keyless": FLAG,
     "needs_env": TEXTS,
     "base_url": TEXT,
@@ -188,11 +198,15 @@ def _server(where: str, row: Mapping[str, Any], keys: Mapping[str, Any], setting
     """What may name environment variables. It is read only for a provider that is turned on."""
     found: dict[str, Any] = {"base_url": _base_url(where, row, settings), "headers": {}}
     if keys["key_file"]:
-        found["key_file"] = expanded(f"{where}: key_file", keys["key_file"], settings)
-    found["key_command"] = tuple(expanded(f"{where}: key_command", text, settings) for text in keys["key_command"])
+        path = expanded(f"{where}: key_file", keys["key_file"], settings)
+        is_own = keys["key_file"] == row.get("key_file")
+        found["key_file"] = Named(path, row["key_file"] if is_own else f"that {row['key_env']}_FILE names")
+    found["key_command"] = tuple(
+        Named(expanded(f"{where}: key_command", text, settings), text) for text in keys["key_command"]
+    )
     found["paths"] = _paths(where, row, settings)
     for name, text in row.get("headers", {}).items():
-        if not is_header_name(name) or name.lower() in _OF_THE_TRANSPORT:
+        if not _is_own_header(name):
             raise ValueError(f"{where}: headers: {name} cannot be set")
         what = f"{where}: headers: {name}"
         found["headers"][name] = header_value(what, expanded(what, text, settings))
@@ -201,11 +215,13 @@ def _server(where: str, row: Mapping[str, Any], keys: Mapping[str, Any], setting
 
 def _base_url(where: str, row: Mapping[str, Any], settings: Settings) -> str | None:
     variable = row.get("base_url_env", "")
+    template = ""
     if variable and _is_set(settings, variable):
         source, url = variable, (settings.secret(variable) or "").strip()
     elif "base_url" in row:
-        source = f"base_url {row['base_url']}" if "${" in row["base_url"] else "base_url"
-        url = expanded(f"{where}: base_url", row["base_url"], settings)
+        template = row["base_url"]
+        source = f"base_url {template}" if "${" in template else "base_url"
+        url = expanded(f"{where}: base_url", template, settings)
     elif variable and variable != f"{row['kind'].upper()}_BASE_URL":
         # Without this check another server's key and prompts would go to OpenAI.
         raise ValueError(f"{where}: {variable} is not set, so it is not known where the server is")
@@ -213,6 +229,8 @@ def _base_url(where: str, row: Mapping[str, Any], settings: Settings) -> str | N
         return None
     if _SCHEMES.match(url):  # https://${HOST}, where people write the variable with or without its own scheme
         url = url.partition("://")[2]
+    if template and not keeps_host(template, url):
+        raise ValueError(f"{where}: {source}: the value of a variable must not change the host that the row names")
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0

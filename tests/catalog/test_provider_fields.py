@@ -54,6 +54,10 @@ def test_variables_in_an_address_a_path_and_a_header_have_their_values_or_their_
         ({"paths": {"chat": "x"}}, "paths: chat must begin with /"),
         ({"paths": {"chat": "/{modle}"}}, "no other braces"),
         ({"key_header": "x api key"}, "key_header must be the name of a header"),
+        ({"key_header": "Host"}, "key_header must be the name of a header, and of none that the connection needs"),
+        ({"key_header": "Content-Length"}, "and of none that the connection needs"),
+        ({"key_header": "transfer-encoding"}, "and of none that the connection needs"),
+        ({"headers": {"Upgrade": "t"}}, "headers: Upgrade cannot be set"),
         ({"key_command": "gcloud auth"}, 'key_command must be a list such as ["program", "argument"]'),
         ({"key_seconds": 0}, "key_seconds must be a number of seconds"),
         ({"keyless": "no"}, "keyless must be true or false"),
@@ -131,6 +135,42 @@ def test_a_row_whose_only_address_is_a_variable_never_falls_back_to_openai() -> 
 def test_an_address_may_be_written_with_or_without_its_scheme_and_v1(kind: str, given: str, expected: str) -> None:
     words = {"kind": kind, "keyless": True, "base_url": "http://${URL}/v1"}
     assert row({"URL": given}, **words).base_url == expected
+
+
+@pytest.mark.parametrize(
+    ("address", "value"),
+    [
+        ("https://${V}.x.com/v1", "evil.com/"),
+        ("https://${V}.x.com/v1", "evil.com/@"),
+        ("https://${V}.x.com/v1", "evil.com\\"),
+        ("https://${V}.x.com/v1", "https://evil.com/"),
+        ("https://${V}.x.com/v1", "u:p@x"),
+        ("https://${V}.x.${END:-com}", "evil.com/"),
+        ("https://${V}:8000/v1", "evil.com/"),
+        ("https://x.com${V}", "@evil.com"),
+        ("https://x.com:${V}/v1", "80@evil.com"),
+        ("https://${V}/v1", "u:p@x"),
+        ("${V}.x.com/v1", "https://evil.com/"),
+    ],
+)
+def test_the_value_of_a_variable_never_changes_the_host_that_a_row_names(address: str, value: str) -> None:
+    with pytest.raises(SettingsError, match="a variable must not change the host") as caught:
+        row({"V": value}, keyless=True, base_url=address)
+    assert "evil" not in str(caught.value) and "u:p" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "value", "expected"),
+    [
+        ("${V}", "https://x.com/a", "https://x.com/a"),
+        ("https://${V}", "x.com:8000/a", "https://x.com:8000/a"),
+        ("https://x.com${V}", "/a", "https://x.com/a"),
+        ("https://x.com/${V}/v1", "a@b/c", "https://x.com/a@b/c/v1"),
+        ("https://${V}.x.com/v1", "eu.west", "https://eu.west.x.com/v1"),
+    ],
+)
+def test_a_variable_may_be_the_host_or_what_follows_it(address: str, value: str, expected: str) -> None:
+    assert row({"V": value}, keyless=True, base_url=address).base_url == expected
 
 
 def test_a_key_s_white_space_at_both_ends_is_not_part_of_it() -> None:
@@ -217,6 +257,30 @@ def test_a_wrong_key_command_is_an_error_with_the_row_s_name(code: str, expected
 def test_a_key_command_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(ValueError, match="cannot be run: No such file"):
         key_sources.check(row({"OTHER": "1"}, key_command=["/no/such/command"]))
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "expected"),
+    [
+        ({"key_command": ["/x/${TOK}"]}, {}, "key_command /x/${TOK} cannot be run: No such file"),
+        ({"key_command": ["/bin/sh", "-c", "exit 3", "${TOK}"]}, {}, "key_command /bin/sh failed with exit status 3"),
+        ({"key_file": "/x/${TOK}"}, {}, "the key file /x/${TOK} cannot be read: No such file"),
+        ({}, {"X_KEY_FILE": "sk-secret"}, "the key file that X_KEY_FILE names cannot be read: No such file"),
+        ({}, {"X_KEY_FILE": "/x/${TOK}"}, "the key file that X_KEY_FILE names cannot be read: No such file"),
+    ],
+)
+def test_an_error_about_a_key_s_source_quotes_no_value_of_a_variable(
+    words: dict[str, Any], environ: dict[str, str], expected: str
+) -> None:
+    with pytest.raises(ValueError, match=r"\[providers\.x\]") as caught:
+        key_sources.check(row({"TOK": "sk-secret", **environ}, **words))
+    assert expected in str(caught.value)
+    assert "sk-secret" not in str(caught.value)
+
+
+def test_a_key_command_has_ended_although_its_children_hold_its_output_open() -> None:
+    command = ("/bin/sh", "-c", "sleep 600 & echo KEY")
+    assert key_sources.run_command("[providers.x]", command, 300) == "KEY"
 
 
 def test_a_key_command_that_hangs_is_ended_with_its_children() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from llm_service.formats import validation
@@ -11,6 +11,7 @@ from llm_service.formats.schema_references import target_of
 # OpenAI and Anthropic reject these at the root.
 _RULES: Final = ("anyOf", "oneOf", "allOf", "not", "enum", "const")
 _MOST_STEPS: Final = 20  # of references and variants inside each other; deeper ones are not read
+_MOST_READ: Final = 1000  # variants of one schema
 
 
 def fit(schema: Mapping[str, Any], path: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
@@ -30,7 +31,7 @@ def fit(schema: Mapping[str, Any], path: str) -> tuple[Mapping[str, Any], Mappin
     if rule:
         for name in rule:
             del written[name]
-        properties, required = _members(root, schema, 0)
+        properties, required = _Variants(schema).members(root)
         written["properties"] = properties
         if required:
             written["required"] = required
@@ -54,30 +55,43 @@ def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str
     return {name: value for name, value in schema.items() if name != "$ref"} if "$ref" in schema else schema
 
 
-def _members(schema: Mapping[str, Any], root: Mapping[str, Any], step: int) -> tuple[dict[str, Any], list[str]]:
-    """The properties of a schema and of its variants, and the names that all of them require."""
-    own = schema.get("properties")
-    properties: dict[str, Any] = dict(own) if isinstance(own, Mapping) else {}
-    required: dict[str, None] = dict.fromkeys(_names(schema.get("required")))
-    if step >= _MOST_STEPS:
-        return properties, list(required)
-    found: dict[str, list[Any]] = {}
-    for word in ("allOf", "anyOf", "oneOf"):
-        variants = schema.get(word)
-        if not isinstance(variants, list):
-            continue
-        read = [_members(_resolved(each, root), root, step + 1) for each in variants if isinstance(each, Mapping)]
-        for members, _ in read:
-            for name, inner in members.items():
-                if inner not in found.setdefault(name, []):
-                    found[name].append(inner)
-        needed = [set(names) for _, names in read]
-        if needed:
-            names = set.union(*needed) if word == "allOf" else set.intersection(*needed)
-            required |= dict.fromkeys(sorted(names))
-    for name, inners in found.items():
-        properties.setdefault(name, inners[0] if len(inners) == 1 else {"anyOf": inners})
-    return properties, [name for name in required if name in properties]
+class _Variants:
+    """Reads the properties of a schema and of its variants.
+
+    References can name the same variants again and again, so it reads at most ``_MOST_READ`` of them.
+    """
+
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+        self._left = _MOST_READ
+
+    def members(self, schema: Mapping[str, Any], step: int = 0) -> tuple[dict[str, Any], list[str]]:
+        """The properties of ``schema`` and of its variants, and the names that all of them require."""
+        own = schema.get("properties")
+        properties: dict[str, Any] = dict(own) if isinstance(own, Mapping) else {}
+        required: dict[str, None] = dict.fromkeys(_names(schema.get("required")))
+        found: dict[str, list[Any]] = {}
+        for word in ("allOf", "anyOf", "oneOf"):
+            read = [self.members(variant, step + 1) for variant in self._variants(schema.get(word), step)]
+            for members, _ in read:
+                for name, inner in members.items():
+                    if inner not in found.setdefault(name, []):
+                        found[name].append(inner)
+            needed = [set(names) for _, names in read]
+            if needed:
+                names = set.union(*needed) if word == "allOf" else set.intersection(*needed)
+                required |= dict.fromkeys(sorted(names))
+        for name, inners in found.items():
+            properties.setdefault(name, inners[0] if len(inners) == 1 else {"anyOf": inners})
+        return properties, [name for name in required if name in properties]
+
+    def _variants(self, given: Any, step: int) -> Iterator[Mapping[str, Any]]:
+        if not isinstance(given, list) or step >= _MOST_STEPS:
+            return
+        for variant in given:
+            if self._left and isinstance(variant, Mapping):
+                self._left -= 1
+                yield _resolved(variant, self._root)
 
 
 def _names(given: Any) -> Iterable[str]:

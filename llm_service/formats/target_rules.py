@@ -15,7 +15,7 @@ from llm_service.core.call import Call
 from llm_service.core.content import JsonFormat, Reasoning, Tool
 from llm_service.core.conversation import Conversation
 from llm_service.core.target import Target
-from llm_service.formats import tool_ids, tool_names, turns, validation
+from llm_service.formats import schema_shape, tool_ids, tool_names, turns, validation
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,8 @@ def fit(
 
 def _format(format: JsonFormat | None) -> JsonFormat | None:
     """The name of a schema is only a label, for which the rule of tools' names holds."""
+    if format is not None and format.schema is not None:
+        schema_shape.check(format.schema, format.path)
     if format is None or format.name is None or re.fullmatch(tool_names.PATTERN, format.name):
         return format
     return replace(format, name=short_names.alias_of(format.name, tool_names.PATTERN))

@@ -18,7 +18,8 @@ import orjson
 
 from llm_service.core.content import Tool
 from llm_service.core.identifiers import field_name
-from llm_service.formats import schema_roots, validation
+from llm_service.formats import schema_roots, schema_shape, validation
+from llm_service.formats.schema_shape import HOLD_LIST, HOLD_NAMED, HOLD_ONE
 
 _TYPES: Final[Mapping[str, str | None]] = {
     **{name: name for name in ("object", "array", "string", "integer", "number", "boolean", "null")},
@@ -31,14 +32,6 @@ _TYPES: Final[Mapping[str, str | None]] = {
     "none": "null",
     "any": None,  # no limit at all
 }
-_HOLD_NAMED: Final = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
-_HOLD_LIST: Final = frozenset({"anyOf", "oneOf", "allOf", "prefixItems"})
-_HOLD_ONE: Final = frozenset(
-    {
-        *("items", "additionalItems", "contains", "unevaluatedItems"),
-        *("additionalProperties", "propertyNames", "unevaluatedProperties", "not", "if", "then", "else"),
-    }
-)
 _MAY_BE_NULL: Final = frozenset({"const", "default", "example"})
 _DRAFT_4: Final[Mapping[str, str]] = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}
 
@@ -52,6 +45,7 @@ def fit(tool: Tool, *, complete: bool = False, names: re.Pattern[str] | None = N
     """
     if tool.schema is None:
         return tool
+    schema_shape.check(tool.schema, tool.path, older=True)
     schema, rule = schema_roots.fit(_Writer(tool.schema, complete).write(tool.schema, tool.path), tool.path)
     if names is not None:
         _check_names(schema["properties"], names, f"{tool.path}.properties")
@@ -93,16 +87,16 @@ class _Writer:
     def _member(self, name: str, value: Any, path: str) -> Any:
         if type(value) is str:
             return self._word(name, value, path)
-        if value == [] and (name in _HOLD_NAMED or name in _HOLD_ONE):
+        if value == [] and (name in HOLD_NAMED or name in HOLD_ONE):
             return {}  # PHP writes an empty object like this
-        if name in _HOLD_NAMED and isinstance(value, Mapping):
+        if name in HOLD_NAMED and isinstance(value, Mapping):
             return {key: self.write(inner, f"{path}.{name}.{field_name(key)}") for key, inner in value.items()}
-        if name in _HOLD_ONE and isinstance(value, Mapping):
+        if name in HOLD_ONE and isinstance(value, Mapping):
             return self.write(value, f"{path}.{name}")
         if isinstance(value, list):
             if name == "type":
                 return list(dict.fromkeys(filter(None, (_type(word) for word in value)))) or None
-            if name in _HOLD_LIST or name == "items":
+            if name in HOLD_LIST or name == "items":
                 return [self.write(inner, f"{path}.{name}[{number}]") for number, inner in enumerate(value)]
         return value
 

@@ -44,6 +44,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from llm_service.core.usage import Usage
+
 
 class ServiceError(Exception):
     """A call failed.
@@ -58,6 +60,7 @@ class ServiceError(Exception):
         is_final: whether it is useless that the caller sends the same request again by itself.
         vendor: ``{"format", "status", "type", "code", "request_id"}`` of the upstream's own error, if there was one.
             Every value is an identifier, never text.
+        usage: what the vendor had reported before its answer failed, or None.
     """
 
     status: ClassVar[int] = 500
@@ -65,6 +68,7 @@ class ServiceError(Exception):
     outcome: ClassVar[str] = "refused"
     helps_elsewhere: bool = False
     is_final: bool = False
+    usage: Usage | None = None
 
     def __init__(
         self,

@@ -28,6 +28,7 @@ from llm_service.core.conversation import Conversation
 from llm_service.core.errors import ServiceError
 from llm_service.core.events import Answer, Event
 from llm_service.core.target import Target
+from llm_service.core.usage import Usage
 from llm_service.formats.bounds import Bounds
 from llm_service.formats.decoding import VendorError
 
@@ -62,6 +63,10 @@ class StreamDecoder(Protocol):
 
         Nothing if the answer needs that event, or is not complete: then the stream is malformed.
         """
+        ...
+
+    def reported(self) -> Usage | None:
+        """The usage that the vendor has reported so far, None if it has reported none."""
         ...
 
 

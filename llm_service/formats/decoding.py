@@ -30,6 +30,7 @@ from llm_service.core.errors import (
 )
 from llm_service.core.events import IDLE, Event
 from llm_service.core.identifiers import vendor_code
+from llm_service.core.usage import Usage
 from llm_service.formats import lenient_json, sse, vendor_errors
 from llm_service.formats.bounds import as_list
 
@@ -76,6 +77,10 @@ class Stream:
         """The events at the proper end of a body that had no terminal event. Most formats need that event."""
         return iter(())
 
+    def reported(self) -> Usage | None:
+        """The usage that the vendor has reported so far, for a stream that failed. None if it has reported none."""
+        return None
+
     def _read(self, event: dict[str, Any]) -> Iterator[Event]:
         """The events of one event of the upstream. A decoder with its own ``feed_many`` does not need it."""
         raise NotImplementedError
@@ -117,6 +122,11 @@ def merge_counts(known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str
         elif value is not None:
             merged[name] = value
     return merged
+
+
+def has_counts(usage: Any) -> bool:
+    """Whether a usage object has a count above zero."""
+    return isinstance(usage, dict) and any(map(plausible, usage.values()))
 
 
 def plausible(value: Any) -> int | None:

@@ -32,7 +32,9 @@ def check(answer: Answer, text: str | None = None) -> None:
     except orjson.JSONDecodeError:
         is_object = False
     if not is_object:
-        raise UpstreamBroken("The model was asked for a JSON object and answered with something else.")
+        failure = UpstreamBroken("The model was asked for a JSON object and answered with something else.")
+        failure.usage = answer.usage
+        raise failure
 
 
 def checked(events: Iterator[Event]) -> Iterator[Event]:

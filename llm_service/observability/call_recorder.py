@@ -15,6 +15,7 @@ The tests are named after the rows of this table.
 | any other exception, or no Finished | aborted | 500, 200 in a stream | estimated | no | of the estimate |
 | a rejection before it was a call | refused, mostly | the error's | 0 | yes | 0 |
 
+What the vendor had reported of a failed answer (``ServiceError.usage``) is billed, even after an error of the vendor.
 An estimate counts the output at four characters per token. The input is what the vendor's stream reported at its
 start, otherwise four bytes of the request per token, without data such as images. The estimate is zero, exact and
 free if no upstream was asked, or if the call only counts tokens. A cost whose price is unknown is None, never 0.
@@ -230,16 +231,19 @@ class CallRecorder:
         """Usage and cost in nano-dollars."""
         if self._answer is not None:
             return self._answer.usage, self._answer.cost_nanousd
-        if self._attempt is None or self._call.kind == "count" or (not self._has_begun() and _was_not_billed(error)):
+        reported = error.usage if isinstance(error, ServiceError) else None
+        is_free = reported is None and not self._has_begun() and _was_not_billed(error)
+        if self._attempt is None or self._call.kind == "count" or is_free:
             spent = self._discarded
         else:
-            usage = self._estimate()
+            usage = self._estimate(reported)
             spent = self._discarded.plus(usage, self._cost(self._attempt.price, usage))
         return spent.usage, spent.cost_nanousd
 
-    def _estimate(self) -> Usage:
+    def _estimate(self, reported: Usage | None) -> Usage:
         output = self.output_tokens_seen()
-        reported = self._start.usage if self._start else None
+        if reported is None and self._start:
+            reported = self._start.usage
         if reported is None or not reported.input_tokens:  # some servers report zero at first
             text = self._call.body_bytes - scrub.data_characters(self._call.body)
             reported = replace(reported or Usage(), input_tokens=max(0, -(-text // CHARACTERS_PER_TOKEN)))

@@ -22,6 +22,7 @@ from llm_service.core.call import Call
 from llm_service.core.cancellation import Cancel
 from llm_service.core.conversation import Conversation
 from llm_service.core.errors import (
+    ServiceError,
     UpstreamBroken,
     UpstreamContentRejected,
     UpstreamContextExceeded,
@@ -162,13 +163,25 @@ def _plain(lane: Lane, call: Call, reply: Reply, request: _Request) -> Answer:
     decoder = getattr(lane.format, "StreamDecoder", None)
     if decoder is not None and framing.is_event_stream(data):  # some servers stream though they were not asked to
         answer = whole_answer.of_events(_decode(decoder(call), (data,), reply))
-    elif request.verbatim:
-        return lane.format.read_verbatim(_json(data), call)
     else:
-        answer = cast(UpstreamFormat, lane.format).read_answer(_json(data), call)
+        answer = _read(lane, call, _json(data), request)
+        if request.verbatim:
+            return answer
     if request.wants_object:
         json_mode.check(answer)
     return tool_names.restored_answer(answer, request.tool_names) if request.tool_names else answer
+
+
+def _read(lane: Lane, call: Call, body: Mapping[str, Any], request: _Request) -> Answer:
+    """The answer in ``body``. The error of one that failed has the usage that it reports."""
+    try:
+        if request.verbatim:
+            return lane.format.read_verbatim(body, call)
+        return cast(UpstreamFormat, lane.format).read_answer(body, call)
+    except UpstreamError as error:
+        if (read := getattr(lane.format, "reported_usage", None)) is not None:
+            error.usage = read(body, call)
+        raise
 
 
 def _send(lane: Lane, call: Call, target: Target, cancel: Cancel, request: _Request) -> Reply:
@@ -192,28 +205,32 @@ def _stream(lane: Lane, call: Call, reply: Reply, verbatim: bool) -> Iterator[Ev
 
 def _decode(decoder: StreamDecoder, pieces: Iterable[bytes], reply: Reply) -> Iterator[Event]:
     """The events of a body. Raises UpstreamBroken if it ends before the answer does."""
-    start, splitter = b"", None
-    for data in pieces:
-        if not data:
-            yield IDLE
-            continue
-        if splitter is None:
-            start += data
-            begun = framing.split(start)
-            if begun is None:
+    try:
+        start, splitter = b"", None
+        for data in pieces:
+            if not data:
+                yield IDLE
                 continue
-            splitter, data = begun
-        blocks = splitter.feed(data)
-        if blocks:
-            yield from decoder.feed_many(blocks)
-            if decoder.finished:
-                return
-    if splitter is not None:
-        yield from decoder.feed_many(splitter.end())  # some servers leave out the last blank line
-    if reply.complete and not decoder.finished:
-        yield from decoder.end()
-    if not decoder.finished:
-        raise UpstreamBroken("The provider's stream ended without its terminal event.")
+            if splitter is None:
+                start += data
+                begun = framing.split(start)
+                if begun is None:
+                    continue
+                splitter, data = begun
+            blocks = splitter.feed(data)
+            if blocks:
+                yield from decoder.feed_many(blocks)
+                if decoder.finished:
+                    return
+        if splitter is not None:
+            yield from decoder.feed_many(splitter.end())  # some servers leave out the last blank line
+        if reply.complete and not decoder.finished:
+            yield from decoder.end()
+        if not decoder.finished:
+            raise UpstreamBroken("The provider's stream ended without its terminal event.")
+    except ServiceError as error:
+        error.usage = error.usage or decoder.reported()
+        raise
 
 
 def _json(body: bytes) -> dict[str, Any]:

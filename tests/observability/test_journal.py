@@ -148,6 +148,13 @@ def ending(row: Mapping[str, Any]) -> tuple[str, int, str | None]:
 # The table, row by row.
 
 
+@pytest.mark.parametrize("asked", [CALL, STREAM])
+def test_a_failure_costs_what_the_vendor_had_reported(rig: Rig, asked: Call) -> None:
+    failure = errors.UpstreamFailed("The provider failed.")
+    failure.usage = Usage(500, 300)
+    assert tokens(rig.ended(asked, ASKED, failure)) == (500, 300, False, 500 * 3000 + 300 * 15000)
+
+
 def test_an_answered_call_keeps_the_answers_own_numbers(rig: Rig) -> None:
     row = rig.ended(CALL, ASKED, Finished(ANSWER))
     assert ending(row) == ("ok", 200, None)

@@ -9,6 +9,7 @@ from llm_service.formats.anthropic_messages.bounds import BOUNDS as BOUNDS
 from llm_service.formats.anthropic_messages.bounds import IMAGE_TOKENS as IMAGE_TOKENS
 from llm_service.formats.anthropic_messages.decode_answer import read_answer as read_answer
 from llm_service.formats.anthropic_messages.decode_answer import read_error as read_error
+from llm_service.formats.anthropic_messages.decode_answer import reported_usage as reported_usage
 from llm_service.formats.anthropic_messages.decode_request import read_request as read_request
 from llm_service.formats.anthropic_messages.decode_stream import StreamDecoder as StreamDecoder
 from llm_service.formats.anthropic_messages.encode_answer import write_answer as write_answer

@@ -66,6 +66,11 @@ def read_usage(given: Any, characters: int, call: Call | None) -> Usage:
     )
 
 
+def reported_usage(body: Mapping[str, Any], call: Call | None) -> Usage | None:
+    """What a plain answer that failed reports as its usage, None if it reports none."""
+    return read_usage(body.get("usage"), 0, call) if decoding.has_counts(body.get("usage")) else None
+
+
 def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     """A plain answer, for a client of another format.
 

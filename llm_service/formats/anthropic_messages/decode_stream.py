@@ -136,6 +136,9 @@ class Stream(decoding.Stream):
     def _counted(self) -> Usage:
         return read_usage(self._usage, self._characters, self._call)
 
+    def reported(self) -> Usage | None:
+        return self._counted() if decoding.has_counts(self._usage) else None
+
     def _answer(self) -> Answer:
         return Answer(
             usage=self._counted(),

@@ -6,6 +6,7 @@ from llm_service.formats.defaults import with_turn as with_turn
 from llm_service.formats.openai_chat.bounds import BOUNDS as BOUNDS
 from llm_service.formats.openai_chat.bounds import IMAGE_TOKENS as IMAGE_TOKENS
 from llm_service.formats.openai_chat.decode_answer import read_answer as read_answer
+from llm_service.formats.openai_chat.decode_answer import reported_usage as reported_usage
 from llm_service.formats.openai_chat.decode_errors import read_error as read_error
 from llm_service.formats.openai_chat.decode_request import read_request as read_request
 from llm_service.formats.openai_chat.decode_stream import StreamDecoder as StreamDecoder

@@ -77,6 +77,11 @@ def reported(body: Mapping[str, Any]) -> dict[str, Any] | None:
     return found
 
 
+def reported_usage(body: Mapping[str, Any], call: Call | None) -> Usage | None:
+    """What a plain answer that failed reports as its usage, None if it reports none."""
+    return usage_in(body, 0, call) if decoding.has_counts(reported(body)) else None
+
+
 def choices_asked(call: Call | None) -> int:
     """How many choices the client asked for."""
     asked = call.body.get("n") if call is not None else None

@@ -13,11 +13,12 @@ import orjson
 
 from llm_service.core import identifiers
 from llm_service.core.call import Call
+from llm_service.core.errors import UpstreamError
 from llm_service.core.events import Answer, StopReason
 from llm_service.core.usage import Usage
 from llm_service.formats import decoding
 from llm_service.formats.decoding import broken
-from llm_service.formats.openai_chat.decode_answer import choices_asked, read_usage
+from llm_service.formats.openai_chat.decode_answer import choices_asked, read_usage, reported
 from llm_service.formats.openai_chat.decode_errors import in_band
 from llm_service.formats.openai_chat.decode_pieces import characters_of
 
@@ -72,11 +73,11 @@ class ChunkStream(decoding.Stream):
         if type(chunk) is not dict:
             return _not_a_chunk(chunk, event)
         if chunk.get("error"):
-            raise in_band(chunk)
+            raise self._failed(chunk)
         choices = chunk.get("choices")
         if type(choices) is not list:
             if chunk.get("object") == "error" or event == b"error":  # vLLM: the chunk itself is the error object
-                raise in_band(chunk)
+                raise self._failed(chunk)
             if choices is not None:
                 broken("its choices are not a list")
             choices = chunk["choices"] = ()
@@ -91,6 +92,13 @@ class ChunkStream(decoding.Stream):
         if tier is not None:
             self._tier = tier
         return chunk
+
+    def _failed(self, chunk: Mapping[str, Any]) -> UpstreamError:
+        self._note_usage(reported(chunk), self._characters)
+        return in_band(chunk)
+
+    def reported(self) -> Usage | None:
+        return self._read_usage() if decoding.has_counts(self._usage) else None
 
     def _leniently(self, data: bytes) -> Any:
         self._is_strict = False

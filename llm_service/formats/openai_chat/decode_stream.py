@@ -140,8 +140,8 @@ class StreamDecoder(ChunkStream):
                 self._end_choice(self._choice, chunk, choice)
 
     def _end_choice(self, known: _Choice, chunk: Mapping[str, Any], choice: Mapping[str, Any]) -> None:
-        known.reason = finish_reasons.read(choice) or known.reason
         self._note_last_usage(chunk, choice)
+        known.reason = finish_reasons.read(choice) or known.reason
 
     def _leniently(self, data: bytes) -> Any:
         self._joiner = self._joiner or HalfJoiner()

@@ -236,11 +236,13 @@ class Passthrough(ChunkStream):
     def _note_choice(self, chunk: Mapping[str, Any], choice: Mapping[str, Any], *, adds: bool) -> None:
         """Note whether the choice ended. ``adds``: the chunk adds something to it, so it goes on."""
         index = index_of(choice)
-        reason = finish_reasons.read(choice) if choice.get("finish_reason") or "error" in choice else None
+        reason = None
+        if choice.get("finish_reason") or "error" in choice:
+            self._note_last_usage(chunk, choice)
+            reason = finish_reasons.read(choice)
         self._begun = self._begun or adds or reason is not None
         if reason is not None:
             self._alike = sse.Alike()  # text after the end must be seen
-            self._note_last_usage(chunk, choice)
         if adds or reason is not None or index not in self._reasons:
             self._reasons[index] = reason
 

@@ -151,6 +151,11 @@ def usage_of(response: Mapping[str, Any], call: Call | None, characters: int) ->
     )
 
 
+def reported_usage(body: Mapping[str, Any], call: Call | None) -> Usage | None:
+    """What a plain answer that failed reports as its usage, None if it reports none."""
+    return usage_of(body, call, 0) if decoding.has_counts(body.get("usage")) else None
+
+
 def _is_search(item: Mapping[str, Any]) -> bool:
     """Whether an item is a billed web search. Opening a page that a search found costs nothing."""
     action = item.get("action")

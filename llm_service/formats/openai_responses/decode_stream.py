@@ -33,6 +33,7 @@ from llm_service.core.events import (
     ToolCallEnd,
     ToolCallStart,
 )
+from llm_service.core.usage import Usage
 from llm_service.formats import custom_tools, decoding, tool_calls
 from llm_service.formats.decoding import broken
 from llm_service.formats.openai_chat.decode_answer import logprobs_asked
@@ -70,6 +71,8 @@ class Stream(decoding.Stream):
                 broken("a delta came before response.created")
             self._characters += len(delta)
         elif kind in _FAILURES:
+            failed = event.get("response")
+            self._response = failed if type(failed) is dict else {}
             raise decode_answer.in_band(event)
         elif kind in _ENDS or kind == "response.created":
             self._note(kind, event.get("response"))
@@ -81,9 +84,12 @@ class Stream(decoding.Stream):
         self._begun = True
         self._model = identifiers.model_name(response.get("model")) or self._model
         if kind in _ENDS:
-            decode_answer.check_answer(response)
             self._response = response
+            decode_answer.check_answer(response)
             self.finished = True
+
+    def reported(self) -> Usage | None:
+        return decode_answer.reported_usage(self._response, self._call)
 
     def _answer(self) -> Answer:
         characters = max(self._characters, decode_answer.count_characters(self._response.get("output")))

@@ -32,6 +32,7 @@ from llm_service.formats.openai_chat import error_headers as error_headers
 from llm_service.formats.openai_chat import finish_reasons
 from llm_service.formats.openai_chat import read_error as read_error
 from llm_service.formats.openai_chat import status as status
+from llm_service.formats.openai_chat.decode_answer import reported_usage as reported_usage
 from llm_service.formats.openai_chat.decode_answer import usage_in
 from llm_service.formats.openai_chat.encode_answer import finish_reason_of, usage_object
 from llm_service.formats.openai_chat.encode_stream import DONE

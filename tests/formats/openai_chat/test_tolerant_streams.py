@@ -318,6 +318,28 @@ def test_an_end_without_usage_and_without_a_marker_has_no_known_cost() -> None:
             assert isinstance(events[-1], Finished) and not events[-1].answer.usage_lost
 
 
+REPORT = {"prompt_tokens": 500, "completion_tokens": 300}
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [
+        chunk({}, "error", usage=REPORT),
+        chunk({}, "error", x_groq={"usage": REPORT}),
+        data({"error": {"message": "no"}, "usage": REPORT}),
+        data({"object": "error", "message": "no", "usage": REPORT}),
+        chunk(usage=REPORT) + data([]),
+    ],
+)
+def test_a_stream_that_fails_keeps_the_usage_that_was_reported(failing: bytes) -> None:
+    for make in (lambda: chat.StreamDecoder(MESSAGES), lambda: chat.Passthrough(ASKING)):
+        reader: Any = make()
+        first = chunk({"content": "Hi"}, usage={"prompt_tokens": 500, "completion_tokens": 0})
+        with pytest.raises(errors.UpstreamError):
+            list(reader.feed_many(sse_blocks(first + failing)))
+        assert reader.reported() == Usage(500, 300)
+
+
 @pytest.mark.parametrize(
     "last",
     [

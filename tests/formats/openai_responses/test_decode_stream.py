@@ -373,6 +373,15 @@ def test_no_usage_of_a_hostile_server_raises_anything(usage: Any) -> None:
         assert 0 <= counted.cached_tokens <= counted.input_tokens
 
 
+def test_a_failed_answer_keeps_the_usage_that_it_reports() -> None:
+    reader = responses.StreamDecoder(CALL)
+    with pytest.raises(errors.UpstreamError):
+        read(reader, event("response.created", response=response()), completed(status="failed"))
+    assert reader.reported() == COUNTED
+    assert responses.reported_usage(response(status="failed"), CALL) == COUNTED
+    assert responses.reported_usage(response(status="failed", usage=None), CALL) is None
+
+
 @pytest.mark.parametrize("usage", [None, {}, {"input_tokens": 0, "output_tokens": 0}])
 def test_usage_that_is_missing_or_zero_is_lost(usage: Any) -> None:
     counted = responses.read_verbatim(response(message(), usage=usage), CALL).usage

@@ -1,9 +1,9 @@
 """Request bodies as JSON, read so that the vendor gets exactly what the client sent.
 
-orjson is stricter than the standard library (NaN, lone surrogates). But it accepts three things that would change when
-the body is written again: a name that is given twice (the last one wins), an integer of more than 64 bits (it becomes a
-float) and nesting that is deeper than orjson can write. Each is rejected here, and the error names its position in
-bytes. No error quotes a word of the body.
+orjson is stricter than the standard library (NaN). Half of a character, which it does not read, becomes U+FFFD. It
+accepts three things that would change when the body is written again: a name that is given twice (the last one wins),
+an integer of more than 64 bits (it becomes a float) and nesting that is deeper than orjson can write. Each is rejected
+here, and the error names its position in bytes. No error quotes a word of the body.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ _MAX_TOKENS = 1_000_000
 _ZEROS = bytes(ord("0") if ord("0") <= byte <= ord("9") else byte for byte in range(256))
 # Fewer digits always fit: 9,223,372,036,854,775,808 is the first negative number that does not.
 _SUSPICIOUS_DIGITS = b"0" * 19
+# Any escape of a string; ``half`` matches a surrogate without its other half.
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
 _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]:]|-?[0-9][0-9.eE+-]*', re.DOTALL)
 
 
@@ -40,12 +45,24 @@ def load_json(raw: bytes) -> dict[str, Any]:
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        raise InvalidRequest(_syntax(raw, error)) from None
+        raw, damaged = _without_halves(raw), raw
+        try:
+            body = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            raise InvalidRequest(_syntax(damaged, error)) from None
     if not isinstance(body, dict):
         raise InvalidRequest("The request body must be a JSON object.")
     if not _survives(raw, body):
         _find_loss(raw)
     return body
+
+
+def _without_halves(raw: bytes) -> bytes:
+    """``raw`` with U+FFFD for each escaped half of a character (a surrogate) that stands alone.
+
+    A server cuts its answer between two halves, and its client sends it back as it is.
+    """
+    return _ESCAPE.sub(lambda escape: rb"\ufffd" if escape.lastgroup else escape.group(), raw)
 
 
 def _too_many_values() -> InvalidRequest:

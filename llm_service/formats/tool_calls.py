@@ -134,5 +134,6 @@ def check_names(given: Iterable[Tool]) -> None:
     names: set[str] = set()
     for tool in given:
         if tool.name in names:
-            validation.invalid(tool.path, "has the name of another tool")
+            holder = tool.path.removesuffix(".parameters").removesuffix(".input_schema")
+            validation.invalid(f"{holder}.name", "is the name of another tool")
         names.add(tool.name)

@@ -211,7 +211,7 @@ def said(*blocks: Any) -> dict[str, Any]:
         (said({"type": "image", "source": {"type": "strange"}}), "messages[0].content[0].source.type"),
         (said({"type": "document", "source": {"type": "text"}}), "messages[0].content[0].source.data"),
         (said({**PDF_URL, "citations": {"enabled": True}}), "messages[0].content[0].citations"),
-        ({"tools": [CLOCK, CLOCK]}, "tools[1].input_schema"),
+        ({"tools": [CLOCK, CLOCK]}, "tools[1].name"),
         ({"tools": [CLOCK], "tool_choice": {"type": "tool", "name": "no"}}, "tool_choice"),
         ({"tools": [CLOCK], "tool_choice": {"type": "some"}}, "tool_choice.type"),
         ({"output_config": {"format": {"type": "json_object"}}}, "output_config.format.type"),

@@ -338,7 +338,7 @@ RESULT = {"role": "tool", "tool_call_id": "c1", "content": "12"}
             "messages[0].content[0].file.file_data",
         ),
         ({"messages": HELLO, "response_format": SCHEMA}, "response_format.json_schema.schema.properties.a"),
-        ({"messages": HELLO, "tools": [CLOCK, CLOCK]}, "tools[1].function.parameters"),
+        ({"messages": HELLO, "tools": [CLOCK, CLOCK]}, "tools[1].function.name"),
         ({"messages": HELLO, "tools": [CLOCK], "tool_choice": NOBODY}, "tool_choice"),
         ({"messages": HELLO, "tool_choice": "required"}, "tool_choice"),
         (

@@ -50,6 +50,7 @@ def test_a_vendor_s_error_raises_the_client_s_own_class_without_a_retry(
     assert type(error) is kind
     assert error.status_code == reported_status
     assert error.type and error.message and error.request_id
+    assert status != 404 or model != CLAUDE or error.code == "model_not_found"
     assert error.response.headers["x-should-retry"] == "false"
     # Neither side tried again: the vendor asked for a wait that is too long for the service, and x-should-retry tells
     # the client not to retry.

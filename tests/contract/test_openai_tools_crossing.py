@@ -170,7 +170,7 @@ def custom(**facts: Any) -> dict[str, Any]:
         ({"functions": [{}]}, "functions[0].name"),
         ({"functions": [3]}, "functions[0]"),
         ({"functions": 3}, "functions"),
-        ({"functions": [CLOCK, CLOCK]}, "functions[1].parameters"),
+        ({"functions": [CLOCK, CLOCK]}, "functions[1].name"),
         ({"functions": [CLOCK], "tools": [PATCH]}, "tools"),
         ({"functions": [CLOCK], "parallel_tool_calls": True}, "parallel_tool_calls"),
         ({"function_call": "auto"}, "function_call"),

@@ -33,8 +33,8 @@ REFUSED_BODIES = {
     "a raw surrogate": (b'{"a": "\xed\xa0\x80"}', "byte 7"),
     "UTF-16": ('{"a": 1}'.encode("utf-16"), "byte 0"),
     "a byte order mark": (b'\xef\xbb\xbf{"a": 1}', "line 1, column 1"),
-    "a lone high surrogate": (b'{"a": "\\ud800"}', "surrogate"),
-    "a lone low surrogate": (b'{"a": "\\udc00x"}', "surrogate"),
+    "an error after half a character": (b'{"a": "\\ud800", b}', "line 1, column"),
+    "a name given twice with half a character": (b'{"\\ud800":1,"\\ud801":2}', "twice"),
     "a raw NUL": (b'{"a": "\x00"}', "line 1, column 8"),
     "100,000 lists": (b'{"a":' + b"[" * 100_000, "line 1, column"),
     "100,000 objects": (b'{"a":' * 100_000, "line 1, column"),
@@ -54,6 +54,23 @@ REFUSED_BODIES = {
     "a string": (b'"%s"' % MARKER.encode(), "must be a JSON object"),
     "null": (b"null", "must be a JSON object"),
 }
+
+
+@pytest.mark.parametrize(
+    ("raw", "read"),
+    [
+        (rb"\ud83d", "\ufffd"),
+        (rb"a\uDE00b", "a\ufffdb"),
+        (rb"\ud83d\ud83d\ude00", "\ufffd\U0001f600"),
+        (rb"\ude00\ud83d", "\ufffd\ufffd"),
+        (rb"\ud83d\n\ude00", "\ufffd\n\ufffd"),
+        (rb"\\ud83d\ud83d", "\\ud83d\ufffd"),
+        (rb"\"\ud83d", '"\ufffd'),
+    ],
+)
+def test_half_a_character_that_an_answer_ended_with_is_read_as_a_replacement(raw: bytes, read: str) -> None:
+    assert fields.load_json(b'{"a": "' + raw + b'"}') == {"a": read}
+    assert fields.load_json(b'{"' + raw + b'":["' + raw + b'"]}') == {read: [read]}
 
 
 @pytest.mark.parametrize("what", REFUSED_BODIES)

@@ -61,6 +61,8 @@ class MessageWriter(RequestWriter):
                 calls.append({"id": part.id, "type": "function", "function": function})
             elif isinstance(part, Thinking | RedactedThinking):
                 thoughts.append(part)
+            elif type(part) is Refusal and self.target.provider.own_address:
+                said.append(Text(part.text))  # only OpenAI has parts for refusals
             else:
                 said.append(part)
         content = self._content(tuple(said), message.paths) if said else None

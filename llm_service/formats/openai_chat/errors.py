@@ -44,6 +44,8 @@ def error(failure: errors.ServiceError, request_id: str) -> dict[str, Any]:
     code: str | None
     if _keeps_words(failure):
         kind, code = failure.vendor["type"], failure.vendor.get("code")
+    elif failure.code == "upstream_rejected" and failure.status == 404:
+        kind, code = "invalid_request_error", "model_not_found"  # agents know by it that another model is needed
     elif failure.code in _TYPE_AND_CODE:
         kind, code = _TYPE_AND_CODE[failure.code]
     elif failure.status == 402:

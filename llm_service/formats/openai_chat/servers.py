@@ -18,7 +18,7 @@ import orjson
 
 from llm_service.core.content import Part, RedactedThinking, Thinking
 from llm_service.core.target import Provider
-from llm_service.formats.openai_chat.schema import NAME
+from llm_service.formats.openai_chat.schema import NAME, UNSIGNED_THOUGHTS
 
 EXTRA: Final = "extra_content"
 # Google's documented stand-in for the signature of a call that Gemini did not make or whose signature is lost
@@ -50,11 +50,24 @@ def _complete(message: dict[str, Any], field: str) -> None:
     """Add what a server wants beside the tool calls of a turn where nothing is there."""
     if field != EXTRA:
         if not isinstance(message.get(field), str):
-            message[field] = ""
+            message[field] = _thoughts_in(message)
     elif not any(isinstance(call, Mapping) and call.get(EXTRA) for call in message["tool_calls"]):
         first, *others = message["tool_calls"]  # Gemini signs the first of parallel calls
         if isinstance(first, Mapping):
             message["tool_calls"] = [{**first, EXTRA: _NO_SIGNATURE}, *others]
+
+
+def _thoughts_in(message: Mapping[str, Any]) -> str:
+    """The thoughts that another server wrote into a field of its own, or into blocks; "" if there are none."""
+    for name in UNSIGNED_THOUGHTS:
+        given = message.get(name)
+        if isinstance(given, list):
+            blocks = [block for block in given if isinstance(block, Mapping)]
+            texts = [block.get("text") or block.get("thinking") or block.get("summary") for block in blocks]
+            given = "".join(text for text in texts if isinstance(text, str))
+        if isinstance(given, str) and given:
+            return given
+    return ""
 
 
 def write_thoughts(message: dict[str, Any], thoughts: Iterable[Part], field: str) -> bool:

@@ -127,7 +127,8 @@ def _read_format(text: Mapping[str, Any]) -> JsonFormat | None:
             has_description = given.get("description") is not None
             description = text_at(given, path, "description", filled=False) if has_description else None
             name = text_at(given, path, "name")
-            return JsonFormat(schema, name, description, given.get("strict") is True or None, path=path)
+            strict = given.get("strict") is True or None
+            return JsonFormat(schema, name, description, strict, path=f"{path}.schema")
     invalid(f"{path}.type", "must be one of text, json_object, json_schema")
 
 

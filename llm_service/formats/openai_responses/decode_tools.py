@@ -58,7 +58,7 @@ def read_tools(body: Mapping[str, Any], names: ToolNames, dropped: Dropped) -> t
         if flat not in read:
             read[flat] = _read_tool(tool, flat, dropped)
         elif not tool.in_input:  # the input may offer a tool again
-            invalid(tool.path, "has the name of another tool")
+            invalid(f"{tool.path}.name", "is the name of another tool")
     return tuple(read.values())
 
 
@@ -72,7 +72,7 @@ def _read_tool(tool: Offered, name: str, dropped: Dropped) -> Tool:
         invalid(f"{path}.parameters", "must be an object")
     if not isinstance(strict, bool | None):
         invalid(f"{path}.strict", "must be true or false")
-    return Tool(name, description, schema, strict, path=path)
+    return Tool(name, description, schema, strict, path=f"{path}.parameters")
 
 
 def _with_format(given: Mapping[str, Any], path: str, description: str | None, dropped: Dropped) -> str | None:

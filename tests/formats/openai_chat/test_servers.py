@@ -128,3 +128,34 @@ def test_a_chat_client_s_own_body_has_the_server_s_role_and_no_options_that_it_r
     assert [turn["role"] for turn in sent["messages"]] == ["system", "user"]
     assert "stream_options" not in sent
     assert given["messages"][0]["role"] == "developer", "the caller's own body must not change"
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_refusal_in_the_history_is_text_for_a_server_that_is_not_openai_s(own: bool) -> None:
+    said = {"type": "message", "role": "assistant", "content": [{"type": "refusal", "refusal": "No"}]}
+    given = {"model": "m", "input": [{"role": "user", "content": "x"}, said, {"role": "user", "content": "y"}]}
+    conversation = responses.read_request(responses.check(given))
+    sent, _ = chat.write_request(call("responses", given), conversation, target(provider={"own_address": own}))
+    assert sent["messages"][1]["content"] == ("No" if own else [{"type": "refusal", "refusal": "No"}])
+
+
+@pytest.mark.parametrize(
+    ("thoughts", "sent"),
+    [
+        ({}, ""),
+        ({"reasoning": None}, ""),
+        ({"reasoning": 3, "reasoning_details": [3, {"data": "x"}]}, ""),
+        ({"reasoning": "hm"}, "hm"),
+        ({"reasoning": "hm", "reasoning_content": ""}, ""),
+        ({"reasoning": "", "reasoning_details": [{"type": "reasoning.text", "text": "hm"}]}, "hm"),
+        ({"thinking_blocks": [{"type": "thinking", "thinking": "h"}, {"type": "thinking", "thinking": "m"}]}, "hm"),
+    ],
+    ids=str,
+)
+def test_thoughts_in_another_server_s_field_come_back_in_the_field_of_this_one(
+    thoughts: dict[str, Any], sent: str
+) -> None:
+    turn = {"role": "assistant", "content": None, "tool_calls": [UNSIGNED], **thoughts}
+    turns = [{"role": "user", "content": "x"}, turn, {"role": "tool", "tool_call_id": "c2", "content": "y"}]
+    to = target(provider={"thoughts": "reasoning_content", "own_address": True})
+    assert chat.forward(call("chat", {"model": "m", "messages": turns}), to)["messages"][1]["reasoning_content"] == sent

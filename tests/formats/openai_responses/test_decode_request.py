@@ -233,7 +233,7 @@ def test_tools_and_choices_are_read() -> None:
     )
     look, wait = conversation.tools
     assert (look.name, look.description, look.schema, look.strict) == ("look", "Looks.", SCHEMA, False)
-    assert (wait.schema, wait.strict, wait.path) == (None, None, "tools[1]")
+    assert (wait.schema, wait.strict, wait.path) == (None, None, "tools[1].parameters")
     assert conversation.tool_choice == ToolChoice("required", allowed=("wait",))
     assert conversation.parallel_tool_calls is False
     for choice in ("auto", "none", "required"):
@@ -246,7 +246,7 @@ def test_formats_are_read() -> None:
     given = {"type": "json_schema", "name": "n", "schema": SCHEMA, "strict": True, "description": "d"}
     conversation = read(text={"format": given, "verbosity": "low"})
     assert conversation.format == JsonFormat(SCHEMA, "n", "d", True)
-    assert conversation.format.path == "text.format"
+    assert conversation.format.path == "text.format.schema"
     assert conversation.extras == {"verbosity": Extra("low", "text.verbosity")}
     assert conversation.dropped == ()
     assert read(text={"format": {"type": "json_object"}}).format == JsonFormat()
@@ -334,7 +334,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"tools": [5]}, "tools[0]"),
     ({"tools": [{"type": "function"}]}, "tools[0].name"),
     ({"tools": [{**TOOL, "parameters": "x"}]}, "tools[0].parameters"),
-    ({"tools": [TOOL, TOOL]}, "tools[1]"),
+    ({"tools": [TOOL, TOOL]}, "tools[1].name"),
     ({"tools": [TOOL], "tool_choice": "maybe"}, "tool_choice"),
     ({"tools": [TOOL], "tool_choice": {"type": "function", "name": "other"}}, "tool_choice"),
     ({"text": {"format": {"type": "json_schema", "name": "n"}}}, "text.format.schema"),

@@ -11,10 +11,12 @@ from openai.types.responses import custom_tool_param, namespace_tool_param, tool
 from llm_service.core import errors
 from llm_service.core.content import Tool, ToolChoice
 from llm_service.core.conversation import Conversation
+from llm_service.formats import anthropic_messages as messages
 from llm_service.formats import custom_tools
 from llm_service.formats import openai_responses as responses
 from llm_service.formats.openai_responses.decode_tools import TOOL_CROSSING
 from llm_service.formats.openai_responses.tool_names import ToolName, ToolNames
+from tests.formats.examples import call, target
 from tests.formats.openai_responses.wire import body
 
 SCHEMA = {"type": "object", "properties": {"q": {"type": "string"}}}
@@ -106,9 +108,9 @@ def test_tools_in_namespaces_get_joined_names() -> None:
     conversation = read(tools=[FILES, MAIL, TOOL])
     assert [tool.name for tool in conversation.tools] == ["files__look", "files__patch", "mail__look", "look"]
     assert [tool.path for tool in conversation.tools[:3]] == [
-        "tools[0].tools[0]",
+        "tools[0].tools[0].parameters",
         "tools[0].tools[1]",
-        "tools[1].tools[0]",
+        "tools[1].tools[0].parameters",
     ]
     assert conversation.tools[1].schema == custom_tools.SCHEMA
     assert conversation.dropped == ("tools[].description",)
@@ -158,7 +160,7 @@ def test_the_input_may_offer_more_tools_and_may_offer_a_tool_again() -> None:
     more = {"type": "additional_tools", "role": "developer", "tools": [FILES]}
     conversation = read(tools=[TOOL], input=[more, found, {"role": "user", "content": "Go"}])
     assert [tool.name for tool in conversation.tools] == ["look", "files__look", "files__patch", "mail__look"]
-    assert conversation.tools[3].path == "input[1].tools[0].tools[0]"
+    assert conversation.tools[3].path == "input[1].tools[0].tools[0].parameters"
     assert conversation.dropped == ("tools[].description", "input[].tool_search_output")
 
 
@@ -193,9 +195,9 @@ def test_text_that_is_not_a_name_is_not_shown() -> None:
         ({"tools": [{**FILES, "name": 5}]}, "tools[0].name"),
         ({"tools": [{**FILES, "tools": {}}]}, "tools[0].tools"),
         ({"tools": [{**FILES, "tools": [5]}]}, "tools[0].tools[0]"),
-        ({"tools": [{**FILES, "tools": [TOOL, TOOL]}]}, "tools[0].tools[1]"),
-        ({"tools": [MAIL, MAIL]}, "tools[1].tools[0]"),
-        ({"tools": [PATCH, {**TOOL, "name": "patch"}]}, "tools[1]"),
+        ({"tools": [{**FILES, "tools": [TOOL, TOOL]}]}, "tools[0].tools[1].name"),
+        ({"tools": [MAIL, MAIL]}, "tools[1].tools[0].name"),
+        ({"tools": [PATCH, {**TOOL, "name": "patch"}]}, "tools[1].name"),
         ({"tools": [TOOL], "tool_choice": {"type": []}}, "tool_choice.type"),
         ({"tools": [TOOL], "tool_choice": {"type": "custom", "name": "other"}}, "tool_choice"),
         ({"tools": [FILES, MAIL], "tool_choice": {"type": "function", "name": "look"}}, "tool_choice"),
@@ -223,3 +225,16 @@ def test_a_malformed_tool_is_named_by_its_path(given: dict[str, Any], path: str)
 def test_every_field_of_a_tool_has_a_rule(kind: str, types: list[Any]) -> None:
     known = {name for each in types for name in typing.get_type_hints(each)}
     assert known <= set(TOOL_CROSSING[kind])
+
+
+def test_a_wrong_schema_is_named_by_its_own_path() -> None:
+    outside = {"$ref": "https://a.example/b"}
+    asked = {"type": "json_schema", "name": "n", "schema": {"type": "object", "properties": {"a": outside}}}
+    for extra, path in (
+        ({"tools": [{**TOOL, "parameters": outside}]}, "tools[0].parameters"),
+        ({"text": {"format": asked}}, "text.format.schema.properties.a"),
+    ):
+        given = call("responses", {"model": "m", "input": "x", **extra})
+        with pytest.raises((errors.InvalidRequest, errors.UnsupportedParameter)) as caught:
+            messages.write_request(given, responses.read_request(given.body), target("anthropic"))
+        assert str(caught.value.param).startswith(path)

@@ -49,10 +49,14 @@ def _is_entry(entry: str) -> bool:
         return False
 
 
-def limits_in(entries: Iterable[str]) -> list[str]:
-    """The limits of the output that a checked ``drop`` would remove."""
+def limits_in(entries: Iterable[str], limit_field: str) -> list[str]:
+    """The limits of the output that a checked ``drop`` would remove.
+
+    A server that wants ``max_tokens`` gets the limit by this name, so the newer name beside it may be dropped.
+    """
+    needed = LIMITS - {"max_completion_tokens"} if limit_field == "max_tokens" else LIMITS
     roots = (re.split(r"[.\[=]", entry, maxsplit=1)[0] for entry in entries)
-    return [root for root in roots if root in LIMITS]
+    return [root for root in roots if root in needed]
 
 
 def costly_in(fields: Iterable[str]) -> list[str]:

@@ -107,7 +107,7 @@ FIELDS: Final[Mapping[str, Check]] = {
 def check_shared(where: str, row: Mapping[str, Any]) -> None:
     """Raises ValueError if a field of ``row`` that providers and models share has a wrong value."""
     _check(where, row, SHARED)
-    limits = body_fields.limits_in(row.get("drop", ()))
+    limits = body_fields.limits_in(row.get("drop", ()), row.get("max_tokens_field", ""))
     if limits:
         raise ValueError(
             f"{where}: drop must not name {limits[0]}: nothing would limit the output then, which budgets rely on. "

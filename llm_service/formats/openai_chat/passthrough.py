@@ -73,8 +73,6 @@ def _name_limit(body: dict[str, Any], call: Call, target: Target) -> None:
     if target.provider.max_tokens_field == "max_tokens":
         if newer is not None and older is None:
             body["max_tokens"] = body.pop("max_completion_tokens")
-        elif type(newer) is int and type(older) is int:
-            body["max_tokens"] = min(older, body.pop("max_completion_tokens"))
     elif older is not None and newer is None and _was_for_another(call, target):
         body["max_completion_tokens"] = body.pop("max_tokens")
 

@@ -47,9 +47,3 @@ def test_the_limit_that_a_budget_writes_has_each_target_s_name(targets: tuple[Ta
 )
 def test_the_caller_s_older_name_is_replaced_on_fallback(targets: tuple[Target, ...], name: str) -> None:
     assert limits({**BODY, "max_tokens": 9}, targets, -1) == {name: 9}
-
-
-@pytest.mark.parametrize("given", [{"max_tokens": 9, "max_completion_tokens": 5}, {"max_completion_tokens": 5}])
-def test_an_older_server_gets_one_limit_which_is_the_smaller_one(given: dict[str, int]) -> None:
-    assert limits({**BODY, **given}, (OLDER,), 0) == {"max_tokens": 5}
-    assert limits({**BODY, **given}, (OPENAI,), 0) == given

@@ -7,6 +7,7 @@ many servers know only one encoding. ``split`` divides an answer to the inputs o
 
 from __future__ import annotations
 
+import math
 import sys
 from array import array
 from base64 import b64decode, b64encode
@@ -170,13 +171,20 @@ def encoded(data: Sequence[Mapping[str, Any]], encoding: str) -> list[Mapping[st
 
 
 def _to_base64(vector: Any) -> str:
-    return b64encode(_little_endian(array("f", vector)).tobytes()).decode()
+    return b64encode(_little_endian(_finite(array("f", vector))).tobytes()).decode()
 
 
 def _to_numbers(vector: Any) -> list[float]:
     numbers = array("f")
     numbers.frombytes(b64decode(vector, validate=True))
-    return _little_endian(numbers).tolist()
+    return _finite(_little_endian(numbers)).tolist()
+
+
+def _finite(numbers: array[float]) -> array[float]:
+    """``numbers``. Raises ValueError if one of them is not a number, or is too large for 32 bits."""
+    if not math.isfinite(sum(numbers)):  # a sum of 32-bit numbers is always finite in 64 bits
+        raise ValueError
+    return numbers
 
 
 def _little_endian(numbers: array[float]) -> array[float]:

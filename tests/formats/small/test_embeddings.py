@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -163,3 +165,19 @@ def test_no_token_and_no_vector_is_lost_between_callers(total: int, parts: list[
     assert [len(body["data"]) for body in bodies] == list(map(len, parts))
     reported = [item["embedding"] for body in bodies for item in body["data"]]
     assert reported == [[float(number)] for number in range(sum(map(len, parts)))]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf"), 1e300, -1e300])
+def test_a_number_that_32_bits_cannot_hold_is_never_encoded(number: float) -> None:
+    asked = call("embeddings", {"model": "m", "input": "a", "encoding_format": "base64"})
+    with pytest.raises(errors.UpstreamBroken):
+        embeddings.read_verbatim({"data": [{"index": 0, "embedding": [0.5, number]}]}, asked)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_an_encoded_vector_without_a_number_is_never_decoded(number: float) -> None:
+    asked = call("embeddings", {"model": "m", "input": "a"})
+    with pytest.raises(errors.UpstreamBroken):
+        embeddings.read_verbatim(
+            {"data": [{"index": 0, "embedding": b64encode(struct.pack("<2f", 0.5, number)).decode()}]}, asked
+        )

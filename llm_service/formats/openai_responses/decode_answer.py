@@ -39,11 +39,9 @@ TOOL_CALLS: Final = ("function_call", "custom_tool_call")
 def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     """A plain answer. Raises UpstreamBroken if it is malformed, or holds something that was not asked for."""
     check_answer(body)
-    if body["status"] not in ("completed", "incomplete"):
-        broken("it is not finished")
     for item in body["output"]:
         if item.get("type") in TOOL_CALLS:
-            check_call(item, call, cut=body["status"] == "incomplete")
+            check_call(item, call, cut=is_cut(body))
     asked = chat_answer.logprobs_asked(call)
     return Answer(
         usage=usage_of(body, call, count_characters(body["output"])),
@@ -168,8 +166,11 @@ def objects(given: Any) -> Iterable[dict[str, Any]]:
     return [item for item in given if isinstance(item, dict)] if isinstance(given, list) else ()
 
 
-def check_answer(body: Mapping[str, Any]) -> None:
-    """Raises UpstreamBroken if ``body`` is not a response, and the error that it holds as an UpstreamError."""
+def check_answer(body: Mapping[str, Any], *, may_be_pending: bool = False) -> None:
+    """Raises UpstreamBroken if ``body`` is not a finished response, and the error that it holds as an UpstreamError.
+
+    ``may_be_pending``: the client asked for an answer that is made later (``background``).
+    """
     if body.get("error"):
         raise in_band(body)
     output, status = body.get("output"), body.get("status")
@@ -179,24 +180,28 @@ def check_answer(body: Mapping[str, Any]) -> None:
         broken("it has no status")
     if status in ("failed", "cancelled"):
         raise in_band(body)
-
-
-def is_pending(body: Mapping[str, Any]) -> bool:
-    """Whether the answer is still to be made (``background``)."""
-    return body.get("status") in _PENDING
+    if status not in ("completed", "incomplete") and not (may_be_pending and status in _PENDING):
+        broken("it is not finished")
 
 
 def stop_reason(response: Mapping[str, Any]) -> StopReason:
     """The format has no field for it: a tool call is an item, and an answer that was cut has a status."""
-    if response.get("status") == "incomplete":
-        details = response.get("incomplete_details")
-        return _INCOMPLETE.get(str(details.get("reason")) if isinstance(details, dict) else "", "other")
     output = objects(response.get("output"))
+    if is_cut(response):
+        details = response.get("incomplete_details")
+        # Whatever the reason is, known or not, the answer is not whole.
+        return _INCOMPLETE.get(str(details.get("reason")) if isinstance(details, dict) else "", "max_tokens")
     if any(item.get("type") in TOOL_CALLS for item in output):
         return "tool_use"
     if any(part.get("type") == "refusal" for item in output for part in objects(item.get("content"))):
         return "refusal"
-    return "other" if is_pending(response) else "end_turn"
+    return "other" if response.get("status") in _PENDING else "end_turn"
+
+
+def is_cut(response: Mapping[str, Any]) -> bool:
+    """Whether the answer, or an item of it, says that it is not whole."""
+    items = objects(response.get("output"))
+    return response.get("status") == "incomplete" or any(item.get("status") == "incomplete" for item in items)
 
 
 def count_characters(output: Any) -> int:

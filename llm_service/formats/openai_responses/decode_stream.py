@@ -84,8 +84,10 @@ class Stream(decoding.Stream):
         self._begun = True
         self._model = identifiers.model_name(response.get("model")) or self._model
         if kind in _ENDS:
-            self._response = response
+            self._response = response  # before it is checked: it may report usage
             decode_answer.check_answer(response)
+            if kind == "response.incomplete":  # if the event and the status in it differ, the answer is not whole
+                self._response = {**response, "status": "incomplete"}
             self.finished = True
 
     def reported(self) -> Usage | None:
@@ -204,9 +206,10 @@ class StreamDecoder(Stream):
 
         Raises UpstreamBroken if the answer claims to be complete and an item is still open.
         """
-        if self._open and self._response.get("status") == "completed":
+        whole = not decode_answer.is_cut(self._response)
+        if self._open and whole:
             broken("it ended before one of its items")
-        if not self._valid_arguments and self._response.get("status") == "completed":
+        if not self._valid_arguments and whole:
             broken("a tool call's arguments are not a JSON object")
         for number, item in enumerate(self._open):
             if number:

@@ -38,7 +38,7 @@ def forward(call: Call, target: Target) -> dict[str, Any]:
 
 def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     """A plain answer that the client gets as it is. Raises UpstreamBroken if it is malformed."""
-    decode_answer.check_answer(body)
+    decode_answer.check_answer(body, may_be_pending=call is not None and bool(call.body.get("background")))
     return Answer(
         usage=decode_answer.usage_of(body, call, decode_answer.count_characters(body["output"])),
         stop_reason=decode_answer.stop_reason(body),

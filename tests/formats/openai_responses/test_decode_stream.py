@@ -360,10 +360,43 @@ def test_a_failed_answer_raises_its_error() -> None:
 
 
 def test_a_pending_answer_is_passed_on_and_its_output_is_not_billed() -> None:
-    answer = responses.read_verbatim(response(status="queued", usage=None), CALL)
+    answer = responses.read_verbatim(response(status="queued", usage=None), responses_call(background=True))
     assert not answer.usage.exact and answer.usage.output_tokens == 0
     with pytest.raises(errors.UpstreamBroken):
         responses.read_answer(response(status="queued"), CALL)
+
+
+@pytest.mark.parametrize("status", ["queued", "in_progress", "status_of_tomorrow", ""])
+def test_an_answer_that_is_not_finished_is_malformed(status: str) -> None:
+    sent = response(message(), status=status)
+    for reader in (responses.read_answer, responses.read_verbatim):
+        with pytest.raises(errors.UpstreamBroken, match="not finished"):
+            reader(sent, CALL)
+    for decoder in (responses.StreamDecoder(CALL), responses.Passthrough(CALL)):
+        with pytest.raises(errors.UpstreamBroken, match="not finished"):
+            read(decoder, *TEXT, event("response.completed", response=response(message(), status=status)))
+
+
+@pytest.mark.parametrize("details", [None, {}, "x", {"reason": None}, {"reason": "reason_of_tomorrow"}])
+def test_an_incomplete_answer_was_cut_whatever_its_reason_is(details: Any) -> None:
+    cut = {"status": "incomplete", "incomplete_details": details}
+    for reader in (responses.read_answer, responses.read_verbatim):
+        assert reader(response(message(), **cut), CALL).stop_reason == "max_tokens"
+    for decoder in (responses.StreamDecoder(CALL), responses.Passthrough(CALL)):
+        finished = read(decoder, *TEXT, event("response.incomplete", response=response(message(), **cut)))[-1]
+        assert isinstance(finished, Finished) and finished.answer.stop_reason == "max_tokens"
+
+
+def test_an_answer_that_says_in_one_place_that_it_was_cut_was_cut() -> None:
+    half = {**tool_call('{"q'), "status": "incomplete"}
+    assert responses.read_answer(response(half), CALL).stop_reason == "max_tokens"
+    for ending in (
+        completed(message(status="incomplete")),
+        event("response.completed", response=response(message(), status="incomplete")),
+        event("response.incomplete", response=response(message())),
+    ):
+        finished = read(responses.StreamDecoder(CALL), *TEXT, ending)[-1]
+        assert isinstance(finished, Finished) and finished.answer.stop_reason == "max_tokens"
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=3), lambda inner: st.lists(inner)))

@@ -191,8 +191,10 @@ class Counts:
         """The count with the first of ``names`` that has one, None if none has."""
         for name in names:
             value = self._given.get(name)
-            if value is not None and (count := plausible(value)) is not None:
-                self.exact = self.exact and type(value) is not str
+            count = plausible(value)
+            if value is not None and (count is None or type(value) is str):
+                self.exact = False
+            if count is not None:
                 return count
         return None
 

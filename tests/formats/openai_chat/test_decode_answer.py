@@ -210,6 +210,7 @@ def counts(prompt: int, completion: int, total: int | None = None) -> dict[str, 
         ({"prompt_tokens": 500, "total_tokens": 7000}, Usage(500, 6500)),
         ({"completion_tokens": 500, "total_tokens": 7000}, Usage(6500, 500)),
         (counts(7, 3 * 10**9), Usage(7, 2, exact=False)),
+        (counts(-5, 2, 9), Usage(7, 2, exact=False)),
     ],
 )
 def test_missing_and_impossible_counts_are_estimated(usage: Any, expected: Usage) -> None:

@@ -12,9 +12,10 @@ from typing import Any, Final
 from llm_service.core import identifiers
 from llm_service.core.call import Call
 from llm_service.core.content import Part, Refusal, TokenLogprob, ToolCall
-from llm_service.core.events import Answer, Choice
+from llm_service.core.events import Answer, Choice, StopReason
 from llm_service.core.usage import Usage
-from llm_service.formats import decoding
+from llm_service.formats import decoding, tool_calls
+from llm_service.formats.bounds import as_list
 from llm_service.formats.decoding import Counts, broken
 from llm_service.formats.openai_chat import finish_reasons, servers
 from llm_service.formats.openai_chat.decode_calls import CallTracker, check_arguments
@@ -122,9 +123,10 @@ def read_answer(body: Mapping[str, Any], call: Call | None = None) -> Answer:
 
 
 def _read_choice(index: int, choice: Mapping[str, Any], call: Call | None) -> Choice:
-    message, reason = choice.get("message"), finish_reasons.read(choice)
-    if not isinstance(message, dict) or reason is None:
-        broken("a choice has no message or no finish_reason")
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        broken("a choice has no message")
+    reason = stop_reason_of(choice)
     parts: list[Part] = [*pieces_of(message)]
     calls = _read_calls(message, call, cut=reason == "max_tokens")
     refused = any(type(part) is Refusal for part in parts)
@@ -133,6 +135,22 @@ def _read_choice(index: int, choice: Mapping[str, Any], call: Call | None) -> Ch
         finish_reasons.stop_reason(reason, refused=refused, called=bool(calls)),
         (*parts, *calls),
         read_logprobs(choice.get("logprobs")) if logprobs_asked(call) else (),
+    )
+
+
+def stop_reason_of(choice: Mapping[str, Any]) -> StopReason:
+    """Why a choice of a plain answer ended (``finish_reasons.of_plain``)."""
+    message = choice.get("message")
+    return finish_reasons.of_plain(choice, whole=isinstance(message, dict) and _is_whole(message))
+
+
+def _is_whole(message: Mapping[str, Any]) -> bool:
+    """Whether a message says something, and the arguments of its tool calls do not break off."""
+    calls = [call for call in (message.get("function_call"), *as_list(message.get("tool_calls"))) if call]
+    functions = [call.get("function", call) if isinstance(call, dict) else None for call in calls]
+    given = [function.get("arguments") for function in functions if isinstance(function, dict)]
+    return bool(calls or characters_of(message)) and all(
+        tool_calls.is_arguments(text) for text in given if isinstance(text, str)
     )
 
 

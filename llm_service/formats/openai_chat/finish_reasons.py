@@ -6,7 +6,7 @@ look complete because its reason is not known.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from llm_service.core.events import StopReason
@@ -22,8 +22,12 @@ _STOP_REASONS: Final[Mapping[str, StopReason]] = {
 }
 
 
+# What servers write in the place of null.
+_NONE: Final = frozenset({"", "null", "none"})
+
+
 def read(choice: Mapping[str, Any]) -> StopReason | None:
-    """Why the choice ended; None while it has not, which some servers write as an empty string.
+    """Why the choice ended; None while it has not, which some servers write as an empty string or as "null".
 
     Raises UpstreamBroken, and an UpstreamError if the choice failed.
     """
@@ -35,6 +39,8 @@ def read(choice: Mapping[str, Any]) -> StopReason | None:
     if type(reason) is not str:
         broken("a finish_reason is not a string")
     known = _STOP_REASONS.get(reason)
+    if known is None and reason.strip().lower() in _NONE:
+        return None
     if known is None:  # Gemini writes "content_filter: SAFETY", and some servers write capital letters
         known = _STOP_REASONS.get(reason.partition(":")[0].strip().lower())
     if known is None:
@@ -42,9 +48,18 @@ def read(choice: Mapping[str, Any]) -> StopReason | None:
     return known
 
 
-def of_all(choices: Iterable[Mapping[str, Any]]) -> StopReason | None:
-    """Why the first one of an answer's choices ended. Raises as ``read`` does, for any of them."""
-    return [read(choice) for choice in choices][0]  # noqa: RUF015
+def of_plain(choice: Mapping[str, Any], *, whole: bool) -> StopReason:
+    """Why a choice of a plain answer ended. Raises as ``read`` does.
+
+    Some servers have no finish_reason, or write null. Unlike a stream, a plain answer is one JSON object whose end was
+    seen, so such a choice is taken as ended if it is ``whole``: it says something, and no arguments break off in it.
+    Otherwise nothing says that it is an answer: UpstreamBroken. The rule is the same for answers that are relayed and
+    for those that cross.
+    """
+    known = read(choice)
+    if known is None and not whole:
+        broken("a choice has no finish_reason and is not whole")
+    return known or "end_turn"
 
 
 def stop_reason(known: StopReason, *, refused: bool, called: bool) -> StopReason:

@@ -13,7 +13,7 @@ from llm_service.core.target import Target
 from llm_service.formats import sse, storage
 from llm_service.formats.decoding import broken
 from llm_service.formats.openai_chat import finish_reasons, history, servers
-from llm_service.formats.openai_chat.decode_answer import choices_of, usage_in
+from llm_service.formats.openai_chat.decode_answer import choices_of, stop_reason_of, usage_in
 from llm_service.formats.openai_chat.decode_chunk import ChunkStream, index_of
 from llm_service.formats.openai_chat.decode_pieces import characters_of
 from llm_service.formats.openai_chat.encode_answer import usage_object
@@ -90,9 +90,10 @@ def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     choices = choices_of(body)
     messages = [choice.get("message") for choice in choices]
     characters = sum(characters_of(message) for message in messages if isinstance(message, dict))
+    reasons = [stop_reason_of(choice) for choice in choices]
     return Answer(
         usage=usage_in(body, characters, call),
-        stop_reason=finish_reasons.of_all(choices) or "other",
+        stop_reason=reasons[0],
         model=identifiers.model_name(body.get("model")),
         body=body,
     )
@@ -227,9 +228,12 @@ class Passthrough(ChunkStream):
         self._note_choice(chunk, choice, adds=adds)
         if delta.get("tool_calls"):
             delta = self._calls.setdefault(index_of(choice), CallRepairer(self._call)).repaired(delta)
+        shown: dict[str, Any] = choice
+        if choice.get("finish_reason") and self._reasons[index_of(choice)] is None:
+            shown = {**choice, "finish_reason": None}  # some servers write "null", which clients take for an end
         if delta is choice.get("delta"):
-            return choice
-        return {**{name: value for name, value in choice.items() if name != "message"}, "delta": delta}
+            return shown
+        return {**{name: value for name, value in shown.items() if name != "message"}, "delta": delta}
 
     def _note_choice(self, chunk: Mapping[str, Any], choice: Mapping[str, Any], *, adds: bool) -> None:
         """Note whether the choice ended. ``adds``: the chunk adds something to it, so it goes on."""

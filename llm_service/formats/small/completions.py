@@ -300,9 +300,10 @@ def read_verbatim(body: Mapping[str, Any], call: Call | None = None) -> Answer:
     choices = body.get("choices")
     if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
         broken("it has no choices")
+    reasons = [finish_reasons.of_plain(choice, whole=_characters(choice) > 0) for choice in choices]
     return Answer(
         usage=usage_in(body, sum(map(_characters, choices)), call),
-        stop_reason=finish_reasons.of_all(choices) or "other",
+        stop_reason=reasons[0],
         model=identifiers.model_name(body.get("model")),
         body=body,
     )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llm_service.core import errors
 from llm_service.core.content import Message, Text, Thinking, ToolCall
 from llm_service.core.conversation import Conversation
-from llm_service.core.events import Finished
+from llm_service.core.events import Finished, Relay
 from llm_service.core.usage import Usage
 from llm_service.formats import anthropic_messages as messages
 from llm_service.formats import openai_chat as chat
@@ -236,7 +236,6 @@ def test_the_usage_of_a_plain_answer_is_read_wherever_a_server_puts_it(place: st
         {"choices": "x"},
         {"choices": [3]},
         reply_of(choices=[{"finish_reason": "stop"}]),
-        reply_of(choices=[{"message": {"content": "x"}}]),
         reply_of(choices=[{"finish_reason": "stop", "message": {"content": 3}}]),
     ],
 )
@@ -364,5 +363,47 @@ def test_a_plain_answer_that_failed_is_a_failure(reason: str) -> None:
             reader(plain(content="x", reason=reason))
         with pytest.raises(errors.UpstreamRateLimited):
             reader({"choices": [{"message": {"content": "x"}, "finish_reason": "stop", "error": {"code": 429}}]})
-    with pytest.raises(errors.UpstreamBroken):
-        chat.read_answer(plain(content="x", reason=""))
+
+
+@pytest.mark.parametrize("reason", [None, "", "null", "None"])
+def test_a_whole_plain_answer_without_a_finish_reason_has_ended(reason: Any) -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
+    for reader in (chat.read_answer, chat.read_verbatim):
+        assert reader(plain(content="x", reason=reason), TOOLS).stop_reason == "end_turn"
+        reader(plain(tool_calls=[call], reason=reason), TOOLS)
+    assert chat.read_answer(plain(tool_calls=[call], reason=reason), TOOLS).stop_reason == "tool_use"
+
+
+@pytest.mark.parametrize("reason", [None, "", "null", "None"])
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": ""},
+        {"content": None},
+        {
+            "content": "x",
+            "tool_calls": [{"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"a'}}],
+        },
+        {"content": None, "function_call": {"name": "f", "arguments": '{"a'}},
+    ],
+)
+def test_a_plain_answer_that_is_not_whole_needs_a_finish_reason(message: dict[str, Any], reason: Any) -> None:
+    for reader in (chat.read_answer, chat.read_verbatim):
+        with pytest.raises(errors.UpstreamBroken):
+            reader(plain(**message, reason=reason), TOOLS)
+
+
+def test_the_word_null_in_every_chunk_is_no_finish_reason_and_relayed_as_null() -> None:
+    def chunk(text: str, reason: Any) -> bytes:
+        choice = {"index": 0, "delta": {"content": text} if text else {}, "finish_reason": reason}
+        return b"data: " + json.dumps({"model": "m", "choices": [choice]}).encode() + b"\n\n"
+
+    told = chunk("a", "null") + chunk("b", "null")
+    for decoder in (chat.StreamDecoder(chat_call()), chat.Passthrough(chat_call())):
+        read(decoder, told + chunk("", "stop") + b"data: [DONE]\n\n")
+        assert decoder.finished
+    for decoder in (chat.StreamDecoder(chat_call()), chat.Passthrough(chat_call())):
+        with pytest.raises(errors.UpstreamBroken):
+            read(decoder, told + b"data: [DONE]\n\n")
+    events = read(chat.Passthrough(chat_call()), told)
+    assert b'"null"' not in b"".join(event.data for event in events if isinstance(event, Relay))

@@ -33,7 +33,6 @@ MALFORMED: dict[str, tuple[bytes, str]] = {
     "UTF-8 with a byte order mark": (b'\xef\xbb\xbf{"model": "echo"}', "line 1, column 1"),
     "NUL": (b'{"model": "echo", "prompt": "\x00"}', "line 1"),
     "NUL bytes": (b"\x00" * 100, "line 1, column 1"),
-    "lone surrogate": (b'{"model": "echo", "prompt": "\\ud800"}', "line 1"),
     "nested 100,000 deep": (b'{"model": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "line 1"),
     "nested 300 deep": (b'{"model": ' + b"[" * 300 + b"]" * 300 + b"}", "nested more than 200 levels"),
     "5,000 digits": (b'{"max_tokens": ' + b"9" * 5000 + b"}", "line 1, column 16"),
